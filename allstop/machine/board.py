@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The board's addresses and interrupt numbers: those of QEMU's `virt` machine with GICv2, and allstop's own devices.
+
+Source: QEMU, hw/arm/virt.c (base_memmap, a15irqmap). Interrupt numbers are GIC INTIDs: SPI n is 32 + n, PPI n is
+16 + n.
+"""
+from __future__ import annotations
+
+from allstop.machine.configuration import RAM_BASE as RAM_BASE
+
+GICD_BASE = 0x0800_0000
+GICC_BASE = 0x0801_0000
+PL011_BASE = 0x0900_0000
+PL031_BASE = 0x0901_0000
+TEST_BASE = 0x0B00_0000
+COUNTER_BASE = 0x0B01_0000
+RAMDEV_BASE = 0x0B10_0000
+RAMDEV_BYTES = 0x1_0000
+PL011_INTID = 32 + 1
+PL031_INTID = 32 + 2
+VIRTUAL_TIMER_INTID = 16 + 11
+PHYSICAL_TIMER_INTID = 16 + 14
+CPUS_PER_CLUSTER = 8
+GIC_MAX_CPUS = 8
+
+
+
+
+def mpidr(vcpu: int) -> int:
+    """MPIDR as the guest reads it: multiprocessing extensions, Aff1 = cluster of eight, Aff0 = place in it."""
+    return 0x8000_0000 | vcpu // CPUS_PER_CLUSTER << 8 | vcpu % CPUS_PER_CLUSTER
+
+
+def vcpu_of_mpidr(affinity: int) -> int:
+    """Inverse of `mpidr` for its affinity bits [23:0]; the result may be a vCPU that the machine lacks."""
+    if affinity & 0x00FF_00F8:
+        return 1 << 16
+    return (affinity >> 8 & 0xFF) * CPUS_PER_CLUSTER + (affinity & 0x7)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What one machine is made of: the launcher writes it, every process of the run reads it.
+
+It travels as JSON in an inherited memory file (`--config-fd N`), because it carries the run's token, and a command
+line can be read by other users. The descriptors in `fds` are inherited under the same numbers.
+"""
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+
+RAM_BASE = 0x4000_0000
+MAX_MEMORY_BYTES = 0xB000_0000
+MAX_VCPUS = 128
+TLB_DISCIPLINES = ("broadcast", "ipi", "local", "early")
+FETCH_POLICIES = ("stop-world", "unprotected", "validate", "user", "abort")
+DECODERS = ("full", "kvm")
+
+
+@dataclass(frozen=True)
+class SharedFds:
+    """Inherited descriptors of the machine's shared memory."""
+
+    control: int
+    ram: int
+    stage2: int
+    console: int = -1
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """A user's own device: `FILE.py:Class@ADDRESS`."""
+
+    path: str
+    class_name: str
+    ipa: int
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """One machine on one host.
+
+    Endpoints are ZeroMQ addresses in the abstract socket namespace, which leaves no file behind. `token` (hex)
+    must open every connection. `cores` is the number of host cores that the machine may use: a vCPU that waits in a
+    loop gives its core away only where `vcpus` exceeds it.
+    """
+
+    vcpus: int
+    memory_bytes: int
+    token: str
+    coordinator_endpoint: str
+    devices_endpoint: str
+    fds: SharedFds
+    cores: int
+    tlb: str = "broadcast"
+    fetch: str = "stop-world"
+    decode: str = "full"
+    seed: int = 0
+    parameter: int = 0
+    run_dir: str = ""
+    stop_deadline_s: float = 1.5
+    devices: tuple[DeviceSpec, ...] = field(default=())
+
+    def to_json(self) -> str:
+        """The form that `from_json` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> MachineConfig:
+        """Inverse of `to_json`; raises ValueError or TypeError on anything else."""
+        raw = json.loads(text)
+        raw["fds"] = SharedFds(**raw["fds"])
+        raw["devices"] = tuple(DeviceSpec(**device) for device in raw["devices"])
+        return cls(**raw)
+
+    @classmethod
+    def from_fd(cls, fd: int) -> MachineConfig:
+        """Read the configuration from an inherited memory file, without moving its shared file position."""
+        return cls.from_json(os.pread(fd, os.fstat(fd).st_size, 0).decode())

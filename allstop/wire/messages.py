@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every message that crosses a process border, defined once, with its documentation.
+
+A message is a NamedTuple: immutable, positional on the wire (a msgpack array whose first element is the
+message's number), named in the code. Commands are imperative (`StopWorld`), replies and facts participles or
+past (`WorldStopped`, `ProcessLost`). `PROTOCOL.md` is generated from this module (`allstop.wire.protocol`), and
+`allstop.wire.codec` checks each field against the annotations below, so an annotation is the law here:
+
+    U8 U16 U32 U64   integers of that many bits
+    Flag             a bool
+    Text             a str of at most 4096 characters
+    Blob             bytes of at most 1 MiB
+"""
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple, TypeAlias
+
+PROTOCOL_VERSION = 1
+MAX_TEXT = 4096
+MAX_BLOB = 1 << 20
+
+
+class Bits(NamedTuple):
+    """Width of an unsigned integer field."""
+
+    width: int
+
+
+U8 = Annotated[int, Bits(8)]
+U16 = Annotated[int, Bits(16)]
+U32 = Annotated[int, Bits(32)]
+U64 = Annotated[int, Bits(64)]
+Flag: TypeAlias = bool
+Text: TypeAlias = str
+Blob: TypeAlias = bytes
+
+# Who speaks: the `role` of a Hello and of a lost process.
+ROLE_WORKER = 0
+ROLE_DEVICES = 1
+ROLE_LAUNCHER = 2
+ROLE_COORDINATOR = 3
+ROLE_OPERATOR = 4
+
+# MmioReply.status
+MMIO_OK = 0
+MMIO_UNASSIGNED = 1
+MMIO_FAILED = 2
+MMIO_MALFORMED = 3
+
+# RunEnded.verdict, in the words that `verdict.json` uses.
+VERDICTS = ("pass", "fail", "violation", "lost", "timeout", "error")
+
+
+class Hello(NamedTuple):
+    """First message of every peer on every connection. A peer whose token is wrong is ignored and counted."""
+
+    version: U16
+    token: Blob
+    role: U8
+    vcpu: U16
+    pid: U32
+
+
+class Welcome(NamedTuple):
+    """Answer to a Hello that was accepted."""
+
+    version: U16
+    pid: U32
+
+
+class MmioRequest(NamedTuple):
+    """A vCPU's access to a device page. `seq` grows by one with each new access of that vCPU: a request whose
+    `seq` equals the last one is answered again and not performed again; an older one is ignored. `size` is 1, 2, 4
+    or 8 bytes; `value` is the little-endian number to write (0 for a read)."""
+
+    seq: U64
+    ipa: U64
+    size: U8
+    is_write: Flag
+    value: U64
+
+
+class MmioReply(NamedTuple):
+    """Answer to the MmioRequest with the same `seq`. `status`: 0 done, 1 no device there (the vCPU takes an
+    external abort), 2 the device raised (the run ends), 3 the request was not understood. `line` is the requesting
+    vCPU's interrupt line after the access, as in IrqLine."""
+
+    seq: U64
+    status: U8
+    value: U64
+    line: U64
+
+
+class IrqLine(NamedTuple):
+    """The level of a vCPU's interrupt inputs has changed. `line` = version << 2 | FIQ << 1 | IRQ; versions grow with
+    each change of that vCPU's line, so that the newest wins whichever way it arrives. Device server to coordinator."""
+
+    vcpu: U16
+    line: U64
+
+
+class PpiLevel(NamedTuple):
+    """The level of a private interrupt (timers) of the sending vCPU. Worker to device server; no reply."""
+
+    intid: U16
+    level: Flag
+
+
+class GuestFinished(NamedTuple):
+    """The guest wrote its exit status to the test device (0 is pass). Device server to coordinator."""
+
+    status: U32
+    detail: Text
+
+
+class GuestFailed(NamedTuple):
+    """The guest can not go on (it jumped where there is no memory and has no vectors there, say). Worker to
+    coordinator; the run ends with verdict `fail`."""
+
+    vcpu: U16
+    sentence: Text
+
+
+class Violated(NamedTuple):
+    """An oracle fired. Worker to coordinator; the run ends with verdict `violation` unless told to go on."""
+
+    vcpu: U16
+    sentence: Text
+
+
+class ComponentFailed(NamedTuple):
+    """A device or a part of the harness failed in a way that ends the run. `sentence` says what to do."""
+
+    role: U8
+    vcpu: U16
+    sentence: Text
+
+
+class PsciCall(NamedTuple):
+    """A PSCI call that a vCPU made by HVC: r0 to r3. Worker to coordinator."""
+
+    function: U32
+    argument1: U32
+    argument2: U32
+    argument3: U32
+
+
+class PsciReturn(NamedTuple):
+    """The value for r0. A call that does not return (CPU_OFF, SYSTEM_OFF) gets none: the vCPU waits for PowerOn
+    or Shutdown."""
+
+    value: U32
+
+
+class PowerOn(NamedTuple):
+    """Start the vCPU: PC = entry (bit 0 selects Thumb), r0 = context, SVC mode, MMU off. r1 and r2 are 0 but on the
+    boot vCPU, which gets the machine number and the address of the device tree there."""
+
+    entry: U32
+    r0: U32
+    r1: U32
+    r2: U32
+
+
+class StopWorld(NamedTuple):
+    """Ask for the world. Requests queue. `reason` is for the journal. Worker or operator to coordinator."""
+
+    reason: Text
+
+
+class WorldStopped(NamedTuple):
+    """Every vCPU is out of the guest and stays out until ReleaseWorld. Coordinator to the owner."""
+
+    epoch: U64
+
+
+class ReleaseWorld(NamedTuple):
+    """The owner of stop `epoch` is done. Owner to coordinator."""
+
+    epoch: U64
+
+
+class Boot(NamedTuple):
+    """All is ready: start the boot vCPU. Launcher to coordinator."""
+
+    entry: U32
+    r1: U32
+    r2: U32
+
+
+class MembersReady(NamedTuple):
+    """Every worker and the device server have said Hello to the coordinator. Coordinator to launcher."""
+
+    vcpus: U16
+
+
+class ProcessLost(NamedTuple):
+    """The launcher saw a process die or hang. The coordinator takes it out of every barrier and ends the run."""
+
+    role: U8
+    vcpu: U16
+    sentence: Text
+
+
+class RunEnded(NamedTuple):
+    """The run has a verdict: an index into VERDICTS, the guest's own status, and one sentence. Coordinator to
+    launcher."""
+
+    verdict: U8
+    status: U32
+    sentence: Text
+
+
+class Shutdown(NamedTuple):
+    """Leave now, cleanly. To workers, device server, coordinator."""
+
+
+class Ping(NamedTuple):
+    """Are you there? Answered with a Pong by any process from any accepted peer."""
+
+    nonce: U64
+
+
+class Pong(NamedTuple):
+    """Answer to Ping."""
+
+    nonce: U64
+
+
+Message: TypeAlias = (
+    Hello | Welcome | MmioRequest | MmioReply | IrqLine | PpiLevel | GuestFinished | GuestFailed | Violated
+    | ComponentFailed | PsciCall | PsciReturn | PowerOn | StopWorld | WorldStopped | ReleaseWorld | Boot
+    | MembersReady | ProcessLost | RunEnded | Shutdown | Ping | Pong
+)
+
+# The number of each message on the wire. Numbers are never reused: CHANGELOG says what changed.
+NUMBERS: dict[type[Message], int] = {
+    Hello: 1, Welcome: 2, Ping: 3, Pong: 4, Shutdown: 5,
+    MmioRequest: 16, MmioReply: 17, IrqLine: 18, PpiLevel: 19,
+    GuestFinished: 32, GuestFailed: 33, Violated: 34, ComponentFailed: 35, RunEnded: 36,
+    PsciCall: 48, PsciReturn: 49, PowerOn: 50,
+    StopWorld: 64, WorldStopped: 65, ReleaseWorld: 66,
+    Boot: 80, MembersReady: 81, ProcessLost: 82,
+}
