@@ -43,7 +43,8 @@ class MachineConfig:
 
     Endpoints are ZeroMQ addresses in the abstract socket namespace, which leaves no file behind. `token` (hex)
     must open every connection. `cores` is the number of host cores that the machine may use: a vCPU that waits in a
-    loop gives its core away only where `vcpus` exceeds it.
+    loop gives its core away only where `vcpus` exceeds it. `launcher_pid` is the parent of every process of the run:
+    what each of them hands to `lifetime.tie_to_parent`.
     """
 
     vcpus: int
@@ -53,6 +54,7 @@ class MachineConfig:
     devices_endpoint: str
     fds: SharedFds
     cores: int
+    launcher_pid: int
     tlb: str = "broadcast"
     fetch: str = "stop-world"
     decode: str = "full"
