@@ -163,9 +163,11 @@ class PowerOn(NamedTuple):
 
 
 class StopWorld(NamedTuple):
-    """Ask for the world. Requests queue. `reason` is for the journal. Worker or operator to coordinator."""
+    """Ask for the world. Requests queue. Owners that only read guest memory say so by `may_share`: they may hold
+    the same stop together. `reason` is for the journal. Worker or operator to coordinator."""
 
     reason: Text
+    may_share: Flag
 
 
 class WorldStopped(NamedTuple):
