@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* allstop.machine.control: the control page for Python. The protocol itself is in control_page.h. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "control_page.h"
+
+#define SLOT_COORDINATOR (-1)
+#define SLOT_DEVICES (-2)
+
+typedef struct {
+    PyObject_HEAD
+    struct cp_host *host;
+    size_t bytes;
+} ControlPage;
+
+static const char *const counter_names[] = {
+#define X(name, text) text,
+    CP_COUNTERS(X)
+#undef X
+};
+static const char *const activity_texts[] = {
+#define X(name, text) text,
+    CP_ACTIVITIES(X)
+#undef X
+};
+
+static size_t page_bytes(uint32_t vcpus)
+{
+    return CP_HOST_BYTES + (size_t)vcpus * CP_VCPU_BYTES;
+}
+
+static struct cp_vcpu *vcpu_at(ControlPage *self, long vcpu)
+{
+    if (vcpu < 0 || (uint32_t)vcpu >= self->host->vcpus) {
+        PyErr_Format(PyExc_IndexError, "no vCPU %ld: the machine has %u", vcpu, self->host->vcpus);
+        return NULL;
+    }
+    return cp_vcpu(self->host, (uint32_t)vcpu);
+}
+
+static struct cp_process *process_at(ControlPage *self, long slot)
+{
+    if (slot == SLOT_COORDINATOR)
+        return &self->host->coordinator;
+    if (slot == SLOT_DEVICES)
+        return &self->host->devices;
+    struct cp_vcpu *v = vcpu_at(self, slot);
+    return v ? &v->process : NULL;
+}
+
+static PyObject *map_page(PyTypeObject *type, int fd, uint32_t vcpus)
+{
+    struct stat status;
+    if (fstat(fd, &status) != 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    size_t bytes = vcpus ? page_bytes(vcpus) : (size_t)status.st_size;
+    if ((size_t)status.st_size < bytes || bytes < page_bytes(1))
+        return PyErr_Format(PyExc_ValueError, "the control page has %zd bytes, which is too small",
+                            (Py_ssize_t)status.st_size);
+    struct cp_host *host = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (host == MAP_FAILED)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    ControlPage *self = PyObject_New(ControlPage, type);
+    if (self == NULL) {
+        munmap(host, bytes);
+        return NULL;
+    }
+    self->host = host;
+    self->bytes = bytes;
+    return (PyObject *)self;
+}
+
+static PyObject *page_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = { "fd", NULL };
+    int fd;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i", names, &fd))
+        return NULL;
+    ControlPage *self = (ControlPage *)map_page(type, fd, 0);
+    if (self == NULL)
+        return NULL;
+    struct cp_host *host = self->host;
+    if (host->magic != CP_MAGIC || host->version != CP_VERSION || host->vcpus == 0 || host->vcpus > CP_MAX_VCPUS
+        || page_bytes(host->vcpus) > self->bytes) {
+        Py_DECREF(self);
+        PyErr_SetString(PyExc_ValueError, "not a control page of this version of allstop");
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static PyObject *page_create(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = { "fd", "vcpus", "cores", "tlb", NULL };
+    int fd;
+    unsigned vcpus, cores, tlb = CP_TLB_BROADCAST;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iII|I", names, &fd, &vcpus, &cores, &tlb))
+        return NULL;
+    if (vcpus == 0 || vcpus > CP_MAX_VCPUS)
+        return PyErr_Format(PyExc_ValueError, "a machine has 1 to %u vCPUs, not %u", CP_MAX_VCPUS, vcpus);
+    ControlPage *self = (ControlPage *)map_page(type, fd, vcpus);
+    if (self == NULL)
+        return NULL;
+    memset(self->host, 0, CP_HOST_BYTES);
+    self->host->version = CP_VERSION;
+    self->host->vcpus = vcpus;
+    self->host->cores = cores;
+    self->host->tlb_discipline = tlb;
+    self->host->magic = CP_MAGIC;
+    return (PyObject *)self;
+}
+
+static void page_dealloc(ControlPage *self)
+{
+    munmap(self->host, self->bytes);
+    PyObject_Free(self);
+}
+
+static PyObject *page_size_bytes(PyObject *type, PyObject *arg)
+{
+    unsigned long vcpus = PyLong_AsUnsignedLong(arg);
+    if (vcpus == (unsigned long)-1 && PyErr_Occurred())
+        return NULL;
+    return PyLong_FromSize_t(page_bytes((uint32_t)vcpus));
+}
+
+/* Arguments (vcpu, a) and (vcpu, a, b) of the small methods below. */
+#define VCPU_ARGS(format, ...)                                                                               \
+    long vcpu;                                                                                               \
+    if (!PyArg_ParseTuple(args, "l" format, &vcpu, __VA_ARGS__))                                             \
+        return NULL;                                                                                         \
+    struct cp_vcpu *v = vcpu_at(self, vcpu);                                                                 \
+    if (v == NULL)                                                                                           \
+        return NULL
+
+#define VCPU_ARG                                                                                             \
+    long vcpu = PyLong_AsLong(arg);                                                                          \
+    if (vcpu == -1 && PyErr_Occurred())                                                                      \
+        return NULL;                                                                                         \
+    struct cp_vcpu *v = vcpu_at(self, vcpu);                                                                 \
+    if (v == NULL)                                                                                           \
+        return NULL
+
+#define PROCESS_ARG                                                                                          \
+    long slot = PyLong_AsLong(arg);                                                                          \
+    if (slot == -1 && PyErr_Occurred())                                                                      \
+        return NULL;                                                                                         \
+    struct cp_process *p = process_at(self, slot);                                                           \
+    if (p == NULL)                                                                                           \
+        return NULL
+
+static PyObject *page_post(ControlPage *self, PyObject *args)
+{
+    unsigned bits;
+    VCPU_ARGS("I", &bits);
+    cp_post(v, bits);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_clear(ControlPage *self, PyObject *args)
+{
+    unsigned bits;
+    VCPU_ARGS("I", &bits);
+    cp_clear(v, bits);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_requests(ControlPage *self, PyObject *arg)
+{
+    VCPU_ARG;
+    return PyLong_FromUnsignedLong(atomic_load(&v->requests));
+}
+
+static PyObject *page_mode(ControlPage *self, PyObject *arg)
+{
+    VCPU_ARG;
+    return PyLong_FromUnsignedLong(atomic_load(&v->mode) & CP_MODE_MASK);
+}
+
+static PyObject *page_set_mode(ControlPage *self, PyObject *args)
+{
+    unsigned mode;
+    VCPU_ARGS("I", &mode);
+    if (mode == CP_IN_GUEST)
+        return PyBool_FromLong(cp_enter(v));
+    if (mode != CP_OUTSIDE)
+        return PyErr_Format(PyExc_ValueError, "a vCPU enters (IN_GUEST) or leaves (OUTSIDE), not %u", mode);
+    cp_leave(v);
+    Py_RETURN_TRUE;
+}
+
+static PyObject *page_wait_outside(ControlPage *self, PyObject *args)
+{
+    double timeout_s;
+    VCPU_ARGS("d", &timeout_s);
+    uint64_t deadline = cp_now_ns() + (uint64_t)(timeout_s > 0 ? timeout_s * 1e9 : 0);
+    bool left = true;
+    Py_BEGIN_ALLOW_THREADS
+    for (;;) {
+        uint32_t mode = atomic_load(&v->mode);
+        uint32_t low = mode & CP_MODE_MASK;
+        if (low == CP_OUTSIDE || low == CP_SLEEPING)
+            break;
+        if (low == CP_IN_GUEST && !atomic_compare_exchange_strong(&v->mode, &mode, (mode & ~3u) | CP_EXITING))
+            continue;
+        left = cp_wait_left(v, (mode & ~(uint32_t)CP_MODE_MASK) | CP_EXITING, deadline);
+        if (!left)
+            break;
+    }
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(left);
+}
+
+static PyObject *page_stop(ControlPage *self, PyObject *args)
+{
+    /* Post STOP to all but `owners` and wait for them, natively: the vCPU numbers that are still in the guest. */
+    PyObject *owners;
+    double timeout_s;
+    if (!PyArg_ParseTuple(args, "Od", &owners, &timeout_s))
+        return NULL;
+    bool skip[CP_MAX_VCPUS] = { false };
+    PyObject *iterator = PyObject_GetIter(owners), *item;
+    if (iterator == NULL)
+        return NULL;
+    while ((item = PyIter_Next(iterator))) {
+        long owner = PyLong_AsLong(item);
+        Py_DECREF(item);
+        if (owner >= 0 && owner < (long)CP_MAX_VCPUS)
+            skip[owner] = true;
+    }
+    Py_DECREF(iterator);
+    if (PyErr_Occurred())
+        return NULL;
+    uint32_t vcpus = self->host->vcpus;
+    uint32_t exiting[CP_MAX_VCPUS];
+    bool missing[CP_MAX_VCPUS] = { false };
+    uint64_t deadline = cp_now_ns() + (uint64_t)(timeout_s > 0 ? timeout_s * 1e9 : 0);
+    Py_BEGIN_ALLOW_THREADS
+    for (uint32_t i = 0; i < vcpus; i++)
+        exiting[i] = skip[i] ? 0 : cp_post(cp_vcpu(self->host, i), CP_STOP);
+    for (uint32_t i = 0; i < vcpus; i++)
+        if (exiting[i] && !cp_wait_left(cp_vcpu(self->host, i), exiting[i], deadline))
+            missing[i] = true;
+    Py_END_ALLOW_THREADS
+    PyObject *result = PyList_New(0);
+    for (uint32_t i = 0; result && i < vcpus; i++) {
+        if (!missing[i])
+            continue;
+        PyObject *number = PyLong_FromUnsignedLong(i);
+        if (number == NULL || PyList_Append(result, number) < 0)
+            Py_CLEAR(result);
+        Py_XDECREF(number);
+    }
+    return result;
+}
+
+static PyObject *page_resume(ControlPage *self, PyObject *unused)
+{
+    for (uint32_t i = 0; i < self->host->vcpus; i++)
+        cp_clear(cp_vcpu(self->host, i), CP_STOP);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_set_line(ControlPage *self, PyObject *args)
+{
+    unsigned long long line;
+    VCPU_ARGS("K", &line);
+    bool news = cp_set_line(v, line);
+    if (news)
+        cp_post(v, CP_INTERRUPT);
+    return PyBool_FromLong(news);
+}
+
+static PyObject *page_line(ControlPage *self, PyObject *arg)
+{
+    VCPU_ARG;
+    return PyLong_FromUnsignedLongLong(atomic_load(&v->line));
+}
+
+static PyObject *page_power(ControlPage *self, PyObject *arg)
+{
+    VCPU_ARG;
+    return PyLong_FromUnsignedLong(atomic_load(&v->power));
+}
+
+static PyObject *page_set_power(ControlPage *self, PyObject *args)
+{
+    unsigned power;
+    VCPU_ARGS("I", &power);
+    atomic_store(&v->power, power);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_pid(ControlPage *self, PyObject *arg)
+{
+    PROCESS_ARG;
+    return PyLong_FromUnsignedLong(atomic_load(&p->pid));
+}
+
+static PyObject *page_set_pid(ControlPage *self, PyObject *args)
+{
+    long slot;
+    unsigned pid;
+    if (!PyArg_ParseTuple(args, "lI", &slot, &pid))
+        return NULL;
+    struct cp_process *p = process_at(self, slot);
+    if (p == NULL)
+        return NULL;
+    atomic_store(&p->pid, pid);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_beat(ControlPage *self, PyObject *arg)
+{
+    PROCESS_ARG;
+    cp_beat(p);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_heartbeat(ControlPage *self, PyObject *arg)
+{
+    PROCESS_ARG;
+    return PyLong_FromUnsignedLongLong(atomic_load(&p->heartbeat));
+}
+
+static PyObject *page_set_activity(ControlPage *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = { "slot", "code", "detail", "pc", NULL };
+    long slot;
+    unsigned code, pc = 0;
+    unsigned long long detail = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "lI|KI", names, &slot, &code, &detail, &pc))
+        return NULL;
+    struct cp_process *p = process_at(self, slot);
+    if (p == NULL)
+        return NULL;
+    if (code >= CP_ACTIVITY_COUNT)
+        return PyErr_Format(PyExc_ValueError, "no activity %u", code);
+    if (pc)
+        atomic_store(&p->pc, pc);
+    atomic_store(&p->since_ns, cp_now_ns());
+    cp_activity(p, code, detail);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_activity(ControlPage *self, PyObject *arg)
+{
+    PROCESS_ARG;
+    return Py_BuildValue("IKIK", atomic_load(&p->activity), atomic_load(&p->detail), atomic_load(&p->pc),
+                         atomic_load(&p->since_ns));
+}
+
+static PyObject *page_describe(ControlPage *self, PyObject *arg)
+{
+    PROCESS_ARG;
+    unsigned code = atomic_load(&p->activity);
+    uint64_t detail = atomic_load(&p->detail);
+    const char *text = activity_texts[code < CP_ACTIVITY_COUNT ? code : 0];
+    char digits[32] = "";
+    switch (code) {
+    case CP_ACTIVITY_MMIO:
+    case CP_ACTIVITY_FETCH:
+    case CP_ACTIVITY_DEVICE:
+        snprintf(digits, sizeof digits, " 0x%08llx", (unsigned long long)detail);
+        break;
+    case CP_ACTIVITY_SHOOTDOWN:
+    case CP_ACTIVITY_STOPPING:
+        snprintf(digits, sizeof digits, " %lld", (long long)detail);
+        break;
+    }
+    return PyUnicode_FromFormat("%s%s", text, digits);
+}
+
+static PyObject *page_count(ControlPage *self, PyObject *args)
+{
+    unsigned counter, n = 1;
+    VCPU_ARGS("I|I", &counter, &n);
+    if (counter >= CP_COUNTER_COUNT)
+        return PyErr_Format(PyExc_IndexError, "no counter %u", counter);
+    atomic_fetch_add(&v->counters[counter], n);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_counters(ControlPage *self, PyObject *arg)
+{
+    VCPU_ARG;
+    PyObject *result = PyTuple_New(CP_COUNTER_COUNT);
+    for (int i = 0; result && i < CP_COUNTER_COUNT; i++)
+        PyTuple_SET_ITEM(result, i, PyLong_FromUnsignedLongLong(atomic_load(&v->counters[i])));
+    return result;
+}
+
+static PyObject *page_record(ControlPage *self, PyObject *args)
+{
+    unsigned histogram;
+    unsigned long long ns;
+    VCPU_ARGS("IK", &histogram, &ns);
+    if (histogram >= CP_HIST_COUNT)
+        return PyErr_Format(PyExc_IndexError, "no histogram %u", histogram);
+    cp_record(v, histogram, ns);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_histogram(ControlPage *self, PyObject *args)
+{
+    unsigned histogram;
+    VCPU_ARGS("I", &histogram);
+    if (histogram >= CP_HIST_COUNT)
+        return PyErr_Format(PyExc_IndexError, "no histogram %u", histogram);
+    PyObject *result = PyList_New(CP_BUCKETS);
+    for (unsigned i = 0; result && i < CP_BUCKETS; i++)
+        PyList_SET_ITEM(result, i, PyLong_FromUnsignedLong(atomic_load(&v->histogram[histogram][i])));
+    return result;
+}
+
+static PyObject *page_epochs(ControlPage *self, PyObject *unused)
+{
+    return Py_BuildValue("KKK", atomic_load(&self->host->stop_epoch), atomic_load(&self->host->tlb_epoch),
+                         atomic_load(&self->host->stage2_epoch));
+}
+
+static PyObject *page_next_stop_epoch(ControlPage *self, PyObject *unused)
+{
+    return PyLong_FromUnsignedLongLong(atomic_fetch_add(&self->host->stop_epoch, 1) + 1);
+}
+
+static PyObject *control_bucket_ns(PyObject *module, PyObject *arg)
+{
+    unsigned long bucket = PyLong_AsUnsignedLong(arg);
+    if (bucket == (unsigned long)-1 && PyErr_Occurred())
+        return NULL;
+    if (bucket >= CP_BUCKETS)
+        return PyErr_Format(PyExc_IndexError, "no bucket %lu", bucket);
+    if (bucket < 16)
+        return PyFloat_FromDouble((double)bucket);
+    unsigned power = (unsigned)(bucket / 16 + 3);
+    double low = (double)(16 + bucket % 16) * (double)(1ull << (power - 4));
+    return PyFloat_FromDouble(low + 0.5 * (double)((1ull << (power - 4)) - 1));
+}
+
+static PyMethodDef page_methods[] = {
+    { "create", (PyCFunction)(void (*)(void))page_create, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+      "create(fd, vcpus, cores, tlb=0): initialise the page in a memory file that is large enough, and map it." },
+    { "size_bytes", page_size_bytes, METH_O | METH_STATIC, "size_bytes(vcpus): bytes of a page for so many vCPUs." },
+    { "post", (PyCFunction)page_post, METH_VARARGS,
+      "post(vcpu, bits): request `bits`; a vCPU in the guest is kicked, a sleeping one woken." },
+    { "clear", (PyCFunction)page_clear, METH_VARARGS, "clear(vcpu, bits): take requests back and wake who is parked." },
+    { "requests", (PyCFunction)page_requests, METH_O, "requests(vcpu): the request bits." },
+    { "mode", (PyCFunction)page_mode, METH_O, "mode(vcpu): OUTSIDE, IN_GUEST, EXITING or SLEEPING." },
+    { "set_mode", (PyCFunction)page_set_mode, METH_VARARGS,
+      "set_mode(vcpu, IN_GUEST | OUTSIDE): what the vCPU's own process does on entry and exit; True when it may run." },
+    { "wait_outside", (PyCFunction)page_wait_outside, METH_VARARGS,
+      "wait_outside(vcpu, timeout_s): wait until the vCPU is out of the guest; False when it is not in time." },
+    { "stop", (PyCFunction)page_stop, METH_VARARGS,
+      "stop(owners, timeout_s): post STOP to every vCPU but the owners, wait for all; the vCPUs still in the guest." },
+    { "resume", (PyCFunction)page_resume, METH_NOARGS, "resume(): clear STOP on every vCPU." },
+    { "set_line", (PyCFunction)page_set_line, METH_VARARGS,
+      "set_line(vcpu, line): version << 2 | FIQ << 1 | IRQ, the newest version wins; True when the level changed." },
+    { "line", (PyCFunction)page_line, METH_O, "line(vcpu): the interrupt line word." },
+    { "power", (PyCFunction)page_power, METH_O, "power(vcpu): POWER_OFF, POWER_PENDING or POWER_ON." },
+    { "set_power", (PyCFunction)page_set_power, METH_VARARGS, "set_power(vcpu, power)." },
+    { "pid", (PyCFunction)page_pid, METH_O, "pid(slot): process id of a vCPU, COORDINATOR or DEVICES; 0 unknown." },
+    { "set_pid", (PyCFunction)page_set_pid, METH_VARARGS, "set_pid(slot, pid)." },
+    { "beat", (PyCFunction)page_beat, METH_O, "beat(slot): I live." },
+    { "heartbeat", (PyCFunction)page_heartbeat, METH_O, "heartbeat(slot): beats so far." },
+    { "set_activity", (PyCFunction)(void (*)(void))page_set_activity, METH_VARARGS | METH_KEYWORDS,
+      "set_activity(slot, code, detail=0, pc=0): what the process is doing, for whoever explains its death." },
+    { "activity", (PyCFunction)page_activity, METH_O, "activity(slot): (code, detail, pc, since_ns)." },
+    { "describe", (PyCFunction)page_describe, METH_O, "describe(slot): the activity in words." },
+    { "count", (PyCFunction)page_count, METH_VARARGS, "count(vcpu, counter, n=1)." },
+    { "counters", (PyCFunction)page_counters, METH_O, "counters(vcpu): values in the order of COUNTER_NAMES." },
+    { "record", (PyCFunction)page_record, METH_VARARGS, "record(vcpu, histogram, ns)." },
+    { "histogram", (PyCFunction)page_histogram, METH_VARARGS, "histogram(vcpu, histogram): counts, see bucket_ns." },
+    { "epochs", (PyCFunction)page_epochs, METH_NOARGS, "epochs(): (stops, TLB invalidations, stage-2 changes)." },
+    { "next_stop_epoch", (PyCFunction)page_next_stop_epoch, METH_NOARGS, "next_stop_epoch(): a new stop's number." },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyObject *page_get_vcpus(ControlPage *self, void *unused)
+{
+    return PyLong_FromUnsignedLong(self->host->vcpus);
+}
+
+static PyObject *page_get_cores(ControlPage *self, void *unused)
+{
+    return PyLong_FromUnsignedLong(self->host->cores);
+}
+
+static PyGetSetDef page_getset[] = {
+    { "vcpus", (getter)page_get_vcpus, NULL, "vCPUs of the machine", NULL },
+    { "cores", (getter)page_get_cores, NULL, "host cores that the machine may use", NULL },
+    { NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyTypeObject page_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "allstop.machine.control.ControlPage",
+    .tp_doc = "The control page of one host, mapped from an inherited memory file.",
+    .tp_basicsize = sizeof(ControlPage),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = page_new,
+    .tp_dealloc = (destructor)page_dealloc,
+    .tp_methods = page_methods,
+    .tp_getset = page_getset,
+};
+
+static PyMethodDef control_methods[] = {
+    { "bucket_ns", control_bucket_ns, METH_O, "bucket_ns(i): the middle of histogram bucket i, in nanoseconds." },
+    { NULL, NULL, 0, NULL },
+};
+
+static struct PyModuleDef control_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "control",
+    .m_doc = "The control page: requests, modes, kicks, line words, heartbeats, counters and histograms.",
+    .m_size = -1,
+    .m_methods = control_methods,
+};
+
+PyMODINIT_FUNC PyInit_control(void)
+{
+    static const struct { const char *name; long value; } constants[] = {
+        { "STOP", CP_STOP }, { "TLB_FLUSH", CP_TLB_FLUSH }, { "CODE_FLUSH", CP_CODE_FLUSH },
+        { "INTERRUPT", CP_INTERRUPT }, { "EVENT", CP_EVENT }, { "PING", CP_PING }, { "QUIT", CP_QUIT },
+        { "TICK", CP_TICK }, { "OUTSIDE", CP_OUTSIDE }, { "IN_GUEST", CP_IN_GUEST }, { "EXITING", CP_EXITING },
+        { "SLEEPING", CP_SLEEPING }, { "POWER_OFF", CP_POWER_OFF }, { "POWER_PENDING", CP_POWER_PENDING },
+        { "POWER_ON", CP_POWER_ON }, { "HISTOGRAM_MMIO", CP_HIST_MMIO }, { "HISTOGRAM_STOP", CP_HIST_STOP },
+        { "HISTOGRAM_SHOOTDOWN", CP_HIST_SHOOTDOWN }, { "HISTOGRAM_FETCH", CP_HIST_FETCH },
+#define X(name, text) { "ACTIVITY_" #name, CP_ACTIVITY_##name },
+        CP_ACTIVITIES(X)
+#undef X
+#define X(name, text) { "COUNT_" #name, CP_COUNT_##name },
+        CP_COUNTERS(X)
+#undef X
+    };
+    if (PyType_Ready(&page_type) < 0)
+        return NULL;
+    static const struct { const char *name; long value; } slots[] = { { "COORDINATOR", SLOT_COORDINATOR },
+                                                                      { "DEVICES", SLOT_DEVICES } };
+    PyObject *module = PyModule_Create(&control_module);
+    if (module == NULL || PyModule_AddObjectRef(module, "ControlPage", (PyObject *)&page_type) < 0)
+        return NULL;
+    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++) {
+        PyObject *value = PyLong_FromLong(constants[i].value);
+        if (value == NULL || PyModule_AddObjectRef(module, constants[i].name, value) < 0
+            || PyDict_SetItemString(page_type.tp_dict, constants[i].name, value) < 0)
+            return NULL;
+        Py_DECREF(value);
+    }
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
+        PyObject *value = PyLong_FromLong(slots[i].value);
+        if (value == NULL || PyModule_AddObjectRef(module, slots[i].name, value) < 0
+            || PyDict_SetItemString(page_type.tp_dict, slots[i].name, value) < 0)
+            return NULL;
+        Py_DECREF(value);
+    }
+    PyType_Modified(&page_type);
+    PyObject *names = PyTuple_New(CP_COUNTER_COUNT);
+    for (int i = 0; names && i < CP_COUNTER_COUNT; i++)
+        PyTuple_SET_ITEM(names, i, PyUnicode_FromString(counter_names[i]));
+    if (names == NULL || PyModule_AddObjectRef(module, "COUNTER_NAMES", names) < 0)
+        return NULL;
+    Py_DECREF(names);
+    return module;
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The control page: how the processes of one host ask each other to leave the guest.
+ *
+ * The protocol is that of KVM (Linux, Documentation/virt/kvm/vcpu-requests). Named actors:
+ *
+ *   vCPU V enters the guest               Asker A wants something of V
+ *   ------------------------------        ----------------------------------------
+ *   mode[V] = IN_GUEST                    requests[V] |= bit
+ *   full fence                            full fence
+ *   requests[V] != 0 ?                    mode[V] == IN_GUEST ?
+ *     yes: mode[V] = OUTSIDE, serve         yes: mode[V] = EXITING; V polls requests[V]
+ *     no:  run                              no:  V will see the bit before it enters
+ *
+ * One of the two fences comes first, so either V sees A's bit or A sees V in the guest: a request is never lost.
+ * `mode` also carries a count of entries in its upper 30 bits, so that A, which waits for "V has left the guest",
+ * is not fooled by a V that left and came back: A waits until the word differs from the EXITING one that it saw.
+ * Waiting is by futex on that word; V wakes it when it leaves a guest that somebody wanted it to leave.
+ *
+ * V sleeps (WFI, parked by STOP, switched off) on a futex too: on its own `requests` word.
+ */
+#ifndef ALLSTOP_CONTROL_PAGE_H
+#define ALLSTOP_CONTROL_PAGE_H
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CP_MAGIC 0x31504f54534c4c41ull /* "ALLSTOP1" as bytes */
+#define CP_VERSION 1u
+#define CP_HOST_BYTES 8192u
+#define CP_VCPU_BYTES 32768u
+#define CP_MAX_VCPUS 128u
+
+/* mode, in the low two bits of the mode word */
+enum { CP_OUTSIDE = 0, CP_IN_GUEST = 1, CP_EXITING = 2, CP_SLEEPING = 3, CP_MODE_MASK = 3 };
+
+/* request bits */
+enum {
+    CP_STOP = 1u << 0,       /* stay outside until the bit is cleared */
+    CP_TLB_FLUSH = 1u << 1,  /* forget every translation */
+    CP_CODE_FLUSH = 1u << 2, /* read the code log, drop the translated blocks of those pages */
+    CP_INTERRUPT = 1u << 3,  /* the interrupt line word has changed */
+    CP_EVENT = 1u << 4,      /* leave to Python: a message waits */
+    CP_PING = 1u << 5,       /* beat */
+    CP_QUIT = 1u << 6,       /* leave to Python: the run is over */
+    CP_TICK = 1u << 7,       /* look at the timers */
+};
+
+enum { CP_POWER_OFF = 0, CP_POWER_PENDING = 1, CP_POWER_ON = 2 };
+
+enum { CP_TLB_BROADCAST = 0, CP_TLB_IPI = 1, CP_TLB_LOCAL = 2, CP_TLB_EARLY = 3 };
+
+#define CP_COUNTERS(X)                                                                                       \
+    X(MMIO_READ, "mmio_read") X(MMIO_WRITE, "mmio_write") X(NISV, "nisv") X(HVC, "hvc") X(SMC, "smc")        \
+    X(WFI, "wfi") X(WFE, "wfe") X(YIELD, "yield") X(TLBI, "tlbi") X(CP15, "cp15") X(STAGE2_FAULT, "stage2")  \
+    X(FLIP_EXEC, "flip_to_exec") X(FLIP_WRITE, "flip_to_write") X(SHARED_CODE, "write_exec_pages")           \
+    X(TLB_FLUSH, "tlb_flush") X(CODE_FLUSH, "code_flush") X(INTERRUPT, "interrupt") X(KICK, "kick")          \
+    X(STOPPED, "stopped") X(PING, "ping") X(UNASSIGNED, "unassigned") X(ABORT, "abort_injected")             \
+    X(FETCH_RETRY, "fetch_retry") X(FETCH_REFUSED, "fetch_refused") X(FETCH_DISAGREED, "fetch_disagreed")    \
+    X(FETCH_WRONG, "fetch_wrong") X(RESENT, "mmio_resent") X(STALE, "mmio_stale_reply") X(OTHER, "other")
+
+enum {
+#define X(name, text) CP_COUNT_##name,
+    CP_COUNTERS(X)
+#undef X
+    CP_COUNTER_COUNT
+};
+
+enum { CP_HIST_MMIO, CP_HIST_STOP, CP_HIST_SHOOTDOWN, CP_HIST_FETCH, CP_HIST_COUNT };
+#define CP_BUCKETS 1024u /* 64 powers of two, 16 steps each: 6 % wide */
+
+#define CP_ACTIVITIES(X)                                                                                     \
+    X(NONE, "starting") X(OFF, "switched off") X(GUEST, "in the guest") X(WFI, "asleep in WFI")              \
+    X(MMIO, "waiting for the device at") X(WAIT_WORLD, "waiting for the world to stop")                      \
+    X(OWN_WORLD, "holding the stopped world") X(PARKED, "parked by a stop") X(PSCI, "in a PSCI call")        \
+    X(FETCH, "fetching the instruction at") X(SHOOTDOWN, "waiting for a TLB invalidation by vCPU")           \
+    X(DEVICE, "in the device at") X(STOPPING, "stopping the world, vCPUs missing:") X(IDLE, "idle")
+
+enum {
+#define X(name, text) CP_ACTIVITY_##name,
+    CP_ACTIVITIES(X)
+#undef X
+    CP_ACTIVITY_COUNT
+};
+
+/* What a process tells of itself, for whoever has to explain its death. */
+struct cp_process {
+    _Atomic uint32_t pid;
+    _Atomic uint32_t activity;
+    _Atomic uint64_t detail;
+    _Atomic uint64_t since_ns;
+    _Atomic uint64_t heartbeat;
+    _Atomic uint32_t pc;
+};
+
+struct cp_vcpu {
+    /* The protocol, on a cache line of its own. */
+    _Atomic uint32_t mode;
+    _Atomic uint32_t requests;
+    _Atomic uint64_t line;         /* version << 2 | FIQ << 1 | IRQ */
+    _Atomic uint32_t power;
+    _Atomic uint32_t flush_posted; /* tickets of TLB_FLUSH: the ipi discipline waits for its own to be served */
+    _Atomic uint32_t flush_served;
+    char pad0[64 - 32];
+    struct cp_process process;
+    char pad1[128 - 64 - sizeof(struct cp_process)];
+    _Atomic uint64_t counters[64];
+    char pad2[4096 - 128 - 64 * 8];
+    _Atomic uint32_t histogram[CP_HIST_COUNT][CP_BUCKETS];
+    char pad3[CP_VCPU_BYTES - 4096 - CP_HIST_COUNT * CP_BUCKETS * 4];
+};
+_Static_assert(sizeof(struct cp_vcpu) == CP_VCPU_BYTES, "a vCPU's part of the control page");
+_Static_assert(CP_COUNTER_COUNT <= 64, "counters");
+
+#define CP_CODE_LOG 256u
+
+struct cp_host {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t vcpus;
+    uint32_t cores;
+    _Atomic uint32_t tlb_discipline;
+    char pad0[64 - 24];
+    _Atomic uint64_t tlb_epoch;    /* grows with every TLB invalidation of a guest, before anybody waits */
+    char pad1[64 - 8];
+    _Atomic uint64_t stage2_epoch; /* grows with every change of a present stage-2 entry */
+    char pad2[64 - 8];
+    _Atomic uint64_t stop_epoch;
+    char pad3[64 - 8];
+    _Atomic uint64_t code_head;    /* entries ever added to the code log */
+    char pad4[64 - 8];
+    struct cp_process coordinator;
+    char pad5[64 - sizeof(struct cp_process)];
+    struct cp_process devices;
+    char pad6[64 - sizeof(struct cp_process)];
+    /* Pages whose translated blocks must go: (index + 1) << 32 | IPA page number. */
+    _Atomic uint64_t code_log[CP_CODE_LOG];
+    char pad7[CP_HOST_BYTES - 64 * 7 - CP_CODE_LOG * 8];
+};
+_Static_assert(sizeof(struct cp_host) == CP_HOST_BYTES, "the host's part of the control page");
+
+static inline struct cp_vcpu *cp_vcpu(struct cp_host *host, uint32_t vcpu)
+{
+    return (struct cp_vcpu *)((char *)host + CP_HOST_BYTES) + vcpu;
+}
+
+static inline uint64_t cp_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Sleep while *word == seen, at most timeout_ns. Returns 0 when woken or changed, ETIMEDOUT or EINTR. */
+static inline int cp_futex_wait(_Atomic uint32_t *word, uint32_t seen, uint64_t timeout_ns)
+{
+    struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
+    if (syscall(SYS_futex, word, FUTEX_WAIT, seen, &t, NULL, 0) == 0 || errno == EAGAIN)
+        return 0;
+    return errno;
+}
+
+static inline void cp_futex_wake(_Atomic uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Ask vCPU v for `bits`. Returns the mode word to wait on when v is in the guest (low bits EXITING), else 0. */
+static inline uint32_t cp_post(struct cp_vcpu *v, uint32_t bits)
+{
+    atomic_fetch_or(&v->requests, bits);
+    uint32_t mode = atomic_load(&v->mode);
+    for (;;) {
+        switch (mode & CP_MODE_MASK) {
+        case CP_IN_GUEST:
+            if (!atomic_compare_exchange_strong(&v->mode, &mode, (mode & ~CP_MODE_MASK) | CP_EXITING))
+                continue;
+            return (mode & ~CP_MODE_MASK) | CP_EXITING;
+        case CP_EXITING:
+            return mode;
+        case CP_SLEEPING:
+            cp_futex_wake(&v->requests);
+            return 0;
+        default:
+            return 0;
+        }
+    }
+}
+
+static inline void cp_clear(struct cp_vcpu *v, uint32_t bits)
+{
+    atomic_fetch_and(&v->requests, ~bits);
+    cp_futex_wake(&v->requests);
+}
+
+/* Wait until v has left the entry that `exiting` names. False when `deadline_ns` has passed. */
+static inline bool cp_wait_left(struct cp_vcpu *v, uint32_t exiting, uint64_t deadline_ns)
+{
+    while (atomic_load(&v->mode) == exiting) {
+        uint64_t now = cp_now_ns();
+        if (now >= deadline_ns)
+            return false;
+        cp_futex_wait(&v->mode, exiting, deadline_ns - now);
+    }
+    return true;
+}
+
+/* V goes in. False when a request came first: the vCPU is outside again and serves it. */
+static inline bool cp_enter(struct cp_vcpu *v)
+{
+    uint32_t entry = (atomic_load_explicit(&v->mode, memory_order_relaxed) | CP_MODE_MASK) + 1;
+    atomic_store(&v->mode, entry | CP_IN_GUEST); /* seq_cst: the full fence */
+    return atomic_load(&v->requests) == 0;
+}
+
+/* V leaves, or wakes up; whoever waits for that is told. */
+static inline void cp_leave(struct cp_vcpu *v)
+{
+    uint32_t mode = atomic_load_explicit(&v->mode, memory_order_relaxed);
+    uint32_t was = atomic_exchange(&v->mode, mode & ~CP_MODE_MASK);
+    if ((was & CP_MODE_MASK) == CP_EXITING)
+        cp_futex_wake(&v->mode);
+}
+
+/* V sleeps until one of `wake` is requested. Returns 0 when one is, else ETIMEDOUT or EINTR. */
+static inline int cp_sleep(struct cp_vcpu *v, uint32_t wake, uint64_t timeout_ns)
+{
+    uint32_t mode = atomic_load_explicit(&v->mode, memory_order_relaxed) & ~CP_MODE_MASK;
+    uint64_t deadline = cp_now_ns() + timeout_ns;
+    int result = 0;
+    atomic_store(&v->mode, mode | CP_SLEEPING);
+    for (;;) {
+        uint32_t seen = atomic_load(&v->requests);
+        if (seen & wake)
+            break;
+        uint64_t now = cp_now_ns();
+        if (now >= deadline) {
+            result = ETIMEDOUT;
+            break;
+        }
+        result = cp_futex_wait(&v->requests, seen, deadline - now);
+        if (result == EINTR)
+            break;
+    }
+    atomic_store(&v->mode, mode);
+    return result;
+}
+
+/* V is parked until none of `bits` is requested. */
+static inline int cp_park(struct cp_vcpu *v, uint32_t bits, uint32_t unless, uint64_t timeout_ns)
+{
+    uint64_t deadline = cp_now_ns() + timeout_ns;
+    for (;;) {
+        uint32_t seen = atomic_load(&v->requests);
+        if (!(seen & bits) || (seen & unless))
+            return 0;
+        uint64_t now = cp_now_ns();
+        if (now >= deadline)
+            return ETIMEDOUT;
+        if (cp_futex_wait(&v->requests, seen, deadline - now) == EINTR)
+            return EINTR;
+    }
+}
+
+/* The newest version of the line word wins, whichever way it came. True when `line` was news. */
+static inline bool cp_set_line(struct cp_vcpu *v, uint64_t line)
+{
+    uint64_t old = atomic_load(&v->line);
+    do {
+        if ((line >> 2) <= (old >> 2))
+            return false;
+    } while (!atomic_compare_exchange_weak(&v->line, &old, line));
+    return ((old ^ line) & 3) != 0;
+}
+
+static inline void cp_count(struct cp_vcpu *v, unsigned counter)
+{
+    /* One writer: a plain increment that readers see whole. */
+    atomic_store_explicit(&v->counters[counter],
+                          atomic_load_explicit(&v->counters[counter], memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
+
+static inline unsigned cp_bucket(uint64_t ns)
+{
+    if (ns < 16)
+        return (unsigned)ns;
+    unsigned top = 63u - (unsigned)__builtin_clzll(ns);
+    return (top - 3) * 16 + (unsigned)(ns >> (top - 4) & 15);
+}
+
+static inline void cp_record(struct cp_vcpu *v, unsigned histogram, uint64_t ns)
+{
+    atomic_fetch_add_explicit(&v->histogram[histogram][cp_bucket(ns)], 1, memory_order_relaxed);
+}
+
+static inline void cp_activity(struct cp_process *p, uint32_t activity, uint64_t detail)
+{
+    atomic_store_explicit(&p->detail, detail, memory_order_relaxed);
+    atomic_store_explicit(&p->activity, activity, memory_order_release);
+}
+
+static inline void cp_beat(struct cp_process *p)
+{
+    atomic_fetch_add_explicit(&p->heartbeat, 1, memory_order_relaxed);
+}
+
+/* Add a page to the code log. */
+static inline void cp_log_code(struct cp_host *host, uint32_t page)
+{
+    uint64_t index = atomic_fetch_add(&host->code_head, 1);
+    atomic_store(&host->code_log[index % CP_CODE_LOG], (index + 1) << 32 | page);
+}
+
+#endif
