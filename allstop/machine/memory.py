@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Memory that the processes of a machine share: anonymous memory files, inherited by descriptor.
+
+They have no name, so nothing can be left behind: the kernel frees them with the last process that holds them,
+however it ends. They are sparse: a page costs something once it is written.
+"""
+from __future__ import annotations
+
+import fcntl
+import os
+
+from allstop.machine.configuration import MAX_MEMORY_BYTES, RAM_BASE
+from allstop.machine.images import Image
+
+PAGE_BYTES = 4096
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as "64M", "1G", "65536", "512K". Raises ValueError with a sentence.
+
+    A machine has at least one page of memory, whole pages, and no more than the address space has room for.
+    """
+    cleaned = text.strip().upper().removesuffix("IB").removesuffix("B")
+    digits = cleaned.rstrip("KMG")
+    factor = _UNITS.get(cleaned[len(digits):])
+    if factor is None or not (digits.isascii() and digits.isdigit()):
+        raise ValueError(f"a size such as 64M or 1G is expected, not {text!r}")
+    size = int(digits) * factor
+    if not PAGE_BYTES <= size <= MAX_MEMORY_BYTES:
+        raise ValueError(f"a guest can have 4K to {MAX_MEMORY_BYTES >> 20}M of memory, not {text}")
+    if size % PAGE_BYTES:
+        raise ValueError(f"guest memory comes in whole pages of {PAGE_BYTES} bytes, not {text}")
+    return size
+
+
+def create_memory(name: str, size_bytes: int) -> int:
+    """A new descriptor of `size_bytes` of zeroed shared memory whose size can not change. `name` is for /proc only.
+
+    The size is sealed, for a mapping of a file that shrinks dies of SIGBUS. Raises OSError.
+    """
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size_bytes)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def load_image(fd: int, image: Image) -> None:
+    """Place the image's segments in guest RAM `fd`; what follows a segment's data is zero already. Raises OSError."""
+    for segment in image.segments:
+        written = 0
+        while written < len(segment.data):
+            written += os.pwrite(fd, segment.data[written:], segment.ipa - RAM_BASE + written)

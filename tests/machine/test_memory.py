@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Shared memory: sizes are read strictly, memory costs what is touched, can not shrink, and has no name."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allstop.machine.configuration import MAX_MEMORY_BYTES, RAM_BASE
+from allstop.machine.images import Image, Segment
+from allstop.machine.memory import create_memory, load_image, parse_size
+
+
+@pytest.fixture
+def gigabyte() -> Iterator[int]:
+    fd = create_memory("test-ram", 1 << 30)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize(("text", "size"), [
+    ("64M", 64 << 20), ("1G", 1 << 30), ("512k", 512 << 10), ("65536", 65536), ("64MiB", 64 << 20), ("64mb", 64 << 20),
+    ("4K", 4096),
+])
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "64X", "-1M", "1.5G", "0", "0M", "64MM", "0x1000", "١M", "4097", "3G", "1K",
+                                  "99999999999G"])
+def test_what_is_no_size_is_refused_in_one_sentence(text: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        parse_size(text)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text(max_size=12))
+def test_a_size_is_a_number_of_pages_or_an_error(text: str) -> None:
+    try:
+        size = parse_size(text)
+    except ValueError:
+        return
+    assert 4096 <= size <= MAX_MEMORY_BYTES and size % 4096 == 0
+
+
+def test_a_gigabyte_costs_only_what_is_touched(gigabyte: int) -> None:
+    assert os.fstat(gigabyte).st_blocks == 0
+    data = memoryview(b"\xff" * 5000)
+    load_image(gigabyte, Image("raw", RAM_BASE, (Segment(RAM_BASE + (1 << 29), data, 1 << 20),)))
+    assert os.fstat(gigabyte).st_blocks * 512 <= 2 * 4096
+    assert os.pread(gigabyte, 5001, 1 << 29) == bytes(data) + b"\0"
+
+
+def test_memory_can_not_shrink_under_a_mapping(gigabyte: int) -> None:
+    with pytest.raises(PermissionError):
+        os.ftruncate(gigabyte, 4096)
+
+
+def test_memory_has_no_name_in_the_file_system(gigabyte: int) -> None:
+    assert "(deleted)" in os.readlink(f"/proc/self/fd/{gigabyte}")
+    assert not any("test-ram" in entry.name for entry in Path("/dev/shm").iterdir())
+    assert not os.get_inheritable(gigabyte)
+
+
+def test_a_size_that_the_system_refuses_leaves_no_descriptor() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError):
+        create_memory("test-huge", -1)
+    assert len(os.listdir("/proc/self/fd")) == before
