@@ -73,3 +73,19 @@ void window_map(unsigned page, const void *frame, uint32_t attributes)
 }
 
 void window_unmap(unsigned page) { *(volatile uint32_t *)&window_table[page] = 0; }
+
+#define CACHE_LINE_BYTES 64u /* Cortex-A15, both caches */
+
+void code_publish(const void *address, size_t bytes)
+{
+    uint32_t first = (uint32_t)address & ~(CACHE_LINE_BYTES - 1), end = (uint32_t)address + bytes;
+
+    for (uint32_t line = first; line < end; line += CACHE_LINE_BYTES)
+        CP15_WRITE(0, c7, c11, 1, line); /* DCCMVAU */
+    dsb();
+    for (uint32_t line = first; line < end; line += CACHE_LINE_BYTES)
+        CP15_WRITE(0, c7, c5, 1, line); /* ICIMVAU */
+    CP15_WRITE(0, c7, c1, 6, 0); /* BPIALLIS */
+    dsb();
+    isb();
+}

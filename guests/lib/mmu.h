@@ -43,8 +43,16 @@ static inline void tlb_invalidate_page(uint32_t address)
     isb();
 }
 
-/* Read a word, or learn that it faults. Needs probe_data_abort() to be called by the data-abort handler. */
+/*
+ * Read a word, or call an ARM function and take the word that it returns; false if the access faulted at once.
+ * Need the handlers below to be called for aborts; those answer whether the abort was a probe's.
+ */
 bool probe_read(const volatile uint32_t *address, uint32_t *value);
+bool probe_call(const void *function, uint32_t *value);
 bool probe_data_abort(struct frame *frame);
+bool probe_prefetch_abort(struct frame *frame);
+
+/* Make instructions written at `address` the ones that every vCPU executes after its next ISB. */
+void code_publish(const void *address, size_t bytes);
 
 #endif
