@@ -1,14 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The two C extensions; everything else is in pyproject.toml."""
+import importlib.util
+from pathlib import Path
+
 from setuptools import Extension, setup
 
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 PAGE = "allstop/machine/control_page.h"
+ENGINE = "vcpu_worker/engine"
+
+unicorn = importlib.util.find_spec("unicorn")
+if unicorn is None or unicorn.origin is None:
+    raise SystemExit("unicorn's headers are needed to build the engine: pip install unicorn==2.1.4")
 
 setup(
     ext_modules=[
         Extension(
             "allstop.machine.control", ["allstop/machine/control.c"], depends=[PAGE], extra_compile_args=FLAGS
+        ),
+        Extension(
+            "vcpu_worker.engine._engine",
+            [f"{ENGINE}/{name}.c" for name in ("module", "vcpu", "stage2", "seam")],
+            depends=[PAGE, f"{ENGINE}/seam.h", f"{ENGINE}/vcpu.h", f"{ENGINE}/facts.h"],
+            include_dirs=[str(Path(unicorn.origin).parent / "include")],
+            extra_compile_args=FLAGS,
+            libraries=["dl"],
         ),
     ]
 )

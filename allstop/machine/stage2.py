@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Stage-2 tables: ARMv7 long-descriptor tables in memory that all workers of a host share.
+
+Layout of the file: one level-1 page (four entries of 1 GiB), four level-2 pages, then the level-3 entries of RAM as
+one flat array, so that the entry of a page is found by arithmetic. Level-3 entries start absent and are made by the
+first vCPU that uses the page; so the file, too, costs only what is touched. Source: ARM ARM (DDI 0406C), B3.6.
+"""
+from __future__ import annotations
+
+import struct
+
+from allstop.machine.configuration import MAX_MEMORY_BYTES, RAM_BASE
+
+STAGE2_BASE = 0xF000_0000
+LEVEL3_OFFSET = 0x5000
+PAGE_BYTES = 4096
+_TABLE = 3
+_BLOCK_BYTES = 512 * PAGE_BYTES
+
+
+def size_bytes(memory_bytes: int) -> int:
+    """Bytes of the tables for so much RAM, a multiple of a page. Raises ValueError for a RAM that can not be."""
+    if memory_bytes <= 0 or memory_bytes % _BLOCK_BYTES or memory_bytes > MAX_MEMORY_BYTES:
+        raise ValueError(
+            f"guest memory must be a multiple of 2 MiB, at least 2 MiB and at most {MAX_MEMORY_BYTES >> 20} MiB, "
+            f"not {memory_bytes} bytes"
+        )
+    return LEVEL3_OFFSET + memory_bytes // PAGE_BYTES * 8
+
+
+def build(buffer: memoryview, memory_bytes: int) -> None:
+    """Write levels 1 and 2 into a zeroed buffer of `size_bytes(memory_bytes)`."""
+    for gigabyte in range(4):
+        level2 = STAGE2_BASE + PAGE_BYTES * (1 + gigabyte)
+        struct.pack_into("<Q", buffer, 8 * gigabyte, level2 | _TABLE)
+    for block in range(memory_bytes // _BLOCK_BYTES):
+        ipa = RAM_BASE + block * _BLOCK_BYTES
+        level3 = STAGE2_BASE + LEVEL3_OFFSET + block * PAGE_BYTES
+        gigabyte, index = divmod(ipa // _BLOCK_BYTES, 512)
+        struct.pack_into("<Q", buffer, PAGE_BYTES * (1 + gigabyte) + 8 * index, level3 | _TABLE)

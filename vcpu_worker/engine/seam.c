@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The seam over an unmodified libunicorn 2.1.4.
+ *
+ * The library calls between its own source files through its procedure linkage table, with default visibility. This
+ * file is loaded first and globally, so that the functions that it defines under the library's names are called
+ * instead, and call through. What that buys:
+ *
+ *   tcg_func_start              every block is translated for a parallel machine: exclusives are host atomics, barriers are
+ *                               host fences (QEMU's CF_PARALLEL, which the library never sets)
+ *   helper_check_exit_request   called at each block start anyway: here it polls the vCPU's request word, so a stop is
+ *                               exact, at a block start, and costs nothing more
+ *   tcg_gen_qemu_ld/st          the library also checks for a stop after each load and store; such a stop rewinds PC to an
+ *                               access that has been done already. These checks are left out: exact, and faster
+ *   helper_wfe, helper_yield    a place to give the host's core away, without leaving the run
+ *   cpu_ldl_code, cpu_lduw_code, tb_gen_code, tcg_tb_lookup
+ *                               what the translator read, kept by block: the instruction as it was executed
+ *
+ * Offsets into private structures are facts about one build. `facts` pins the machine code of every function that
+ * they were read from or that is replaced; another build is refused, never guessed at.
+ */
+#define _GNU_SOURCE
+#include "seam.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Offsets, with the function of the library in which each can be seen. */
+#define TCG_CFLAGS 0x64          /* TCGContext.tb_cflags: tcg_gen_mb_arm tests bit 19 at 0x66 */
+#define CF_PARALLEL 0x80000u
+#define UC_NO_EXIT_REQUEST 0x7f2 /* uc_struct.no_exit_request: check_exit_request_arm */
+#define UC_CPU 0x1b8             /* uc_struct.cpu: helper_check_exit_request_arm */
+#define CPU_ENV 0xa2f0           /* ARMCPU.env: get_page_addr_code_arm's callers; arm_cpu_do_interrupt_arm */
+#define ENV_EXCLUSIVE_ADDR 0xec0 /* CPUARMState.exclusive_addr, exclusive_val */
+#define ENV_EXCLUSIVE_VAL 0xec8
+
+#define AT(base, offset, type) (*(type *)((char *)(base) + (offset)))
+
+typedef struct TCGContext TCGContext;
+typedef struct TranslationBlock TranslationBlock;
+
+struct seam_calls uc;
+
+static void *library;
+static uc_engine *engine;
+static _Atomic uint32_t *request_word;
+static struct seam_events on;
+static bool parallel = true;
+static bool budget_active;
+
+static struct {
+    void (*tcg_func_start)(TCGContext *);
+    void (*check_exit_request)(void *, uint32_t);
+    void (*loop_exit_restore)(void *, uintptr_t);
+    void (*loop_exit_noexc)(void *);
+    void (*ld_i32)(TCGContext *, void *, void *, uintptr_t, int);
+    void (*st_i32)(TCGContext *, void *, void *, uintptr_t, int);
+    void (*ld_i64)(TCGContext *, void *, void *, uintptr_t, int);
+    void (*st_i64)(TCGContext *, void *, void *, uintptr_t, int);
+    uint32_t (*ldl_code)(void *, uint32_t);
+    uint32_t (*lduw_code)(void *, uint32_t);
+    TranslationBlock *(*gen_code)(void *, uint32_t, uint32_t, uint32_t, int);
+    TranslationBlock *(*lookup)(TCGContext *, uintptr_t);
+    void (*flush_blocks)(void *);
+    void (*do_interrupt)(void *);
+    void (*flush_tlb)(void *);
+    void (*invalidate_range)(uc_engine *, uintptr_t, uintptr_t);
+    void (*wfe)(void *);
+    void (*yield)(void *);
+} real;
+
+/* Machine code that is relied on: FNV-1a of each function's bytes, as in the wheel of unicorn 2.1.4, x86-64. */
+static const struct {
+    const char *name;
+    uint64_t hash;
+} facts[] = {
+#include "facts.h"
+};
+
+static uint64_t hash_of(const char *name)
+{
+    void *code = dlsym(library, name);
+    Dl_info info;
+    ElfW(Sym) *symbol = NULL;
+    if (code == NULL || !dladdr1(code, &info, (void **)&symbol, RTLD_DL_SYMENT) || symbol == NULL)
+        return 0;
+    uint64_t hash = 0xcbf29ce484222325ull;
+    for (size_t i = 0; i < symbol->st_size; i++)
+        hash = (hash ^ ((const unsigned char *)code)[i]) * 0x100000001b3ull;
+    return hash;
+}
+
+size_t seam_fact_count(void)
+{
+    return sizeof facts / sizeof *facts;
+}
+
+bool seam_fact(size_t index, const char **name, uint64_t *expected, uint64_t *found)
+{
+    if (library == NULL || index >= seam_fact_count())
+        return false;
+    *name = facts[index].name;
+    *expected = facts[index].hash;
+    *found = hash_of(facts[index].name);
+    return true;
+}
+
+const char *seam_open(const char *path)
+{
+    static char sentence[512];
+    if (library != NULL)
+        return NULL;
+    if (dlopen(path, RTLD_LAZY | RTLD_NOLOAD) != NULL)
+        return "unicorn was loaded before the engine, which must come first: import vcpu_worker.engine before unicorn";
+    library = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
+    if (library == NULL) {
+        snprintf(sentence, sizeof sentence, "unicorn's library can not be loaded (%s): reinstall unicorn==2.1.4", dlerror());
+        return sentence;
+    }
+    unsigned (*version)(unsigned *, unsigned *) = dlsym(library, "uc_version");
+    unsigned major = 0, minor = 0;
+    unsigned all = version ? version(&major, &minor) : 0;
+    if (all >> 8 != 0x020104) {
+        snprintf(sentence, sizeof sentence, "this is unicorn %u.%u.%u and the engine knows 2.1.4 only: install unicorn==2.1.4",
+                 all >> 24, all >> 16 & 255, all >> 8 & 255);
+        return sentence;
+    }
+    for (size_t i = 0; i < seam_fact_count(); i++)
+        if (hash_of(facts[i].name) != facts[i].hash) {
+            snprintf(sentence, sizeof sentence,
+                     "the library calls itself unicorn 2.1.4 but its function %s is not the one that the engine knows: "
+                     "install the x86-64 Linux wheel of unicorn==2.1.4 from PyPI", facts[i].name);
+            return sentence;
+        }
+    const struct { void *slot; const char *name; } symbols[] = {
+        { &uc.open, "uc_open" }, { &uc.close, "uc_close" }, { &uc.ctl, "uc_ctl" }, { &uc.mem_map_ptr, "uc_mem_map_ptr" },
+        { &uc.emu_start, "uc_emu_start" }, { &uc.emu_stop, "uc_emu_stop" }, { &uc.reg_read, "uc_reg_read" },
+        { &uc.reg_write, "uc_reg_write" }, { &uc.hook_add, "uc_hook_add" }, { &uc.context_alloc, "uc_context_alloc" },
+        { &uc.context_save, "uc_context_save" }, { &uc.context_restore, "uc_context_restore" },
+        { &uc.context_size, "uc_context_size" }, { &uc.context_free, "uc_context_free" }, { &uc.strerror, "uc_strerror" },
+        { &real.tcg_func_start, "tcg_func_start_arm" }, { &real.check_exit_request, "helper_check_exit_request_arm" },
+        { &real.loop_exit_restore, "cpu_loop_exit_restore_arm" }, { &real.loop_exit_noexc, "cpu_loop_exit_noexc_arm" },
+        { &real.ld_i32, "tcg_gen_qemu_ld_i32_arm" }, { &real.st_i32, "tcg_gen_qemu_st_i32_arm" },
+        { &real.ld_i64, "tcg_gen_qemu_ld_i64_arm" }, { &real.st_i64, "tcg_gen_qemu_st_i64_arm" },
+        { &real.ldl_code, "cpu_ldl_code_arm" }, { &real.lduw_code, "cpu_lduw_code_arm" },
+        { &real.gen_code, "tb_gen_code_arm" }, { &real.lookup, "tcg_tb_lookup_arm" },
+        { &real.flush_blocks, "tb_flush_arm" }, { &real.do_interrupt, "arm_cpu_do_interrupt_arm" },
+        { &real.flush_tlb, "tlb_flush_arm" }, { &real.invalidate_range, "tb_invalidate_phys_range_arm" },
+        { &real.wfe, "helper_wfe_arm" }, { &real.yield, "helper_yield_arm" },
+    };
+    for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
+        void *address = dlsym(library, symbols[i].name);
+        if (address == NULL) {
+            snprintf(sentence, sizeof sentence, "unicorn's library lacks %s: reinstall unicorn==2.1.4", symbols[i].name);
+            return sentence;
+        }
+        memcpy(symbols[i].slot, &address, sizeof address);
+    }
+    return NULL;
+}
+
+void seam_enable(bool enabled)
+{
+    parallel = enabled;
+}
+
+void seam_attach(uc_engine *of, _Atomic uint32_t *requests, const struct seam_events *events)
+{
+    engine = of;
+    request_word = requests;
+    on = *events;
+    seam_forget_executed();
+}
+
+static void *cpu(void)
+{
+    return AT(engine, UC_CPU, void *);
+}
+
+static void *env(void)
+{
+    return (char *)cpu() + CPU_ENV;
+}
+
+void seam_take_exception(void)
+{
+    real.do_interrupt(cpu());
+}
+
+void seam_flush_tlb(void)
+{
+    real.flush_tlb(cpu());
+}
+
+void seam_invalidate_code(uint64_t ram_offset, uint64_t bytes)
+{
+    real.invalidate_range(engine, ram_offset, ram_offset + bytes);
+}
+
+void seam_set_budget(bool active)
+{
+    budget_active = active;
+}
+
+void seam_monitor(uint64_t *address, uint64_t *value)
+{
+    *address = AT(env(), ENV_EXCLUSIVE_ADDR, uint64_t);
+    *value = AT(env(), ENV_EXCLUSIVE_VAL, uint64_t);
+}
+
+void seam_set_monitor(uint64_t address, uint64_t value)
+{
+    AT(env(), ENV_EXCLUSIVE_ADDR, uint64_t) = address;
+    AT(env(), ENV_EXCLUSIVE_VAL, uint64_t) = value;
+}
+
+/* ---- what the translator read, by block ---- */
+
+struct block {
+    TranslationBlock *key;
+    uint32_t start;
+    uint32_t halfwords;
+    uint16_t *words;
+};
+
+static struct block *blocks; /* open addressing, a power of two */
+static size_t block_slots, block_count;
+static uint16_t reading[4096];
+static uint32_t reading_start, reading_halfwords;
+static bool is_reading;
+static TranslationBlock *restored;
+
+static struct block *block_slot(struct block *table, size_t slots, TranslationBlock *key)
+{
+    size_t i = ((uintptr_t)key >> 5) * 0x9e3779b97f4a7c15ull & (slots - 1);
+    while (table[i].key != NULL && table[i].key != key)
+        i = (i + 1) & (slots - 1);
+    return &table[i];
+}
+
+void seam_forget_executed(void)
+{
+    for (size_t i = 0; i < block_slots; i++)
+        free(blocks[i].words);
+    free(blocks);
+    blocks = NULL;
+    block_slots = block_count = 0;
+    restored = NULL;
+}
+
+static void keep_block(TranslationBlock *key)
+{
+    if (2 * (block_count + 1) > block_slots) {
+        size_t slots = block_slots ? 2 * block_slots : 1024;
+        struct block *table = calloc(slots, sizeof *table);
+        if (table == NULL)
+            return;
+        for (size_t i = 0; i < block_slots; i++)
+            if (blocks[i].key != NULL)
+                *block_slot(table, slots, blocks[i].key) = blocks[i];
+        free(blocks);
+        blocks = table;
+        block_slots = slots;
+    }
+    struct block *b = block_slot(blocks, block_slots, key);
+    if (b->key == NULL)
+        block_count++;
+    free(b->words);
+    b->key = key;
+    b->start = reading_start;
+    b->words = malloc(2 * reading_halfwords);
+    b->halfwords = b->words ? reading_halfwords : 0;
+    if (b->words)
+        memcpy(b->words, reading, 2 * reading_halfwords);
+}
+
+static void note(uint32_t address, uint32_t value, unsigned halfwords)
+{
+    if (!is_reading)
+        return;
+    uint32_t index = (address - reading_start) / 2;
+    if (index + halfwords > sizeof reading / sizeof *reading)
+        return;
+    reading[index] = (uint16_t)value;
+    if (halfwords == 2)
+        reading[index + 1] = (uint16_t)(value >> 16);
+    if (index + halfwords > reading_halfwords)
+        reading_halfwords = index + halfwords;
+}
+
+unsigned seam_executed(uint32_t pc, bool thumb, uint32_t *word)
+{
+    if (restored == NULL || block_slots == 0)
+        return 0;
+    const struct block *b = block_slot(blocks, block_slots, restored);
+    uint32_t index = (pc - b->start) / 2;
+    if (b->key == NULL || pc < b->start || index >= b->halfwords)
+        return 0;
+    bool wide = !thumb || b->words[index] >> 11 >= 0x1d;
+    if (wide && index + 1 >= b->halfwords)
+        return 0;
+    if (!wide)
+        *word = b->words[index];
+    else if (thumb)
+        *word = (uint32_t)b->words[index] << 16 | b->words[index + 1];
+    else
+        *word = (uint32_t)b->words[index + 1] << 16 | b->words[index];
+    return wide ? 4 : 2;
+}
+
+/* ---- the library's own names ---- */
+
+#define INTERPOSED __attribute__((visibility("default")))
+
+INTERPOSED uint32_t cpu_ldl_code_arm(void *env, uint32_t address)
+{
+    uint32_t value = real.ldl_code(env, address);
+    note(address, value, 2);
+    return value;
+}
+
+INTERPOSED uint32_t cpu_lduw_code_arm(void *env, uint32_t address)
+{
+    uint32_t value = real.lduw_code(env, address);
+    note(address, value, 1);
+    return value;
+}
+
+INTERPOSED TranslationBlock *tb_gen_code_arm(void *cpu, uint32_t pc, uint32_t cs_base, uint32_t flags, int cflags)
+{
+    is_reading = true; /* a fetch that faults leaves by longjmp: the next translation starts over */
+    reading_start = pc;
+    reading_halfwords = 0;
+    TranslationBlock *block = real.gen_code(cpu, pc, cs_base, flags, cflags);
+    is_reading = false;
+    keep_block(block);
+    return block;
+}
+
+INTERPOSED TranslationBlock *tcg_tb_lookup_arm(TCGContext *tcg, uintptr_t host_pc)
+{
+    restored = real.lookup(tcg, host_pc);
+    return restored;
+}
+
+INTERPOSED void tb_flush_arm(void *cpu)
+{
+    real.flush_blocks(cpu);
+    seam_forget_executed();
+}
+
+INTERPOSED void tcg_func_start_arm(TCGContext *tcg)
+{
+    if (parallel)
+        AT(tcg, TCG_CFLAGS, uint32_t) |= CF_PARALLEL;
+    real.tcg_func_start(tcg);
+}
+
+INTERPOSED void helper_check_exit_request_arm(void *of, uint32_t in_delay_slot)
+{
+    if (__builtin_expect(request_word == NULL || budget_active, false)) {
+        real.check_exit_request(of, in_delay_slot);
+        if (request_word == NULL)
+            return;
+    }
+    if (__builtin_expect(atomic_load_explicit(request_word, memory_order_relaxed) == 0, true))
+        return;
+    if (on.poll()) {
+        uc.emu_stop(engine);
+        real.loop_exit_restore(cpu(), (uintptr_t)__builtin_return_address(0));
+    }
+}
+
+static void give_way(bool is_wfe)
+{
+    on.hint(is_wfe);
+    real.loop_exit_noexc(cpu());
+}
+
+INTERPOSED void helper_wfe_arm(void *env)
+{
+    if (request_word == NULL)
+        real.wfe(env);
+    give_way(true);
+}
+
+INTERPOSED void helper_yield_arm(void *env)
+{
+    if (request_word == NULL)
+        real.yield(env);
+    give_way(false);
+}
+
+/* The check after an access is emitted only where the library does not forbid it: it forbids it in IT blocks. */
+#define WITHOUT_CHECK(name, call)                                                                                      \
+    INTERPOSED void name(TCGContext *tcg, void *value, void *address, uintptr_t index, int operation)                  \
+    {                                                                                                                  \
+        bool *forbidden = engine ? &AT(engine, UC_NO_EXIT_REQUEST, bool) : &(bool){ false };                           \
+        bool before = *forbidden;                                                                                      \
+        *forbidden = true;                                                                                             \
+        call(tcg, value, address, index, operation);                                                                   \
+        *forbidden = before;                                                                                           \
+    }
+WITHOUT_CHECK(tcg_gen_qemu_ld_i32_arm, real.ld_i32)
+WITHOUT_CHECK(tcg_gen_qemu_st_i32_arm, real.st_i32)
+WITHOUT_CHECK(tcg_gen_qemu_ld_i64_arm, real.ld_i64)
+WITHOUT_CHECK(tcg_gen_qemu_st_i64_arm, real.st_i64)

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Stage 2, shared by the workers of a host: write-xor-execute, page by page, decided at the fault.
+ *
+ * A page starts absent. Its first use makes it executable and read-only, or writable and execute-never. The other use
+ * faults and flips it. Flipping follows one order, because other vCPUs hold the old entry in their TLBs:
+ *
+ *   vCPU0 changes the entry (compare and swap; a vCPU that loses the race just tries its access again)
+ *   vCPU0 posts TLB_FLUSH, and CODE_FLUSH where the page becomes executable, to all, and waits for those in the guest
+ *   vCPU0 flushes its own, and goes on
+ *
+ * So when vCPU0's store is done, no vCPU executes from the page without a fault; and when vCPU1 has made it executable
+ * again, nobody holds a translation of what the page was before.
+ *
+ * A page that an instruction writes while executing from it would flip for ever. After FLIPS flips, or when the same
+ * instruction flips it back and forth, it stays readable, writable and executable: the engine then sees the writes of
+ * its own vCPU only.
+ */
+#include "vcpu.h"
+
+#define VALID 1ull
+#define READ_ONLY (1ull << 6)
+#define READ_WRITE (3ull << 6)
+#define ACCESS_MASK (3ull << 6)
+#define XN (1ull << 54)
+#define ATTRIBUTES (1ull << 10 | 3ull << 8 | 0xfull << 2 | 3ull) /* AF, inner shareable, normal memory, page */
+#define WITHHELD (1ull << 1)  /* in an invalid entry: the page is away, ask the harness */
+#define FLIP_SHIFT 55         /* bits 60:55, ignored by the walk, count flips */
+#define FLIP_MASK (63ull << FLIP_SHIFT)
+#define FLIPS 48u
+
+static _Atomic uint64_t *entry_of(struct vcpu *v, uint32_t ipa)
+{
+    return v->stage2 + STAGE2_PAGES_OFFSET / 8 + ((ipa - RAM_BASE) >> 12);
+}
+
+bool stage2_in_ram(const struct vcpu *v, uint32_t ipa)
+{
+    return ipa >= RAM_BASE && (uint64_t)ipa - RAM_BASE < v->ram_bytes;
+}
+
+/* An instruction that faults on one page in turns, for execution and for writing, makes no progress. */
+static bool livelocked(struct vcpu *v, uint32_t page)
+{
+    v->flips_here = v->flip_pc == v->pc && v->flip_page == page ? v->flips_here + 1 : 0;
+    v->flip_pc = v->pc;
+    v->flip_page = page;
+    return v->flips_here >= 3;
+}
+
+static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
+{
+    _Atomic uint64_t *entry = entry_of(v, ipa);
+    uint64_t flips = (old & FLIP_MASK) >> FLIP_SHIFT;
+    bool keep_all = livelocked(v, ipa >> 12) || flips >= FLIPS;
+    uint64_t access = keep_all ? READ_WRITE : execute ? READ_ONLY : READ_WRITE | XN;
+    uint64_t new = (old & ~(ACCESS_MASK | XN | FLIP_MASK)) | access | (flips + (flips < FLIPS)) << FLIP_SHIFT;
+    if (!atomic_compare_exchange_strong(entry, &old, new))
+        return;
+    atomic_fetch_add(&v->host->stage2_epoch, 1);
+    cp_count(v->slot, keep_all ? CP_COUNT_SHARED_CODE : execute ? CP_COUNT_FLIP_EXEC : CP_COUNT_FLIP_WRITE);
+    if (execute || keep_all)
+        cp_log_code(v->host, ipa >> 12);
+    vcpu_shootdown(v, execute || keep_all ? CP_TLB_FLUSH | CP_CODE_FLUSH : CP_TLB_FLUSH, false, true);
+}
+
+enum stage2_result stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write, bool permission)
+{
+    if (!stage2_in_ram(v, ipa))
+        return STAGE2_OUTSIDE;
+    cp_count(v->slot, CP_COUNT_STAGE2_FAULT);
+    _Atomic uint64_t *entry = entry_of(v, ipa);
+    uint64_t old = atomic_load(entry);
+    if (!(old & VALID)) {
+        if (old & WITHHELD)
+            return STAGE2_WITHHELD;
+        uint64_t frame = old & 0xfffffff000ull ? old & 0xfffffff000ull : ipa & ~0xfffu;
+        atomic_compare_exchange_strong(entry, &old, frame | ATTRIBUTES | (execute ? READ_ONLY : READ_WRITE | XN));
+        return STAGE2_RETRY;
+    }
+    /* The entry may allow the access by now: another vCPU flipped it between our fault and here. */
+    if (execute && (old & XN))
+        flip(v, ipa, old, true);
+    else if (write && (old & ACCESS_MASK) != READ_WRITE)
+        flip(v, ipa, old, false);
+    return STAGE2_RETRY;
+}
+
+bool stage2_make_writable(struct vcpu *v, uint32_t ipa)
+{
+    for (;;) {
+        uint64_t old = atomic_load(entry_of(v, ipa));
+        if ((old & VALID) && (old & ACCESS_MASK) == READ_WRITE)
+            return true;
+        if (stage2_fault(v, ipa, false, true, true) != STAGE2_RETRY)
+            return false;
+    }
+}

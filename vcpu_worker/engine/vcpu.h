@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One vCPU at EL2's side: enter the guest, leave with one exit, serve what can be served without Python. */
+#ifndef ALLSTOP_VCPU_H
+#define ALLSTOP_VCPU_H
+
+#include "../../allstop/machine/control_page.h"
+#include "seam.h"
+
+#define RAM_BASE 0x40000000u
+#define STAGE2_BASE 0xf0000000u      /* where the engine sees the stage-2 tables: above any guest RAM */
+#define STAGE2_PAGES_OFFSET 0x5000u  /* level 3 follows one level-1 page and four level-2 pages */
+
+/* Why run() returned. */
+#define EXITS(X)                                                                                             \
+    X(MMIO)      /* stage-2 data abort outside RAM with a valid syndrome: value or register latched */       \
+    X(NISV)      /* the same without a syndrome: the instruction has to be fetched */                        \
+    X(HVC) X(SMC)                                                                                            \
+    X(FETCH)     /* stage-2 instruction abort outside RAM */                                                 \
+    X(WALK)      /* a stage-1 walk left RAM */                                                               \
+    X(PAGE)      /* a page of RAM whose stage-2 entry is withheld */                                         \
+    X(CP15)      /* a trapped register that is not served natively */                                        \
+    X(REQUEST)   /* EVENT or QUIT is requested */                                                            \
+    X(BUDGET)    /* the instruction budget is used up */                                                     \
+    X(LOST)      /* the guest takes an exception whose vector is not in memory */                            \
+    X(OTHER)     /* an exception to EL2 of another class */
+
+enum exit_kind {
+#define X(name) EXIT_##name,
+    EXITS(X)
+#undef X
+    EXIT_KINDS
+};
+
+struct exit_record {
+    uint32_t kind, hsr, hdfar, hifar, hpfar, ipa, pc, cpsr;
+    uint32_t instruction, length; /* as it was translated; length 0 when not known */
+    uint32_t size, is_write;      /* MMIO */
+    uint64_t value;               /* MMIO: what a store stores, as the device sees it */
+};
+
+struct vcpu {
+    uc_engine *uc;
+    uc_context *pristine;
+    struct cp_host *host;
+    struct cp_vcpu *slot;
+    uint32_t number;
+    unsigned char *ram;
+    uint64_t ram_bytes;
+    _Atomic uint64_t *stage2;      /* the whole table file */
+    uint64_t stage2_bytes;
+    uint32_t pc, cpsr;             /* the guest's, while it is outside */
+    uint32_t hcr;
+    uint64_t code_seen;            /* how far the code log was read */
+    bool oversubscribed;           /* more vCPUs than cores: waiting loops give the core away */
+    bool trapped;                  /* this run ended by an exception to EL2 */
+    bool lost;                     /* ... or by one to EL1 that has no vector */
+    bool latched;                  /* an MMIO load waits for its value */
+    struct exit_record exit;
+    uint32_t flip_pc, flip_page, flips_here;
+    char sentence[256];            /* why an operation failed */
+};
+
+bool vcpu_open(struct vcpu *v, uint32_t mpidr);
+void vcpu_close(struct vcpu *v);
+bool vcpu_power_on(struct vcpu *v, uint32_t entry, const uint32_t r[3]);
+bool vcpu_run(struct vcpu *v, uint64_t budget);
+void vcpu_answer(struct vcpu *v, uint64_t value);
+void vcpu_retire(struct vcpu *v, uint32_t length);
+void vcpu_abort(struct vcpu *v, bool prefetch, uint32_t address, bool is_write, uint32_t lpae_status,
+                uint32_t short_status);
+void vcpu_undefined(struct vcpu *v);
+bool vcpu_translate(struct vcpu *v, uint32_t gva, bool write, bool privileged, uint32_t *ipa);
+bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes);
+void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait);
+void vcpu_serve(struct vcpu *v);
+
+int vcpu_core_id(unsigned n);
+uint32_t vcpu_register(struct vcpu *v, int id);
+void vcpu_set_register(struct vcpu *v, int id, uint32_t value);
+uint64_t vcpu_cp(struct vcpu *v, uint32_t is64, uint32_t crn, uint32_t crm, uint32_t opc1, uint32_t opc2);
+void vcpu_set_cp(struct vcpu *v, uint32_t is64, uint32_t crn, uint32_t crm, uint32_t opc1, uint32_t opc2,
+                 uint64_t value);
+
+/* stage2.c */
+enum stage2_result { STAGE2_RETRY, STAGE2_OUTSIDE, STAGE2_WITHHELD };
+enum stage2_result stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write, bool permission);
+bool stage2_in_ram(const struct vcpu *v, uint32_t ipa);
+bool stage2_make_writable(struct vcpu *v, uint32_t ipa);
+
+#endif
