@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 RAM_BASE = 0x4000_0000
 MAX_MEMORY_BYTES = 0xB000_0000
 MAX_VCPUS = 128
-TLB_DISCIPLINES = ("broadcast", "ipi", "local", "early")
-FETCH_POLICIES = ("stop-world", "unprotected", "validate", "user", "abort")
+TLB_DISCIPLINES = ("broadcast", "ipi")
+FETCH_POLICIES = ("stop-world", "unprotected")
 DECODERS = ("full", "kvm")
 
 
@@ -59,6 +59,7 @@ class MachineConfig:
     fetch: str = "stop-world"
     decode: str = "full"
     seed: int = 0
+    launcher_pid: int = 0
     parameter: int = 0
     run_dir: str = ""
     stop_deadline_s: float = 1.5

@@ -39,7 +39,6 @@ from vcpu_worker.engine._engine import (  # noqa: E402
     EXIT_MMIO,
     EXIT_NISV,
     EXIT_OTHER,
-    EXIT_PAGE,
     EXIT_REQUEST,
     EXIT_SMC,
     EXIT_WALK,
@@ -52,5 +51,5 @@ from vcpu_worker.engine._engine import (  # noqa: E402
 
 __all__ = [
     "EXIT_BUDGET", "EXIT_CP15", "EXIT_FETCH", "EXIT_HVC", "EXIT_LOST", "EXIT_MMIO", "EXIT_NISV", "EXIT_OTHER",
-    "EXIT_PAGE", "EXIT_REQUEST", "EXIT_SMC", "EXIT_WALK", "EngineError", "Exit", "Vcpu", "enable_seam", "facts",
+    "EXIT_REQUEST", "EXIT_SMC", "EXIT_WALK", "EngineError", "Exit", "Vcpu", "enable_seam", "facts",
 ]

@@ -376,6 +376,14 @@ static PyObject *method_undefined(Vcpu *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *method_wait_for_interrupt(Vcpu *self, PyObject *unused)
+{
+    if (!usable(self))
+        return NULL;
+    vcpu_wait_for_interrupt(&self->v);
+    Py_RETURN_NONE;
+}
+
 static PyObject *method_shootdown(Vcpu *self, PyObject *args)
 {
     int ipi = 0, wait = 1;
@@ -445,6 +453,7 @@ static PyMethodDef vcpu_methods[] = {
     { "abort", (PyCFunction)(void (*)(void))method_abort, METH_VARARGS | METH_KEYWORDS,
       "abort(address, prefetch=False, is_write=False, lpae_status=0x10, short_status=0x08): the guest takes an abort." },
     NOARGS(undefined, "undefined(): the guest takes an undefined-instruction exception."),
+    NOARGS(wait_for_interrupt, "wait_for_interrupt(): sleep as WFI does; EVENT and QUIT end the sleep too."),
     SOME(shootdown, "shootdown(ipi=False, wait=True, bits=TLB_FLUSH): ask every vCPU, wait, do it here."),
     NOARGS(save, "save() -> the whole vCPU as bytes."),
     ONE(restore, "restore(state): inverse of save()."),

@@ -23,7 +23,6 @@
 #define ACCESS_MASK (3ull << 6)
 #define XN (1ull << 54)
 #define ATTRIBUTES (1ull << 10 | 3ull << 8 | 0xfull << 2 | 3ull) /* AF, inner shareable, normal memory, page */
-#define WITHHELD (1ull << 1)  /* in an invalid entry: the page is away, ask the harness */
 #define FLIP_SHIFT 55         /* bits 60:55, ignored by the walk, count flips */
 #define FLIP_MASK (63ull << FLIP_SHIFT)
 #define FLIPS 48u
@@ -63,35 +62,31 @@ static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
     vcpu_shootdown(v, execute || keep_all ? CP_TLB_FLUSH | CP_CODE_FLUSH : CP_TLB_FLUSH, false, true);
 }
 
-enum stage2_result stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write, bool permission)
+bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write)
 {
     if (!stage2_in_ram(v, ipa))
-        return STAGE2_OUTSIDE;
+        return false;
     cp_count(v->slot, CP_COUNT_STAGE2_FAULT);
     _Atomic uint64_t *entry = entry_of(v, ipa);
     uint64_t old = atomic_load(entry);
     if (!(old & VALID)) {
-        if (old & WITHHELD)
-            return STAGE2_WITHHELD;
-        uint64_t frame = old & 0xfffffff000ull ? old & 0xfffffff000ull : ipa & ~0xfffu;
-        atomic_compare_exchange_strong(entry, &old, frame | ATTRIBUTES | (execute ? READ_ONLY : READ_WRITE | XN));
-        return STAGE2_RETRY;
+        atomic_compare_exchange_strong(entry, &old, (ipa & ~0xfffu) | ATTRIBUTES | (execute ? READ_ONLY : READ_WRITE | XN));
+        return true;
     }
     /* The entry may allow the access by now: another vCPU flipped it between our fault and here. */
     if (execute && (old & XN))
         flip(v, ipa, old, true);
     else if (write && (old & ACCESS_MASK) != READ_WRITE)
         flip(v, ipa, old, false);
-    return STAGE2_RETRY;
+    return true;
 }
 
-bool stage2_make_writable(struct vcpu *v, uint32_t ipa)
+void stage2_make_writable(struct vcpu *v, uint32_t ipa)
 {
     for (;;) {
         uint64_t old = atomic_load(entry_of(v, ipa));
         if ((old & VALID) && (old & ACCESS_MASK) == READ_WRITE)
-            return true;
-        if (stage2_fault(v, ipa, false, true, true) != STAGE2_RETRY)
-            return false;
+            return;
+        stage2_fault(v, ipa, false, true);
     }
 }

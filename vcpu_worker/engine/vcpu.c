@@ -387,8 +387,7 @@ bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes
     if (!stage2_in_ram(v, ipa) || !stage2_in_ram(v, ipa + (uint32_t)bytes - 1))
         return false;
     for (uint32_t page = ipa & ~0xfffu; page <= ((ipa + (uint32_t)bytes - 1) & ~0xfffu); page += 4096)
-        if (!stage2_make_writable(v, page))
-            return false;
+        stage2_make_writable(v, page);
     unsigned char *to = v->ram + (ipa - RAM_BASE);
     if (bytes == 4 && !(ipa & 3))
         atomic_store((_Atomic uint32_t *)to, *(const uint32_t *)data);
@@ -403,10 +402,9 @@ bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes
 
 /* ---- exits ---- */
 
-static void sleep_until_interrupt(struct vcpu *v)
+void vcpu_wait_for_interrupt(struct vcpu *v)
 {
     cp_count(v->slot, CP_COUNT_WFI);
-    vcpu_retire(v, v->exit.hsr >> 25 & 1 ? 4 : 2);
     cp_activity(&v->slot->process, CP_ACTIVITY_WFI, 0);
     for (;;) {
         vcpu_serve(v);
@@ -439,20 +437,14 @@ static bool is_vector(struct vcpu *v, uint32_t address)
 static bool data_abort(struct vcpu *v)
 {
     struct exit_record *x = &v->exit;
-    uint32_t status = x->hsr & 0x3f;
-    if (stage2_in_ram(v, x->ipa)) {
-        bool walk = x->hsr >> 7 & 1;
-        bool write = (x->hsr >> 6 & 1) && !walk && !(x->hsr >> 8 & 1);
-        if (stage2_fault(v, x->ipa, false, write, (status & 0x3c) == 0x0c) == STAGE2_RETRY)
-            return false;
-        x->kind = EXIT_PAGE;
-        return true;
-    }
-    if (x->hsr >> 7 & 1) {
+    bool walk = x->hsr >> 7 & 1, maintenance = x->hsr >> 8 & 1;
+    if (stage2_fault(v, x->ipa, false, (x->hsr >> 6 & 1) && !walk && !maintenance))
+        return false;
+    if (walk) {
         x->kind = EXIT_WALK;
         return true;
     }
-    if (x->hsr >> 8 & 1) { /* cache maintenance by address: nothing to do */
+    if (maintenance) { /* cache maintenance by address: nothing to do */
         vcpu_retire(v, 4);
         return false;
     }
@@ -488,7 +480,8 @@ static bool handle(struct vcpu *v)
     x->cpsr = v->cpsr;
     switch (x->hsr >> 26) {
     case 0x01:
-        sleep_until_interrupt(v);
+        vcpu_retire(v, x->hsr >> 25 & 1 ? 4 : 2);
+        vcpu_wait_for_interrupt(v);
         return false;
     case 0x03:
         if ((x->hsr >> 10 & 15) == 8) {
@@ -510,22 +503,10 @@ static bool handle(struct vcpu *v)
         x->hifar = CP(v, 6, 0, 4, 2);
         x->hpfar = CP(v, 6, 0, 4, 4);
         x->ipa = (x->hpfar & ~0xfu) << 8 | (x->hifar & 0xfff);
-        if (x->hsr >> 7 & 1) {
-            if (stage2_fault(v, x->ipa, false, false, false) == STAGE2_RETRY)
-                return false;
-            x->kind = stage2_in_ram(v, x->ipa) ? EXIT_PAGE : EXIT_WALK;
-            return true;
-        }
-        switch (stage2_fault(v, x->ipa, true, false, (x->hsr & 0x3c) == 0x0c)) {
-        case STAGE2_RETRY:
+        if (stage2_fault(v, x->ipa, !(x->hsr >> 7 & 1), false))
             return false;
-        case STAGE2_WITHHELD:
-            x->kind = EXIT_PAGE;
-            return true;
-        default:
-            x->kind = is_vector(v, x->hifar) ? EXIT_LOST : EXIT_FETCH;
-            return true;
-        }
+        x->kind = x->hsr >> 7 & 1 ? EXIT_WALK : is_vector(v, x->hifar) ? EXIT_LOST : EXIT_FETCH;
+        return true;
     case 0x24:
         x->hdfar = CP(v, 6, 0, 4, 0);
         x->hpfar = CP(v, 6, 0, 4, 4);

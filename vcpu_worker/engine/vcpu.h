@@ -17,7 +17,6 @@
     X(HVC) X(SMC)                                                                                            \
     X(FETCH)     /* stage-2 instruction abort outside RAM */                                                 \
     X(WALK)      /* a stage-1 walk left RAM */                                                               \
-    X(PAGE)      /* a page of RAM whose stage-2 entry is withheld */                                         \
     X(CP15)      /* a trapped register that is not served natively */                                        \
     X(REQUEST)   /* EVENT or QUIT is requested */                                                            \
     X(BUDGET)    /* the instruction budget is used up */                                                     \
@@ -53,7 +52,6 @@ struct vcpu {
     uint64_t code_seen;            /* how far the code log was read */
     bool oversubscribed;           /* more vCPUs than cores: waiting loops give the core away */
     bool trapped;                  /* this run ended by an exception to EL2 */
-    bool lost;                     /* ... or by one to EL1 that has no vector */
     bool latched;                  /* an MMIO load waits for its value */
     struct exit_record exit;
     uint32_t flip_pc, flip_page, flips_here;
@@ -73,6 +71,7 @@ bool vcpu_translate(struct vcpu *v, uint32_t gva, bool write, bool privileged, u
 bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes);
 void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait);
 void vcpu_serve(struct vcpu *v);
+void vcpu_wait_for_interrupt(struct vcpu *v);
 
 int vcpu_core_id(unsigned n);
 uint32_t vcpu_register(struct vcpu *v, int id);
@@ -82,9 +81,9 @@ void vcpu_set_cp(struct vcpu *v, uint32_t is64, uint32_t crn, uint32_t crm, uint
                  uint64_t value);
 
 /* stage2.c */
-enum stage2_result { STAGE2_RETRY, STAGE2_OUTSIDE, STAGE2_WITHHELD };
-enum stage2_result stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write, bool permission);
+/* Serve a stage-2 fault: true when the access may be tried again, false when `ipa` is not in RAM. */
+bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write);
 bool stage2_in_ram(const struct vcpu *v, uint32_t ipa);
-bool stage2_make_writable(struct vcpu *v, uint32_t ipa);
+void stage2_make_writable(struct vcpu *v, uint32_t ipa);
 
 #endif
