@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`python -m devicesrv --config-fd N`: the device server's process.
+
+Exit status: 0 after Shutdown, 2 if the board can not be built (one sentence on the standard error output says
+why).
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from allstop.machine.configuration import MachineConfig
+from allstop.machine.control import ControlPage
+from allstop.machine.lifetime import tie_to_parent
+from devicesrv.bus import BusError
+from devicesrv.plugin import PluginError
+from devicesrv.server import DeviceServer
+
+
+def main() -> int:
+    """Serve one machine until it ends; the exit status."""
+    parser = argparse.ArgumentParser(prog="devicesrv", description="the device server of one allstop machine")
+    parser.add_argument("--config-fd", type=int, required=True, help="inherited descriptor of the configuration")
+    config = MachineConfig.from_fd(parser.parse_args().config_fd)
+    tie_to_parent(config.launcher_pid)
+    page = ControlPage(config.fds.control)
+    page.set_pid(page.DEVICES, os.getpid())
+    page.beat(page.DEVICES)
+    try:
+        server = DeviceServer(config, page)
+    except (BusError, PluginError) as error:
+        print(f"devicesrv: {error}", file=sys.stderr)
+        return 2
+    server.serve()
+    server.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A user's own device: `--device FILE.py:Class@ADDRESS`."""
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from types import ModuleType
+
+from allstop.machine.configuration import DeviceSpec
+from devicesrv.bus import WIDTHS
+from devicesrv.device import Device, Wiring
+
+
+class PluginError(ValueError):
+    """A user's device can not be used; the text is one sentence that says why."""
+
+
+def load(spec: DeviceSpec, wiring: Wiring) -> Device:
+    """The device that `spec` names, constructed with `wiring`. Raises PluginError.
+
+    The file is executed once for each device. Files beside it may be imported by it.
+    """
+    name = f"{spec.path}:{spec.class_name}"
+    if not os.path.isfile(spec.path):
+        raise PluginError(f"there is no file {spec.path} (device {name})")
+    kind = getattr(_execute(spec.path), spec.class_name, None)
+    if kind is None:
+        raise PluginError(f"{spec.path} has no class {spec.class_name}")
+    if not isinstance(kind, type) or not issubclass(kind, Device):
+        raise PluginError(f"{name} is not a subclass of devicesrv.device.Device")
+    try:
+        device = kind(wiring)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"the constructor of {name} raised {_words(error)}") from error
+    if not hasattr(device, "guest_mistakes"):
+        raise PluginError(f"the constructor of {name} does not call super().__init__(wiring)")
+    if not device.widths or not set(device.widths) <= set(WIDTHS):
+        raise PluginError(f"the widths of {name} must be some of 1, 2, 4 and 8")
+    return device
+
+
+def _execute(path: str) -> ModuleType:
+    stem = os.path.splitext(os.path.basename(path))[0]
+    spec = importlib.util.spec_from_file_location(f"user_device_{stem}", path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is not a Python file: its name must end in .py")
+    folder = os.path.dirname(os.path.abspath(path))
+    if folder not in sys.path:
+        sys.path.append(folder)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{path} raised {_words(error)} when it was loaded") from error
+    return module
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

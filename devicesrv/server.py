@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The device server's loop: one ROUTER socket, one thread, one message after the other.
+
+Rules for this file. It is the only one that touches a socket. Nothing that a peer sends may raise out of the
+loop: what is not understood, or not from whom it should be, is counted in `refused` and forgotten. Nothing
+that a device raises may either: the vCPU is told MMIO_FAILED, the coordinator gets one sentence, and the loop
+serves on until Shutdown.
+
+The order of messages. An access may change the interrupt lines of several vCPUs. The requester's own line is
+in its reply; those of others go to the coordinator before the reply leaves, so a vCPU that knows its access
+to be done (an SGI sent, say) knows the others' lines to be on their way.
+"""
+from __future__ import annotations
+
+import hmac
+import os
+import sys
+import time
+import traceback
+from collections import Counter
+from typing import Protocol
+
+import zmq
+
+from allstop.machine.configuration import MachineConfig
+from allstop.wire.codec import MalformedError, decode, encode
+from allstop.wire.messages import (
+    MMIO_FAILED,
+    MMIO_MALFORMED,
+    MMIO_OK,
+    MMIO_UNASSIGNED,
+    PROTOCOL_VERSION,
+    ROLE_COORDINATOR,
+    ROLE_DEVICES,
+    ROLE_LAUNCHER,
+    ROLE_OPERATOR,
+    ROLE_WORKER,
+    ComponentFailed,
+    GuestFinished,
+    Hello,
+    IrqLine,
+    Message,
+    MmioReply,
+    MmioRequest,
+    Ping,
+    Pong,
+    PpiLevel,
+    Shutdown,
+    Welcome,
+)
+from devicesrv.board import Board
+from devicesrv.bus import WIDTHS
+from devicesrv.console import Console
+from devicesrv.device import Wiring
+from devicesrv.exactly_once import ReplyMemory
+from devicesrv.records import Records
+
+COORDINATOR = b"coordinator"
+# A wait and the time between two rounds of chores add up to the longest silence of the heartbeat: 250 ms at most.
+WAIT_MS = 100
+CHORES_S = 0.1
+CONSOLE_DEADLINE_S = 0.3  # the launcher waits half a second for us after Shutdown
+
+
+class Page(Protocol):
+    """What is used of the control page."""
+
+    DEVICES: int
+    ACTIVITY_DEVICE: int
+    ACTIVITY_IDLE: int
+
+    def beat(self, slot: int, /) -> object:
+        """This process lives."""
+
+    def set_activity(self, slot: int, code: int, detail: int = 0, pc: int = 0) -> object:
+        """What this process is doing."""
+
+
+class Peer:
+    """Somebody who said a good Hello. `vcpu` counts for workers only."""
+
+    __slots__ = ("memory", "pid", "role", "vcpu")
+
+    def __init__(self, hello: Hello) -> None:
+        self.role = hello.role
+        self.vcpu = hello.vcpu
+        self.pid = hello.pid
+        self.memory = ReplyMemory()
+
+
+class DeviceServer:
+    """Serves one machine's devices. Construct, `serve()`, `close()`.
+
+    The constructor builds the board and raises BusError or PluginError where that can not be done; it binds
+    the socket last. `refused` counts messages that were dropped, by reason.
+    """
+
+    def __init__(self, config: MachineConfig, page: Page) -> None:
+        self._config = config
+        self._page = page
+        self._token = bytes.fromhex(config.token)
+        self._console = Console(config.fds.console)
+        self._records = Records(config.run_dir)
+        self._board = Board(config, Wiring(console=self._console.write, record=self._records.write,
+                                           finish=self._finish, clock_s=lambda: int(time.time())))
+        self._peers: dict[bytes, Peer] = {}
+        self._untold: list[bytes] = []  # for the coordinator, until it says Hello
+        self._stop = False
+        self.refused: Counter[str] = Counter()
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 200)
+        self._socket.setsockopt(zmq.SNDHWM, 0)  # at a limit a ROUTER drops, and a dropped IrqLine hangs a guest
+        self._socket.setsockopt(zmq.RCVTIMEO, WAIT_MS)
+        self._socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())  # another user can not even connect
+        self._socket.bind(config.devices_endpoint)
+
+    def serve(self) -> None:
+        """Answer until Shutdown."""
+        receive, more, clock = self._socket.recv, zmq.RCVMORE, time.monotonic
+        option, handle = self._socket.getsockopt, self._handle
+        chores_at = 0.0
+        while not self._stop:
+            now = clock()
+            if now >= chores_at:
+                self._do_chores()
+                chores_at = now + CHORES_S
+            try:
+                identity = receive()
+            except zmq.Again:
+                continue
+            payload = receive()
+            if option(more):
+                self._skip_rest()
+                continue
+            handle(identity, payload)
+
+    def close(self) -> None:
+        """Flush what is on its way, and release everything."""
+        self._board_summary()
+        self._records.close()
+        unread = self._console.close(CONSOLE_DEADLINE_S)
+        if unread or self._console.lost_bytes:
+            print(f"devicesrv: {unread + self._console.lost_bytes} bytes of the console's output were not read",
+                  file=sys.stderr)
+        self._socket.close()
+        self._context.term()
+
+    def _handle(self, identity: bytes, payload: bytes) -> None:
+        try:
+            message = decode(payload)
+        except MalformedError:
+            self.refused["malformed"] += 1
+            return
+        peer = self._peers.get(identity)
+        if message.__class__ is MmioRequest and peer is not None and peer.role == ROLE_WORKER:
+            reply = peer.memory.recall(message.seq)
+            if reply is None:
+                reply = self._perform(peer.vcpu, message)
+                peer.memory.remember(message.seq, reply)
+            if reply:
+                self._socket.send(identity, zmq.SNDMORE)
+                self._socket.send(reply)
+        elif isinstance(message, Hello):
+            self._welcome(identity, message)
+        elif peer is None:
+            self.refused["stranger"] += 1
+        else:
+            self._control(identity, peer, message)
+
+    def _perform(self, vcpu: int, request: MmioRequest) -> bytes:
+        """Do the access; the reply to it. Other vCPUs' changed lines are on their way when this returns."""
+        seq, ipa, size, is_write, value = request
+        gic = self._board.gic
+        if size not in WIDTHS:
+            return encode(MmioReply(seq, MMIO_MALFORMED, 0, gic.lines[vcpu]))
+        page = self._page
+        page.set_activity(page.DEVICES, page.ACTIVITY_DEVICE, ipa)
+        try:
+            answer = self._board.bus.access(ipa, size, is_write, value, vcpu)
+            status = MMIO_OK
+            if answer is None:
+                answer, status = 0, MMIO_UNASSIGNED
+        except (Exception, SystemExit) as error:
+            self._device_failed(vcpu, request, error)
+            answer, status = 0, MMIO_FAILED
+        page.set_activity(page.DEVICES, page.ACTIVITY_IDLE)
+        if gic.changed:
+            gic.changed.discard(vcpu)
+            self._tell_lines()
+        return encode(MmioReply(seq, status, answer, gic.lines[vcpu]))
+
+    def _device_failed(self, vcpu: int, request: MmioRequest, error: BaseException) -> None:
+        region = self._board.bus.find(request.ipa)
+        name = region.name if region else "no device"
+        access = f"{request.size}-byte write of 0x{request.value:x} to" if request.is_write else (
+            f"{request.size}-byte read of")
+        traceback.print_exception(error, file=sys.stderr)
+        self._tell(ComponentFailed(ROLE_DEVICES, vcpu, f"device {name} raised {type(error).__name__} at vCPU {vcpu}'s "
+                                   f"{access} 0x{request.ipa:08x}: {error}"[:1000]))
+
+    def _welcome(self, identity: bytes, hello: Hello) -> None:
+        names = {ROLE_WORKER: b"w%d" % hello.vcpu, ROLE_COORDINATOR: COORDINATOR, ROLE_LAUNCHER: b"launcher",
+                 ROLE_OPERATOR: identity if identity.startswith(b"op-") else None}
+        if (hello.version != PROTOCOL_VERSION or not hmac.compare_digest(hello.token, self._token)
+                or names.get(hello.role) != identity
+                or hello.role == ROLE_WORKER and hello.vcpu >= self._config.vcpus):
+            self.refused["hello"] += 1
+            return
+        known = self._peers.get(identity)
+        if known is None or known.pid != hello.pid:  # a process that says Hello again keeps its memory of replies
+            self._peers[identity] = Peer(hello)
+        self._send(identity, Welcome(PROTOCOL_VERSION, os.getpid()))
+        if hello.role == ROLE_COORDINATOR:
+            untold, self._untold = self._untold, []
+            for data in untold:
+                self._socket.send_multipart((COORDINATOR, data))
+
+    def _control(self, identity: bytes, peer: Peer, message: Message) -> None:
+        if isinstance(message, Ping):
+            self._send(identity, Pong(message.nonce))
+        elif isinstance(message, PpiLevel) and peer.role == ROLE_WORKER and 16 <= message.intid < 32:
+            self._board.gic.set_level(message.intid, message.level, peer.vcpu)
+            self._tell_lines()
+        elif isinstance(message, Shutdown) and peer.role in (ROLE_COORDINATOR, ROLE_LAUNCHER):
+            self._stop = True
+        else:
+            self.refused["unexpected"] += 1
+
+    def _skip_rest(self) -> None:
+        """Drop the frames of a message that has too many: left there, the next would pass for an identity."""
+        while self._socket.getsockopt(zmq.RCVMORE):
+            self._socket.recv()
+        self.refused["frames"] += 1
+
+    def _do_chores(self) -> None:
+        self._page.beat(self._page.DEVICES)
+        self._console.drain()
+        self._records.flush()
+        self._board.clock.tick()
+        self._tell_lines()
+
+    def _tell_lines(self) -> None:
+        gic = self._board.gic
+        for vcpu in sorted(gic.changed):
+            self._tell(IrqLine(vcpu, gic.lines[vcpu]))
+        gic.changed.clear()
+
+    def _finish(self, status: int, detail: str) -> None:
+        self._tell(GuestFinished(status, detail))
+
+    def _tell(self, message: Message) -> None:
+        """To the coordinator, now or when it has said Hello."""
+        data = encode(message)
+        if COORDINATOR in self._peers:
+            self._socket.send_multipart((COORDINATOR, data))
+        else:
+            self._untold.append(data)
+
+    def _send(self, identity: bytes, message: Message) -> None:
+        self._socket.send_multipart((identity, encode(message)))
+
+    def _board_summary(self) -> None:
+        """One line in devices.jsonl: what was refused, and what each device answered that a guest should not
+        ask."""
+        workers = [peer.memory for peer in self._peers.values() if peer.role == ROLE_WORKER]
+        self._records.write("devices", {
+            "refused": dict(self.refused),
+            "repeats": sum(memory.repeats for memory in workers),
+            "stale": sum(memory.stale for memory in workers),
+            "unassigned": self._board.bus.unassigned,
+            "guest_mistakes": {region.name: region.device.guest_mistakes for region in self._board.bus},
+        })
