@@ -54,7 +54,6 @@ class MachineConfig:
     devices_endpoint: str
     fds: SharedFds
     cores: int
-    launcher_pid: int
     tlb: str = "broadcast"
     fetch: str = "stop-world"
     decode: str = "full"

@@ -12,14 +12,15 @@ import os
 from allstop.machine.configuration import MAX_MEMORY_BYTES, RAM_BASE
 from allstop.machine.images import Image
 
-PAGE_BYTES = 4096
+MEMORY_STEP_BYTES = 2 << 20
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size such as "64M", "1G", "65536", "512K". Raises ValueError with a sentence.
+    """Bytes of a size such as "64M", "1G", "4096K". Raises ValueError with a sentence.
 
-    A machine has at least one page of memory, whole pages, and no more than the address space has room for.
+    A machine's memory is a multiple of MEMORY_STEP_BYTES, which one level-2 entry of stage 2 covers, and no more than
+    the address space has room for.
     """
     cleaned = text.strip().upper().removesuffix("IB").removesuffix("B")
     digits = cleaned.rstrip("KMG")
@@ -27,10 +28,8 @@ def parse_size(text: str) -> int:
     if factor is None or not (digits.isascii() and digits.isdigit()):
         raise ValueError(f"a size such as 64M or 1G is expected, not {text!r}")
     size = int(digits) * factor
-    if not PAGE_BYTES <= size <= MAX_MEMORY_BYTES:
-        raise ValueError(f"a guest can have 4K to {MAX_MEMORY_BYTES >> 20}M of memory, not {text}")
-    if size % PAGE_BYTES:
-        raise ValueError(f"guest memory comes in whole pages of {PAGE_BYTES} bytes, not {text}")
+    if not MEMORY_STEP_BYTES <= size <= MAX_MEMORY_BYTES or size % MEMORY_STEP_BYTES:
+        raise ValueError(f"a guest can have 2M to {MAX_MEMORY_BYTES >> 20}M of memory, in steps of 2M, not {text}")
     return size
 
 

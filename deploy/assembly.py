@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the processes of a machine share, made before the first of them starts: memory, a pipe, the configuration."""
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from allstop.machine import stage2
+from allstop.machine.configuration import TLB_DISCIPLINES, MachineConfig, SharedFds
+from allstop.machine.control import ControlPage
+from allstop.machine.images import Image
+from allstop.machine.memory import create_memory, load_image
+from deploy.options import RunOptions
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What every process of a machine is given.
+
+    `inherited_fds` go to each of them under the same numbers. `console_fd` is the reading end of the console's pipe,
+    non-blocking, for the launcher alone.
+    """
+
+    config: MachineConfig
+    config_fd: int
+    inherited_fds: tuple[int, ...]
+    page: ControlPage
+    console_fd: int
+
+
+def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: contextlib.ExitStack) -> Assembly:
+    """Make it all; `stack` closes every descriptor.
+
+    Raises OSError when the host refuses memory or descriptors.
+    """
+    cores = len(os.sched_getaffinity(0))
+    control_fd = _memory("control", ControlPage.size_bytes(options.vcpus), stack)
+    page = ControlPage.create(control_fd, options.vcpus, cores, TLB_DISCIPLINES.index(options.tlb))
+    ram_fd = _memory("ram", options.memory_bytes, stack)
+    load_image(ram_fd, image)
+    stage2_fd = _memory("stage2", stage2.size_bytes(options.memory_bytes), stack)
+    with mmap.mmap(stage2_fd, 0) as tables:
+        stage2.build(tables, options.memory_bytes)
+    console_fd, console_write_fd = os.pipe2(os.O_CLOEXEC)
+    stack.callback(os.close, console_fd)
+    stack.callback(os.close, console_write_fd)
+    os.set_blocking(console_fd, False)
+    name = secrets.token_hex(16)
+    config = MachineConfig(
+        vcpus=options.vcpus, memory_bytes=options.memory_bytes, token=secrets.token_hex(16),
+        coordinator_endpoint=f"ipc://@allstop-{name}-c", devices_endpoint=f"ipc://@allstop-{name}-d",
+        fds=SharedFds(control_fd, ram_fd, stage2_fd, console_write_fd), cores=cores, launcher_pid=os.getpid(),
+        tlb=options.tlb, fetch=options.fetch, decode=options.decode, seed=options.seed, parameter=options.parameter,
+        run_dir="" if run_dir is None else str(run_dir), devices=options.devices)
+    text = config.to_json().encode()
+    config_fd = _memory("config", len(text), stack)
+    os.pwrite(config_fd, text, 0)
+    return Assembly(config, config_fd, (control_fd, ram_fd, stage2_fd, console_write_fd), page, console_fd)
+
+
+def _memory(name: str, size_bytes: int, stack: contextlib.ExitStack) -> int:
+    fd = create_memory(f"allstop-{name}", size_bytes)
+    stack.callback(os.close, fd)
+    return fd

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`run`: one machine, from its options to its verdict, leaving nothing behind."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import BinaryIO
+
+from allstop.machine import control
+from allstop.machine.control import ControlPage
+from allstop.machine.images import Image
+from allstop.wire.messages import Boot
+from deploy.assembly import Assembly, assemble
+from deploy.console import ConsoleRelay
+from deploy.course import Course
+from deploy.errors import HarnessError
+from deploy.options import RunOptions
+from deploy.plan import Member, members
+from deploy.processes import ChildProcess
+from deploy.rundir import VERDICT_NAME, RunFolder
+from deploy.signals import SignalPipe
+from deploy.situation import EXIT_KINDS, counters, latency
+from deploy.status_line import StatusLine
+from deploy.supervisor import Supervisor
+from deploy.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run shares with whoever asked for it: descriptors, None where there is none.
+
+    The guest's console goes to `console_fd`. A status line is drawn on `status_fd`, a terminal. The run ends when
+    `lifeline_fd`, the reading end of a pipe, comes to its end.
+    """
+
+    console_fd: int
+    status_fd: int | None = None
+    lifeline_fd: int | None = None
+
+
+def run(options: RunOptions, around: Surroundings) -> Verdict:
+    """Run one machine to its end. Main thread only: signals are handled here.
+
+    Raises UsageError for what was asked wrongly, HarnessError when the verdict can not be kept in the run folder.
+    Everything else that can go wrong is a verdict.
+    """
+    image = options.read_image()
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(SignalPipe())
+        folder = None
+        if options.run_dir is not None:
+            folder = RunFolder(options.run_dir)
+            stack.callback(folder.close)
+        try:
+            verdict = _run_machine(options, image, folder, signals, around)
+        except OSError as error:
+            verdict = Verdict("error", f"the host failed the machine: {error}", options.vcpus)
+        if folder is not None:
+            try:
+                folder.write_text(VERDICT_NAME, verdict.to_json() + "\n")
+            except OSError as error:
+                raise HarnessError(f"the verdict ({verdict.verdict}) can not be written to {folder.path}: "
+                                   f"{error.strerror}") from None
+        return verdict
+
+
+def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, signals: SignalPipe,
+                 around: Surroundings) -> Verdict:
+    team = members(options.vcpus)
+    with contextlib.ExitStack() as stack:
+        assembly = assemble(options, image, folder and folder.path, stack)
+        status = None if around.status_fd is None else StatusLine(around.status_fd)
+        log = None if folder is None else stack.enter_context(folder.create("console.log"))
+        console = ConsoleRelay(assembly.console_fd, around.console_fd, log, status.clear if status else lambda: None)
+        if folder is not None:
+            folder.write_text("run.json", _record(assembly, team, options))
+
+        def start(member: Member) -> ChildProcess:
+            return ChildProcess(member, assembly.config_fd, assembly.inherited_fds, _create_log(member.name, folder))
+
+        course = Course(team, Boot(image.entry, 0, 0), options.timeout_s)
+        supervisor = Supervisor(course, team, start, assembly.page, console, signals, status, around.lifeline_fd)
+        stack.callback(supervisor.close)
+        supervisor.run(assembly.config)
+        console.finish(lambda fd: _writable(fd, signals.fd))
+        return _verdict(course, console, assembly.page)
+
+
+def _create_log(name: str, folder: RunFolder | None) -> BinaryIO:
+    """Where a process writes to: a file of the run folder, or memory that is gone with the run."""
+    if folder is not None:
+        return folder.create(f"{name}.log")
+    return os.fdopen(os.memfd_create(f"allstop-{name}.log", os.MFD_CLOEXEC), "r+b", buffering=0)
+
+
+def _record(assembly: Assembly, team: Sequence[Member], options: RunOptions) -> str:
+    """run.json: what was asked for and what is started; the token is nobody's business."""
+    config = asdict(assembly.config)
+    del config["token"]
+    commands = {member.name: [sys.executable, *member.arguments(assembly.config_fd)] for member in team}
+    return json.dumps({"image": str(options.image.absolute()), "timeout_s": options.timeout_s, "config": config,
+                       "commands": commands}, indent=2) + "\n"
+
+
+def _writable(fd: int, signal_fd: int) -> bool:
+    """Wait until fd may be written to; False when a signal says that nobody wants it any more."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    poll.register(signal_fd, select.POLLIN)
+    return all(ready != signal_fd for ready, _ in poll.poll())
+
+
+def _verdict(course: Course, console: ConsoleRelay, page: ControlPage) -> Verdict:
+    counts = counters(page)
+    notes = list(course.notes)
+    if console.dropped_bytes:
+        notes.append(f"{console.dropped_bytes} bytes of the console were dropped, for nobody read them")
+    return Verdict(
+        verdict=course.verdict, sentence=course.sentence, vcpus=page.vcpus, wall_s=round(course.guest_s, 6),
+        guest_status=course.guest_status, exits={kind: counts.pop(kind) for kind in EXIT_KINDS},
+        mmio=latency(page, control.HISTOGRAM_MMIO), stops=latency(page, control.HISTOGRAM_STOP),
+        shootdowns=latency(page, control.HISTOGRAM_SHOOTDOWN), fetches=latency(page, control.HISTOGRAM_FETCH),
+        counters=counts, notes=tuple(notes))

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The launcher's children: started, looked at, waited for, never left.
+
+A child is held by a pidfd, so that no signal can reach a stranger that got its number.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from deploy.plan import Member
+
+_TICK_HZ = os.sysconf("SC_CLK_TCK")
+_LAST_WORDS_BYTES = 4096
+_LAST_WORDS_CHARACTERS = 400
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+class ChildProcess:
+    """A started member of the machine. `log` is what it writes stderr and stdout to, ours to read."""
+
+    def __init__(self, member: Member, config_fd: int, pass_fds: Sequence[int], log: BinaryIO) -> None:
+        """Start it. Raises OSError.
+
+        SIGINT stays blocked in the child: a Ctrl-C at the terminal reaches the whole process group, and is the
+        launcher's to handle, even before the child has learned to ignore it.
+        """
+        self.member = member
+        self.log = log
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process = subprocess.Popen(
+                (sys.executable, *member.arguments(config_fd)), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                pass_fds=(config_fd, *pass_fds), env=child_environment())
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self.pid = self._process.pid
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+            raise
+
+    def exit_status(self) -> int | None:
+        """None while it runs; then its exit status, negative the number of the signal that killed it."""
+        return self._process.poll()
+
+    def state(self) -> tuple[str, float]:
+        """The kernel's one letter for its state, and the CPU time in seconds that it has used. Source: proc(5)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], (int(fields[11]) + int(fields[12])) / _TICK_HZ
+
+    def kill(self) -> None:
+        """Kill it, unless it is dead already."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def last_words(self) -> str:
+        """The last line that it wrote, "" if it never wrote."""
+        fd = self.log.fileno()
+        size = os.fstat(fd).st_size
+        tail = os.pread(fd, _LAST_WORDS_BYTES, max(0, size - _LAST_WORDS_BYTES)).decode(errors="replace")
+        line = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "")
+        return "".join(c if c.isprintable() else "?" for c in line[:_LAST_WORDS_CHARACTERS])
+
+    def close(self) -> None:
+        """Make sure that it is gone, and release what we hold of it."""
+        self.kill()
+        self._process.wait()
+        os.close(self.pidfd)
+        self.log.close()
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for our own modules: they are found where this one was found, installed or not."""
+    environment = dict(os.environ)
+    if _ROOT.name not in ("site-packages", "dist-packages"):
+        inherited = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join((str(_ROOT), inherited) if inherited else (str(_ROOT),))
+    return environment
+
+
+def describe_exit(status: int) -> str:
+    """A phrase for "PROCESS ...": how a process ended, from its exit status as `ChildProcess` gives it."""
+    if status >= 0:
+        return f"left with exit status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"

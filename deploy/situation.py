@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a machine is doing, in words and in figures, read from its control page."""
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from allstop.machine import control
+from allstop.machine.control import ControlPage
+from deploy.verdict import Latency
+
+_NAMED_VCPUS = 8
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Totals of a machine at one moment, for a status line."""
+
+    at_s: float
+    vcpus: int
+    vcpus_on: int
+    exits: int
+    mmio: int
+    stops: int
+
+
+# The counters that count exits from the guest. The others count what was done about them, or natively.
+EXIT_KINDS = ("mmio_read", "mmio_write", "nisv", "hvc", "smc", "wfi", "tlbi", "cp15", "stage2", "other")
+
+
+def counters(page: ControlPage) -> dict[str, int]:
+    """Every counter by name, all vCPUs together."""
+    columns = zip(*(page.counters(vcpu) for vcpu in range(page.vcpus)), strict=True)
+    return dict(zip(control.COUNTER_NAMES, map(sum, columns), strict=True))
+
+
+def latency(page: ControlPage, histogram: int) -> Latency:
+    """One histogram, all vCPUs together."""
+    return Latency.of_histograms([page.histogram(vcpu, histogram) for vcpu in range(page.vcpus)],
+                                 control.bucket_ns)
+
+
+def activity(page: ControlPage) -> Activity:
+    """The machine's totals now."""
+    counts = counters(page)
+    on = sum(page.power(vcpu) == control.POWER_ON for vcpu in range(page.vcpus))
+    return Activity(time.monotonic(), page.vcpus, on, sum(counts[kind] for kind in EXIT_KINDS),
+                    counts["mmio_read"] + counts["mmio_write"], page.epochs()[0])
+
+
+def describe_vcpus(page: ControlPage) -> str:
+    """What the vCPUs do, in one clause: "vCPU 0 in the guest, vCPUs 1 and 2 asleep in WFI"."""
+    groups: dict[str, list[int]] = {}
+    for vcpu in range(page.vcpus):
+        groups.setdefault(page.describe(vcpu), []).append(vcpu)
+    return ", ".join(f"{_name_vcpus(vcpus)} {doing}" for doing, vcpus in groups.items())
+
+
+def _name_vcpus(vcpus: Sequence[int]) -> str:
+    if len(vcpus) == 1:
+        return f"vCPU {vcpus[0]}"
+    if len(vcpus) > _NAMED_VCPUS:
+        return f"{len(vcpus)} vCPUs"
+    return f"vCPUs {', '.join(map(str, vcpus[:-1]))} and {vcpus[-1]}"

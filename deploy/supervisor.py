@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The launcher's one loop: it waits for everything at once, tells the `Course`, and does what that says.
+
+Within one turn the order is: signals, the coordinator's messages, the console, then deaths. A signal that ends a whole
+process group is thus an interruption and not the loss of a process, and a verdict that was sent before a death counts.
+"""
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import zmq
+
+from allstop.machine import control
+from allstop.machine.configuration import MachineConfig
+from allstop.machine.control import ControlPage
+from allstop.wire.channel import LAUNCHER
+from allstop.wire.codec import MalformedError, decode, encode
+from allstop.wire.messages import (
+    PROTOCOL_VERSION,
+    ROLE_LAUNCHER,
+    ROLE_WORKER,
+    Hello,
+    MembersReady,
+    Message,
+    Ping,
+    Pong,
+    RunEnded,
+)
+from deploy.console import ConsoleRelay
+from deploy.course import Course, Effect, Kill, Phase
+from deploy.plan import SERVERS, Member
+from deploy.processes import ChildProcess, describe_exit
+from deploy.signals import SignalPipe
+from deploy.situation import activity, describe_vcpus
+from deploy.status_line import StatusLine, status_text
+from deploy.watchdog import Watchdog
+
+LOOK_S = 0.25
+PING_S = 0.5
+STATUS_S = 0.5
+START_POLL_MS = 5
+RECONNECT_MS = 5
+
+
+class Supervisor:
+    """Sees one run through. `run` returns when no process of it is left; `close` makes sure of that."""
+
+    def __init__(self, course: Course, team: Sequence[Member], start: Callable[[Member], ChildProcess],
+                 page: ControlPage, console: ConsoleRelay, signals: SignalPipe, status: StatusLine | None,
+                 lifeline_fd: int | None) -> None:
+        self._course = course
+        self._team = team
+        self._start_member = start
+        self._page = page
+        self._console = console
+        self._signals = signals
+        self._status = status
+        self._lifeline_fd = lifeline_fd
+        self._started_s = self._ping_s = self._status_s = self._look_s = time.monotonic()
+        self._activity = activity(page)
+        self._children: dict[int, ChildProcess] = {}
+        self._watchdogs: dict[int, Watchdog] = {}
+        self._running: set[int] = set()
+        self._poller = zmq.Poller()
+
+    def run(self, config: MachineConfig) -> None:
+        """Start the processes and go on until every one of them is gone."""
+        context = zmq.Context()
+        self._socket = context.socket(zmq.DEALER)
+        try:
+            self._socket.setsockopt(zmq.IDENTITY, LAUNCHER)
+            self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+            self._socket.connect(config.coordinator_endpoint)
+            for source in (self._socket, self._signals.fd, self._console.source_fd):
+                self._poller.register(source, zmq.POLLIN)
+            if self._lifeline_fd is not None:
+                self._poller.register(self._lifeline_fd, zmq.POLLIN)
+            self._course.begun(self._started_s)
+            self._send(Hello(PROTOCOL_VERSION, bytes.fromhex(config.token), ROLE_LAUNCHER, 0, os.getpid()))
+            self._start(range(SERVERS))
+            while self._course.phase is not Phase.OVER:
+                self._turn()
+        finally:
+            if self._status is not None:
+                self._status.clear()
+            self._socket.close(0)
+            context.term()
+
+    def close(self) -> None:
+        """Kill and reap whatever is left."""
+        for child in self._children.values():
+            child.kill()
+        for child in self._children.values():
+            child.close()
+
+    def _turn(self) -> None:
+        if self._console.pending:
+            self._poller.register(self._console.out_fd, zmq.POLLOUT)
+        events = dict(self._poller.poll(self._wait_ms()))
+        if self._console.out_fd in self._poller:
+            self._poller.unregister(self._console.out_fd)
+        for number in self._signals.take():
+            self._perform(self._course.interrupted(f"interrupted by {number.name}", time.monotonic()))
+        if self._lifeline_fd in events:
+            self._poller.unregister(self._lifeline_fd)
+            self._lifeline_fd = None
+            self._perform(self._course.interrupted("stopped by the program that had started it", time.monotonic()))
+        if self._socket in events:
+            self._receive()
+        if self._console.source_fd in events:
+            self._console.read()
+        self._console.write()
+        for index in sorted(self._running):
+            if self._children[index].pidfd in events:
+                self._reap(index)
+        now_s = time.monotonic()
+        if now_s >= self._look_s:
+            self._look_s = now_s + LOOK_S
+            self._look(now_s)
+        if len(self._children) == SERVERS and self._course.phase is Phase.STARTING:
+            self._start_workers_when_served()
+        if self._course.deadline_s is not None and now_s >= self._course.deadline_s:
+            self._perform(self._course.due(now_s, describe_vcpus(self._page)))
+        if self._status is not None and now_s >= self._status_s:
+            self._status_s = now_s + STATUS_S
+            self._draw(self._status, now_s)
+
+    def _wait_ms(self) -> int:
+        wake_s = self._look_s
+        if self._course.deadline_s is not None:
+            wake_s = min(wake_s, self._course.deadline_s)
+        wait_ms = max(0, int((wake_s - time.monotonic()) * 1000) + 1)
+        return min(wait_ms, START_POLL_MS) if len(self._children) == SERVERS else wait_ms
+
+    def _start_workers_when_served(self) -> None:
+        """Workers connect to the two servers; a hundred of them starting would take those the cores to start on."""
+        if all(self._page.heartbeat(member.slot) for member in self._team[:SERVERS]):
+            self._start(range(SERVERS, len(self._team)))
+
+    def _start(self, indices: range) -> None:
+        for index in indices:
+            try:
+                child = self._start_member(self._team[index])
+            except OSError as error:
+                sentence = f"{self._team[index].name} could not be started: {error}"
+                self._perform(self._course.failed(sentence, time.monotonic()))
+                return
+            self._children[index] = child
+            self._watchdogs[index] = Watchdog(time.monotonic())
+            self._running.add(index)
+            self._course.started(index)
+            self._poller.register(child.pidfd, zmq.POLLIN)
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Kill):
+                self._children[effect.index].kill()
+            else:
+                self._send(effect.message)
+
+    def _send(self, message: Message) -> None:
+        try:
+            self._socket.send(encode(message), zmq.NOBLOCK)
+        except zmq.Again:
+            self._perform(self._course.failed("the coordinator takes no messages", time.monotonic()))
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                message = decode(self._socket.recv(zmq.NOBLOCK))
+            except zmq.Again:
+                return
+            except MalformedError:
+                continue
+            now_s = time.monotonic()
+            if isinstance(message, MembersReady):
+                self._perform(self._course.ready(now_s))
+            elif isinstance(message, RunEnded):
+                self._perform(self._course.ended(message, now_s))
+            elif isinstance(message, Ping):
+                self._send(Pong(message.nonce))
+
+    def _reap(self, index: int) -> None:
+        child = self._children[index]
+        status = child.exit_status()
+        if status is None:
+            return
+        self._poller.unregister(child.pidfd)
+        self._running.discard(index)
+        sentence = self._story(child, describe_exit(status))
+        self._perform(self._course.gone(index, sentence, status == 0, time.monotonic()))
+
+    def _look(self, now_s: float) -> None:
+        ping = now_s >= self._ping_s
+        if ping:
+            self._ping_s = now_s + PING_S
+        for index in sorted(self._running):
+            child = self._children[index]
+            member = child.member
+            watchdog = self._watchdogs[index]
+            if not watchdog.is_silent(now_s, self._page.heartbeat(member.slot)):
+                continue
+            if ping and member.role == ROLE_WORKER:
+                self._page.post(member.slot, control.PING)
+            try:
+                phrase = watchdog.judge(*child.state())
+            except OSError:
+                continue  # it has just died: its pidfd will tell
+            if phrase is not None:
+                self._perform(self._course.hangs(index, self._story(child, phrase), now_s))
+
+    def _story(self, child: ChildProcess, phrase: str) -> str:
+        """Who, what, doing what, last words: one sentence."""
+        words = child.last_words()
+        said = f'; its last words: "{words}"' if words else ""
+        doing = self._page.describe(child.member.slot)
+        return f"{child.member.name} (process {child.pid}) {phrase} while {doing}{said}"
+
+    def _draw(self, status: StatusLine, now_s: float) -> None:
+        now = activity(self._page)
+        if self._console.at_line_start and not self._console.pending:
+            status.show(status_text(now_s - self._started_s, self._activity, now))
+        self._activity = now
