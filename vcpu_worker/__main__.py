@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`python -m vcpu_worker --config-fd N --vcpu K`: the process of one vCPU. The launcher starts it."""
+from __future__ import annotations
+
+import argparse
+import sys
+
+from allstop.machine.configuration import MachineConfig
+from allstop.machine.lifetime import tie_to_parent
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="vcpu_worker", description=__doc__)
+    parser.add_argument("--config-fd", type=int, required=True)
+    parser.add_argument("--vcpu", type=int, required=True)
+    arguments = parser.parse_args()
+    config = MachineConfig.from_fd(arguments.config_fd)
+    tie_to_parent(config.launcher_pid)
+    from allstop.wire.channel import ChannelError
+    from vcpu_worker.engine import EngineError
+    from vcpu_worker.links import say_last_words
+    from vcpu_worker.worker import Worker
+
+    try:
+        return Worker(config, arguments.vcpu).run()
+    except (ChannelError, EngineError, OSError, ValueError) as error:
+        say_last_words(str(error))
+        return 4
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Instruction fetch without a syndrome: translate PC, read, decode, check, for one policy of DESIGN 7.
+
+The check: the decoded instruction must be able to have made the access that trapped (direction as HSR.WnR, an access at
+HDFAR). If it can not, or PC does not translate any more, the vCPU simply enters again: it will fetch what is there
+now, and trap again or take its own prefetch abort. `unprotected` has no check: it is the bug as it was.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from allstop.arm.decoder import decode, decode_kvm, thumb_is_wide
+from allstop.arm.execution import Plan, plan
+from allstop.arm.instruction import Instruction, UndecodableError
+from allstop.machine.configuration import MachineConfig
+from allstop.machine.control import (
+    ACTIVITY_FETCH,
+    ACTIVITY_OWN_WORLD,
+    ACTIVITY_WAIT_WORLD,
+    COUNT_FETCH_DISAGREED,
+    COUNT_FETCH_REFUSED,
+    COUNT_FETCH_RETRY,
+    COUNT_FETCH_WRONG,
+    HISTOGRAM_FETCH,
+    HISTOGRAM_STOP,
+    ControlPage,
+)
+from allstop.wire.messages import ReleaseWorld, StopWorld, WorldStopped
+from vcpu_worker.emulation import EngineState
+from vcpu_worker.engine import Exit, Vcpu
+from vcpu_worker.links import Links
+
+_THUMB = 1 << 5
+_USER = 0x10
+_ALWAYS_DISAGREES = 10_000
+
+
+class FetchStuckError(Exception):
+    """The same instruction trapped again and again, and what is fetched never agrees: the decoder is wrong."""
+
+
+class Fetch:
+    """Fetches and decodes for one vCPU."""
+
+    def __init__(self, config: MachineConfig, vcpu: Vcpu, number: int, page: ControlPage, links: Links) -> None:
+        self._vcpu = vcpu
+        self._number = number
+        self._page = page
+        self._links = links
+        self._checks = config.fetch != "unprotected"
+        self._decode = decode_kvm if config.decode == "kvm" else decode
+        self._read: Callable[[Exit], int | None] = (
+            self._read_in_stopped_world if config.fetch == "stop-world" else self._read_now
+        )
+        self._stuck_at = (-1, -1)
+        self._stuck_times = 0
+
+    def plan(self, trap: Exit) -> Plan | None:
+        """What the trapped instruction does; None when the vCPU has to enter again, or has taken a data abort because
+        the instruction is refused. Raises RunIsOver and FetchStuckError."""
+        started = time.perf_counter_ns()
+        page, number = self._page, self._number
+        page.set_activity(number, ACTIVITY_FETCH, trap.pc)
+        word = self._read(trap)
+        page.record(number, HISTOGRAM_FETCH, time.perf_counter_ns() - started)
+        if word is None:
+            page.count(number, COUNT_FETCH_RETRY)
+            return None
+        if trap.length and word != trap.instruction:
+            page.count(number, COUNT_FETCH_WRONG)
+        try:
+            instruction: Instruction = self._decode(word, bool(trap.cpsr & _THUMB))
+            planned = plan(instruction, EngineState(self._vcpu))
+        except UndecodableError:
+            if self._checks and word != trap.instruction and trap.length:
+                page.count(number, COUNT_FETCH_DISAGREED)
+                return None
+            page.count(number, COUNT_FETCH_REFUSED)
+            self._vcpu.abort(trap.hdfar, is_write=bool(trap.hsr >> 6 & 1))
+            return None
+        if self._checks and not _agrees(planned, trap):
+            page.count(number, COUNT_FETCH_DISAGREED)
+            self._disagreed(trap, instruction)
+            return None
+        return planned
+
+    def _disagreed(self, trap: Exit, instruction: Instruction) -> None:
+        at = (trap.pc, instruction.word)
+        self._stuck_times = self._stuck_times + 1 if at == self._stuck_at else 1
+        self._stuck_at = at
+        if self._stuck_times >= _ALWAYS_DISAGREES:
+            raise FetchStuckError(
+                f"`{instruction}` at {trap.pc:#010x} trapped {self._stuck_times} times on {trap.hdfar:#010x} (HSR "
+                f"{trap.hsr:#010x}), which it can not have accessed: please report this instruction"
+            )
+
+    def _read_in_stopped_world(self, trap: Exit) -> int | None:
+        page, number = self._page, self._number
+        started = time.perf_counter_ns()
+        page.set_activity(number, ACTIVITY_WAIT_WORLD)
+        self._links.tell(StopWorld("fetch without syndrome", True))
+        stopped = self._links.wait(WorldStopped)
+        page.record(number, HISTOGRAM_STOP, time.perf_counter_ns() - started)
+        page.set_activity(number, ACTIVITY_OWN_WORLD)
+        try:
+            return self._read_now(trap)
+        finally:
+            self._links.tell(ReleaseWorld(stopped[0]))
+
+    def _read_now(self, trap: Exit) -> int | None:
+        """The word at PC, a wide Thumb instruction as first << 16 | second; None when PC does not translate."""
+        privileged = trap.cpsr & 0x1F != _USER
+        if not trap.cpsr & _THUMB:
+            return self._halfwords(trap.pc, 4, privileged)
+        first = self._halfwords(trap.pc, 2, privileged)
+        if first is None or not thumb_is_wide(first):
+            return first
+        second = self._halfwords(trap.pc + 2 & 0xFFFFFFFF, 2, privileged)
+        return None if second is None else first << 16 | second
+
+    def _halfwords(self, gva: int, size: int, privileged: bool) -> int | None:
+        ipa = self._vcpu.translate(gva, False, privileged)
+        data = None if ipa is None else self._vcpu.read_ram(ipa, size)
+        return None if data is None else int.from_bytes(data, "little")
+
+
+def _agrees(planned: Plan, trap: Exit) -> bool:
+    """Whether the instruction can have made the access that trapped."""
+    if not planned.instruction.agrees_with(bool(trap.hsr >> 6 & 1)):
+        return False
+    return any(access.address <= trap.hdfar < access.address + access.size for access in planned.accesses)

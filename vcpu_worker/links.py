@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A worker's two connections, and the one way in which it waits for an answer.
+
+While it waits, a worker is outside the guest, beats, and leaves when the run is over. A device's answer that does not
+come is asked for again with the same sequence number, which the device server does not perform twice.
+"""
+from __future__ import annotations
+
+import os
+import time
+
+import zmq
+
+from allstop.machine.configuration import MachineConfig
+from allstop.machine.control import (
+    ACTIVITY_MMIO,
+    COUNT_RESENT,
+    COUNT_STALE,
+    HISTOGRAM_MMIO,
+    QUIT,
+    ControlPage,
+)
+from allstop.wire.channel import Channel, worker_identity
+from allstop.wire.codec import MalformedError, decode, encode
+from allstop.wire.messages import ROLE_WORKER, Message, MmioReply, MmioRequest, Shutdown
+
+BEAT_S = 0.25
+RESEND_BEATS = 2
+_now_ns = time.perf_counter_ns
+
+
+class RunIsOver(Exception):
+    """The machine shuts down: leave, cleanly."""
+
+
+class Links:
+    """The connections of the worker of `vcpu`."""
+
+    def __init__(self, config: MachineConfig, page: ControlPage, vcpu: int) -> None:
+        self._page = page
+        self._vcpu = vcpu
+        self._context = zmq.Context(1)
+        identity = worker_identity(vcpu)
+        self._devices = Channel.open(
+            self._context, config.devices_endpoint, identity, config.token, ROLE_WORKER, vcpu
+        )
+        self._coordinator = Channel.open(
+            self._context, config.coordinator_endpoint, identity, config.token, ROLE_WORKER, vcpu
+        )
+        self._devices.socket.rcvtimeo = int(BEAT_S * 1000)
+        self._send = self._devices.socket.send
+        self._receive = self._devices.socket.recv
+        self._sequence = 0
+
+    def close(self) -> None:
+        """Disconnect; what the coordinator has yet to read gets a moment."""
+        self._coordinator.close(linger_s=0.2)
+        self._devices.close()
+        self._context.term()
+
+    def mmio(self, ipa: int, size: int, is_write: bool, value: int) -> MmioReply:
+        """One access to a device, performed exactly once. Raises RunIsOver."""
+        started = _now_ns()
+        self._sequence = sequence = self._sequence + 1
+        page = self._page
+        page.set_activity(self._vcpu, ACTIVITY_MMIO, ipa)
+        request = encode(MmioRequest(sequence, ipa, size, is_write, value))
+        self._send(request)
+        beats = 0
+        while True:
+            try:
+                data = self._receive()
+            except zmq.Again:
+                self._idle(page)
+                beats += 1
+                if beats % RESEND_BEATS == 0:
+                    page.count(self._vcpu, COUNT_RESENT)
+                    self._send(request)
+                continue
+            try:
+                reply = decode(data)
+            except MalformedError:
+                reply = None
+            if reply.__class__ is MmioReply and reply[0] == sequence:
+                page.record(self._vcpu, HISTOGRAM_MMIO, _now_ns() - started)
+                return reply  # type: ignore[return-value]
+            page.count(self._vcpu, COUNT_STALE)
+
+    def tell(self, message: Message) -> None:
+        """Send to the coordinator."""
+        self._coordinator.send(message)
+
+    def wait(self, *kinds: type[Message]) -> Message:
+        """The coordinator's next message of one of `kinds`; others are dropped. Raises RunIsOver."""
+        while True:
+            try:
+                message = self._coordinator.receive(BEAT_S)
+            except MalformedError:
+                continue
+            if message is None:
+                self._idle(self._page)
+            elif message.__class__ in kinds:
+                return message
+            elif message.__class__ is Shutdown:
+                raise RunIsOver
+
+    def drain(self) -> None:
+        """Look at what the coordinator sent meanwhile. Raises RunIsOver."""
+        while (message := self._coordinator.receive(0)) is not None:
+            if message.__class__ is Shutdown:
+                raise RunIsOver
+
+    def _idle(self, page: ControlPage) -> None:
+        page.beat(self._vcpu)
+        if page.requests(self._vcpu) & QUIT:
+            raise RunIsOver
+
+
+def say_last_words(sentence: str) -> None:
+    """One line on standard error, which is the process's log."""
+    os.write(2, (sentence.rstrip() + "\n").encode())

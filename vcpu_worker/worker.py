@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The worker's loop: enter the guest, leave on an exit, handle it by a table, enter again. One thread.
+
+States: off (waits for PowerOn), on (in the guest, or in a handler). A handler runs to its end before the vCPU enters
+again, so whatever it latched is completed exactly once.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from allstop.arm.psci import PsciFunction
+from allstop.machine import board
+from allstop.machine.configuration import MachineConfig
+from allstop.machine.control import ACTIVITY_OFF, ACTIVITY_PSCI, COUNT_UNASSIGNED, ControlPage
+from allstop.wire.messages import (
+    MMIO_OK,
+    MMIO_UNASSIGNED,
+    ROLE_WORKER,
+    ComponentFailed,
+    GuestFailed,
+    PowerOn,
+    PsciCall,
+    PsciReturn,
+)
+from vcpu_worker.emulation import DeviceFailedError, Emulation
+from vcpu_worker.engine import (
+    EXIT_BUDGET,
+    EXIT_CP15,
+    EXIT_FETCH,
+    EXIT_HVC,
+    EXIT_LOST,
+    EXIT_MMIO,
+    EXIT_NISV,
+    EXIT_OTHER,
+    EXIT_REQUEST,
+    EXIT_SMC,
+    EXIT_WALK,
+    EngineError,
+    Exit,
+    Vcpu,
+)
+from vcpu_worker.fetch import Fetch, FetchStuckError
+from vcpu_worker.links import Links, RunIsOver, say_last_words
+
+_PREFETCH_CLASS = 0x20
+_VECTORS = {
+    0x04: "an undefined-instruction exception",
+    0x08: "a supervisor call",
+    0x0C: "a prefetch abort",
+    0x10: "a data abort",
+    0x18: "an interrupt",
+    0x1C: "a fast interrupt",
+}
+# What LR is ahead of the instruction, by vector, in ARM and in Thumb state. ARM ARM (DDI 0406C), table B1-7.
+_LINK_OFFSETS = {0x04: (4, 2), 0x08: (4, 2), 0x0C: (4, 4), 0x10: (8, 8), 0x18: (4, 4), 0x1C: (4, 4)}
+
+
+class Worker:
+    """One vCPU and everything that it needs to run."""
+
+    def __init__(self, config: MachineConfig, number: int) -> None:
+        self._number = number
+        self._page = ControlPage(config.fds.control)
+        self._vcpu = Vcpu(config.fds.control, config.fds.ram, config.fds.stage2, number, board.mpidr(number))
+        self._links = Links(config, self._page, number)
+        self._emulation = Emulation(self._vcpu, number, self._page, self._links, config.memory_bytes)
+        self._fetch = Fetch(config, self._vcpu, number, self._page, self._links)
+        self._on = False
+        self._handlers: dict[int, Callable[[Exit], None]] = {
+            EXIT_MMIO: self._mmio,
+            EXIT_NISV: self._no_syndrome,
+            EXIT_HVC: self._hvc,
+            EXIT_SMC: self._undefined,
+            EXIT_CP15: self._undefined,
+            EXIT_FETCH: self._fetch_outside,
+            EXIT_WALK: self._walk_outside,
+            EXIT_LOST: self._lost,
+            EXIT_REQUEST: self._request,
+            EXIT_BUDGET: self._request,
+            EXIT_OTHER: self._unknown,
+        }
+
+    def run(self) -> int:
+        """Serve until the machine shuts down; the exit status of the process."""
+        try:
+            while True:
+                if not self._on:
+                    self._wait_for_power()
+                leave = self._vcpu.run()
+                self._handlers[leave.kind](leave)
+        except RunIsOver:
+            return 0
+        except (EngineError, FetchStuckError, DeviceFailedError) as error:
+            return self._fail(str(error))
+        finally:
+            self._links.close()
+            self._vcpu.close()
+
+    def _fail(self, sentence: str) -> int:
+        """Tell why this vCPU can not go on, and wait for the end of the run."""
+        say_last_words(sentence)
+        self._links.tell(ComponentFailed(ROLE_WORKER, self._number, sentence))
+        try:
+            self._links.wait()
+        except RunIsOver:
+            return 1
+        return 1
+
+    def _wait_for_power(self) -> None:
+        self._page.set_activity(self._number, ACTIVITY_OFF)
+        message = self._links.wait(PowerOn)
+        self._vcpu.power_on(*message)
+        self._on = True
+
+    def _mmio(self, leave: Exit) -> None:
+        reply = self._links.mmio(leave.ipa, leave.size, leave.is_write == 1, leave.value)
+        self._page.set_line(self._number, reply.line)
+        if reply.status == MMIO_OK:
+            self._vcpu.answer(reply.value)
+        elif reply.status == MMIO_UNASSIGNED:
+            self._page.count(self._number, COUNT_UNASSIGNED)
+            self._vcpu.abort(leave.hdfar, is_write=leave.is_write == 1)
+        else:
+            raise DeviceFailedError(f"the device at {leave.ipa:#010x} failed")
+
+    def _no_syndrome(self, leave: Exit) -> None:
+        plan = self._fetch.plan(leave)
+        if plan is not None:
+            self._emulation.perform(plan)
+
+    def _hvc(self, leave: Exit) -> None:
+        self._page.set_activity(self._number, ACTIVITY_PSCI)
+        function, *arguments = self._vcpu.core()[:4]
+        self._links.tell(PsciCall(function, *arguments))
+        if function in (PsciFunction.CPU_OFF, PsciFunction.SYSTEM_OFF, PsciFunction.SYSTEM_RESET):
+            self._on = False
+            answer = self._links.wait(PsciReturn, PowerOn)
+            self._on = True
+            if answer.__class__ is PowerOn:
+                self._vcpu.power_on(*answer)
+                return
+        else:
+            answer = self._links.wait(PsciReturn)
+        self._vcpu.set_core(0, answer[0])
+        if function == PsciFunction.CPU_SUSPEND and answer[0] == 0:
+            self._vcpu.wait_for_interrupt()
+
+    def _undefined(self, leave: Exit) -> None:
+        self._vcpu.undefined()
+
+    def _fetch_outside(self, leave: Exit) -> None:
+        self._vcpu.abort(leave.hifar, prefetch=True)
+
+    def _walk_outside(self, leave: Exit) -> None:
+        """The guest's tables point outside its memory: an external abort on the walk, at level 1 or 2."""
+        level = leave.hsr & 3
+        prefetch = leave.hsr >> 26 == _PREFETCH_CLASS
+        self._vcpu.abort(
+            leave.hifar if prefetch else leave.hdfar,
+            prefetch=prefetch,
+            is_write=not prefetch and bool(leave.hsr >> 6 & 1),
+            lpae_status=0x14 | level,
+            short_status=0x0C if level < 2 else 0x0E,
+        )
+
+    def _lost(self, leave: Exit) -> None:
+        mode = leave.cpsr & 0x1F
+        link, spsr = self._vcpu.banked(mode, 14), self._vcpu.banked(mode, 16)
+        vector = leave.hifar & 0x1F
+        offset = _LINK_OFFSETS.get(vector, (4, 4))[spsr >> 5 & 1]
+        kind = _VECTORS.get(vector, "an exception")
+        self._links.tell(GuestFailed(
+            self._number,
+            f"vCPU {self._number} took {kind} at {link - offset & 0xFFFFFFFF:#010x}, and its vectors at "
+            f"{leave.hifar & ~0x1F:#010x} are not in memory: set VBAR, or mend what it executed",
+        ))
+        self._links.wait()
+
+    def _request(self, leave: Exit) -> None:
+        self._links.drain()
+        self._links._idle(self._page)
+
+    def _unknown(self, leave: Exit) -> None:
+        raise EngineError(f"vCPU {self._number} left the guest at {leave.pc:#010x} for a reason that nobody handles "
+                          f"(HSR {leave.hsr:#010x})")
