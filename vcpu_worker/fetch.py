@@ -106,7 +106,7 @@ class Fetch:
         try:
             return self._read_now(trap)
         finally:
-            self._links.tell(ReleaseWorld(stopped[0]))
+            self._links.tell(ReleaseWorld(stopped.epoch))
 
     def _read_now(self, trap: Exit) -> int | None:
         """The word at PC, a wide Thumb instruction as first << 16 | second; None when PC does not translate."""

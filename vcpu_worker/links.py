@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TypeVar
 
 import zmq
 
@@ -26,6 +27,8 @@ from allstop.wire.messages import ROLE_WORKER, Message, MmioReply, MmioRequest, 
 
 BEAT_S = 0.25
 RESEND_BEATS = 2
+M = TypeVar("M", bound=Message)
+N = TypeVar("N", bound=Message)
 _now_ns = time.perf_counter_ns
 
 
@@ -71,7 +74,7 @@ class Links:
             try:
                 data = self._receive()
             except zmq.Again:
-                self._idle(page)
+                self.idle()
                 beats += 1
                 if beats % RESEND_BEATS == 0:
                     page.count(self._vcpu, COUNT_RESENT)
@@ -81,25 +84,29 @@ class Links:
                 reply = decode(data)
             except MalformedError:
                 reply = None
-            if reply.__class__ is MmioReply and reply[0] == sequence:
+            if isinstance(reply, MmioReply) and reply.seq == sequence:
                 page.record(self._vcpu, HISTOGRAM_MMIO, _now_ns() - started)
-                return reply  # type: ignore[return-value]
+                return reply
             page.count(self._vcpu, COUNT_STALE)
 
     def tell(self, message: Message) -> None:
         """Send to the coordinator."""
         self._coordinator.send(message)
 
-    def wait(self, *kinds: type[Message]) -> Message:
-        """The coordinator's next message of one of `kinds`; others are dropped. Raises RunIsOver."""
+    def wait(self, kind: type[M]) -> M:
+        """The coordinator's next message of this kind; others are dropped. Raises RunIsOver."""
+        return self.wait_either(kind, kind)
+
+    def wait_either(self, kind: type[M], other: type[N]) -> M | N:
+        """The coordinator's next message of one of two kinds; others are dropped. Raises RunIsOver."""
         while True:
             try:
                 message = self._coordinator.receive(BEAT_S)
             except MalformedError:
                 continue
             if message is None:
-                self._idle(self._page)
-            elif message.__class__ in kinds:
+                self.idle()
+            elif isinstance(message, (kind, other)):
                 return message
             elif message.__class__ is Shutdown:
                 raise RunIsOver
@@ -110,9 +117,10 @@ class Links:
             if message.__class__ is Shutdown:
                 raise RunIsOver
 
-    def _idle(self, page: ControlPage) -> None:
-        page.beat(self._vcpu)
-        if page.requests(self._vcpu) & QUIT:
+    def idle(self) -> None:
+        """Beat. Raises RunIsOver."""
+        self._page.beat(self._vcpu)
+        if self._page.requests(self._vcpu) & QUIT:
             raise RunIsOver
 
 

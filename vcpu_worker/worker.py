@@ -21,6 +21,7 @@ from allstop.wire.messages import (
     PowerOn,
     PsciCall,
     PsciReturn,
+    Shutdown,
 )
 from vcpu_worker.emulation import DeviceFailedError, Emulation
 from vcpu_worker.engine import (
@@ -61,7 +62,9 @@ class Worker:
     def __init__(self, config: MachineConfig, number: int) -> None:
         self._number = number
         self._page = ControlPage(config.fds.control)
-        self._vcpu = Vcpu(config.fds.control, config.fds.ram, config.fds.stage2, number, board.mpidr(number))
+        self._vcpu = Vcpu(
+            config.fds.control, config.fds.ram, config.fds.stage2, number, board.mpidr(number), config.as_shipped
+        )
         self._links = Links(config, self._page, number)
         self._emulation = Emulation(self._vcpu, number, self._page, self._links, config.memory_bytes)
         self._fetch = Fetch(config, self._vcpu, number, self._page, self._links)
@@ -101,7 +104,7 @@ class Worker:
         say_last_words(sentence)
         self._links.tell(ComponentFailed(ROLE_WORKER, self._number, sentence))
         try:
-            self._links.wait()
+            self._links.wait(Shutdown)
         except RunIsOver:
             return 1
         return 1
@@ -132,17 +135,14 @@ class Worker:
         self._page.set_activity(self._number, ACTIVITY_PSCI)
         function, *arguments = self._vcpu.core()[:4]
         self._links.tell(PsciCall(function, *arguments))
-        if function in (PsciFunction.CPU_OFF, PsciFunction.SYSTEM_OFF, PsciFunction.SYSTEM_RESET):
-            self._on = False
-            answer = self._links.wait(PsciReturn, PowerOn)
-            self._on = True
-            if answer.__class__ is PowerOn:
-                self._vcpu.power_on(*answer)
-                return
-        else:
-            answer = self._links.wait(PsciReturn)
-        self._vcpu.set_core(0, answer[0])
-        if function == PsciFunction.CPU_SUSPEND and answer[0] == 0:
+        if function == PsciFunction.CPU_OFF:
+            self._page.set_activity(self._number, ACTIVITY_OFF)
+        answer = self._links.wait_either(PsciReturn, PowerOn)  # off, it may be switched on again
+        if isinstance(answer, PowerOn):
+            self._vcpu.power_on(*answer)
+            return
+        self._vcpu.set_core(0, answer.value)
+        if function == PsciFunction.CPU_SUSPEND and answer.value == 0:
             self._vcpu.wait_for_interrupt()
 
     def _undefined(self, leave: Exit) -> None:
@@ -174,11 +174,12 @@ class Worker:
             f"vCPU {self._number} took {kind} at {link - offset & 0xFFFFFFFF:#010x}, and its vectors at "
             f"{leave.hifar & ~0x1F:#010x} are not in memory: set VBAR, or mend what it executed",
         ))
-        self._links.wait()
+        self._links.wait(Shutdown)
+        raise RunIsOver
 
     def _request(self, leave: Exit) -> None:
         self._links.drain()
-        self._links._idle(self._page)
+        self._links.idle()
 
     def _unknown(self, leave: Exit) -> None:
         raise EngineError(f"vCPU {self._number} left the guest at {leave.pc:#010x} for a reason that nobody handles "

@@ -59,6 +59,7 @@ class MachineConfig:
     decode: str = "full"
     seed: int = 0
     launcher_pid: int = 0
+    as_shipped: bool = False
     parameter: int = 0
     run_dir: str = ""
     stop_deadline_s: float = 1.5

@@ -45,11 +45,10 @@ from vcpu_worker.engine._engine import (  # noqa: E402
     EngineError,
     Exit,
     Vcpu,
-    enable_seam,
     facts,
 )
 
 __all__ = [
     "EXIT_BUDGET", "EXIT_CP15", "EXIT_FETCH", "EXIT_HVC", "EXIT_LOST", "EXIT_MMIO", "EXIT_NISV", "EXIT_OTHER",
-    "EXIT_REQUEST", "EXIT_SMC", "EXIT_WALK", "EngineError", "Exit", "Vcpu", "enable_seam", "facts",
+    "EXIT_REQUEST", "EXIT_SMC", "EXIT_WALK", "EngineError", "Exit", "Vcpu", "facts",
 ]

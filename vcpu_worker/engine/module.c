@@ -101,10 +101,12 @@ static void unmap(Vcpu *self)
 
 static PyObject *vcpu_new_object(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = { "control_fd", "ram_fd", "stage2_fd", "vcpu", "mpidr", NULL };
+    static char *names[] = { "control_fd", "ram_fd", "stage2_fd", "vcpu", "mpidr", "as_shipped", NULL };
     int control, ram, stage2;
     unsigned number, mpidr;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiiII", names, &control, &ram, &stage2, &number, &mpidr))
+    int as_shipped = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiiII|p", names, &control, &ram, &stage2, &number, &mpidr,
+                                     &as_shipped))
         return NULL;
     Vcpu *self = (Vcpu *)type->tp_alloc(type, 0);
     if (self == NULL)
@@ -129,6 +131,7 @@ static PyObject *vcpu_new_object(PyTypeObject *type, PyObject *args, PyObject *k
         goto fail;
     }
     self->v.number = number;
+    self->v.as_shipped = as_shipped;
     self->v.slot = cp_vcpu(self->v.host, number);
     if (!vcpu_open(&self->v, mpidr)) {
         PyErr_SetString(engine_error, self->v.sentence);
@@ -464,7 +467,9 @@ static PyMethodDef vcpu_methods[] = {
 static PyTypeObject vcpu_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "vcpu_worker.engine.Vcpu",
-    .tp_doc = "Vcpu(control_fd, ram_fd, stage2_fd, vcpu, mpidr): one ARMv7 vCPU at EL1/EL0; the caller is its EL2.",
+    .tp_doc = "Vcpu(control_fd, ram_fd, stage2_fd, vcpu, mpidr, as_shipped=False): one ARMv7 vCPU at EL1/EL0; the caller is "
+              "its EL2. With as_shipped the library behaves as it is: exclusives, fences, TLB maintenance and code writes do "
+              "not reach other processes; for the test that shows the conformance gate red.",
     .tp_basicsize = sizeof(Vcpu),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = vcpu_new_object,
@@ -485,15 +490,6 @@ static PyObject *engine_open(PyObject *module, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-static PyObject *engine_seam(PyObject *module, PyObject *arg)
-{
-    int enabled = PyObject_IsTrue(arg);
-    if (enabled < 0)
-        return NULL;
-    seam_enable(enabled);
-    Py_RETURN_NONE;
-}
-
 static PyObject *engine_facts(PyObject *module, PyObject *unused)
 {
     PyObject *result = PyList_New(0);
@@ -510,7 +506,6 @@ static PyObject *engine_facts(PyObject *module, PyObject *unused)
 
 static PyMethodDef engine_methods[] = {
     { "open_library", engine_open, METH_O, "open_library(path): load libunicorn and check that it is the one known." },
-    { "enable_seam", engine_seam, METH_O, "enable_seam(bool): False translates as the library is shipped, for tests." },
     { "facts", engine_facts, METH_NOARGS, "facts() -> [(function, expected hash, found hash)] of the machine code relied on." },
     { NULL, NULL, 0, NULL },
 };

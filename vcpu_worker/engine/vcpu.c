@@ -142,7 +142,7 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
     }
     v->oversubscribed = v->host->vcpus > v->host->cores;
     v->code_seen = atomic_load(&v->host->code_head);
-    v->hcr = HCR_VM | HCR_SWIO | HCR_FMO_IMO_AMO | HCR_TWI | HCR_TSC | HCR_TTLB;
+    v->hcr = HCR_VM | HCR_SWIO | HCR_FMO_IMO_AMO | HCR_TWI | HCR_TSC | (v->as_shipped ? 0 : HCR_TTLB);
     SET_CP(v, 1, 1, 0, 0, 1u | 1u << 8);           /* SCR: NS, HCE (without it HVC is undefined) */
     SET_CP(v, 0, 0, 4, 5, mpidr);                  /* VMPIDR */
     SET_CP(v, 2, 1, 4, 2, 1u << 31 | 1u << 6);     /* VTCR: 32-bit IPA, the walk starts at level 1 */
@@ -150,6 +150,7 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
     SET_CP(v, 1, 1, 4, 0, v->hcr);
     v->cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
     the_vcpu = v;
+    seam_enable(!v->as_shipped);
     seam_attach(v->uc, &v->slot->requests, &events);
     return !failed(v, "keep its reset state", uc.context_alloc(v->uc, &v->pristine))
         && !failed(v, "keep its reset state", uc.context_save(v->uc, v->pristine));

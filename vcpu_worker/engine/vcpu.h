@@ -53,6 +53,7 @@ struct vcpu {
     bool oversubscribed;           /* more vCPUs than cores: waiting loops give the core away */
     bool trapped;                  /* this run ended by an exception to EL2 */
     bool latched;                  /* an MMIO load waits for its value */
+    bool as_shipped;               /* for tests: no seam, no write-xor-execute, TLB maintenance stays local */
     struct exit_record exit;
     uint32_t flip_pc, flip_page, flips_here;
     char sentence[256];            /* why an operation failed */
