@@ -12,7 +12,6 @@ connection would inherit the Hello of the first.
 from __future__ import annotations
 
 import os
-import time
 from types import TracebackType
 
 import zmq
@@ -35,7 +34,7 @@ LAUNCHER = b"launcher"
 COORDINATOR = b"coordinator"
 DEVICES = b"devicesrv"
 OPERATOR_PREFIX = b"op-"
-HELLO_DEADLINE_S = 5.0
+HELLO_DEADLINE_S = 10.0
 _SEND_DEADLINE_MS = 2000
 _RECONNECT_MS = 5
 _MAX_FRAME_BYTES = MAX_BLOB + 65536
@@ -86,36 +85,43 @@ class Channel:
         self._timeout_ms: int | None = None
 
     @classmethod
-    def open(cls, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes, token: str, role: int,
-             vcpu: int = 0, deadline_s: float = HELLO_DEADLINE_S) -> Channel:
-        """Connect as `identity`, say Hello with `token` (hex), and wait for Welcome at most `deadline_s`.
-
-        The server need not be there yet. Raises ChannelError when nobody welcomes us in time, which is also what a
-        wrong token looks like."""
+    def connect(cls, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes, token: str, role: int,
+                vcpu: int = 0) -> Channel:
+        """Connect as `identity` and say Hello with `token` (hex), without waiting: Welcome is the first message to
+        come, if one comes. The server need not be there yet. Raises ChannelError when the address is wrong."""
         socket = context.socket(zmq.DEALER)
         socket.linger = 0
         socket.setsockopt(zmq.IDENTITY, identity)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_FRAME_BYTES)
         socket.setsockopt(zmq.SNDTIMEO, _SEND_DEADLINE_MS)
-        channel = cls(socket, endpoint)
         try:
             socket.connect(endpoint)
-            channel._shake_hands(Hello(PROTOCOL_VERSION, bytes.fromhex(token), role, vcpu, os.getpid()), deadline_s)
-        except BaseException:
+        except zmq.ZMQError as error:
             socket.close()
-            raise
+            raise ChannelError(f"cannot connect to {endpoint}: {error}") from None
+        channel = cls(socket, endpoint)
+        channel.send(Hello(PROTOCOL_VERSION, bytes.fromhex(token), role, vcpu, os.getpid()))
         return channel
 
-    def _shake_hands(self, hello: Hello, deadline_s: float) -> None:
-        deadline = time.monotonic() + deadline_s
-        self.send(hello)
-        reply = self.receive(deadline - time.monotonic())
-        if reply is None:
-            raise ChannelError(f"nobody at {self.endpoint} welcomed us within {deadline_s:g} s: it is not there, or "
-                               f"our token or protocol version {PROTOCOL_VERSION} is not its own")
-        if reply.__class__ is not Welcome:
-            raise ChannelError(f"{self.endpoint} answered our Hello with {reply.__class__.__name__}, not Welcome")
+    @classmethod
+    def open(cls, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes, token: str, role: int,
+             vcpu: int = 0, deadline_s: float = HELLO_DEADLINE_S) -> Channel:
+        """`connect`, and wait for Welcome at most `deadline_s`.
+
+        Raises ChannelError when nobody welcomes us in time, which is also what a wrong token looks like."""
+        channel = cls.connect(context, endpoint, identity, token, role, vcpu)
+        try:
+            reply = channel.receive(deadline_s)
+            if reply is None:
+                raise ChannelError(f"nobody at {endpoint} welcomed us within {deadline_s:g} s: it is not there, or our "
+                                   f"token or protocol version {PROTOCOL_VERSION} is not its own")
+            if reply.__class__ is not Welcome:
+                raise ChannelError(f"{endpoint} answered our Hello with {reply.__class__.__name__}, not Welcome")
+        except BaseException:
+            channel.close()
+            raise
+        return channel
 
     def send(self, message: Message) -> None:
         """Queue one message. Raises ChannelError when the queue is full and does not move."""

@@ -40,6 +40,7 @@ ROLE_DEVICES = 1
 ROLE_LAUNCHER = 2
 ROLE_COORDINATOR = 3
 ROLE_OPERATOR = 4
+ROLE_NAMES = ("worker", "device server", "launcher", "coordinator", "operator")
 
 # MmioReply.status
 MMIO_OK = 0
@@ -182,6 +183,13 @@ class ReleaseWorld(NamedTuple):
     epoch: U64
 
 
+class WorldRefused(NamedTuple):
+    """The request for the world will not be granted, or the world was taken back from an owner that went silent.
+    A worker is not told: its machine is about to get Shutdown."""
+
+    sentence: Text
+
+
 class Boot(NamedTuple):
     """All is ready: start the boot vCPU. Launcher to coordinator."""
 
@@ -231,8 +239,8 @@ class Pong(NamedTuple):
 
 Message: TypeAlias = (
     Hello | Welcome | MmioRequest | MmioReply | IrqLine | PpiLevel | GuestFinished | GuestFailed | Violated
-    | ComponentFailed | PsciCall | PsciReturn | PowerOn | StopWorld | WorldStopped | ReleaseWorld | Boot
-    | MembersReady | ProcessLost | RunEnded | Shutdown | Ping | Pong
+    | ComponentFailed | PsciCall | PsciReturn | PowerOn | StopWorld | WorldStopped | ReleaseWorld
+    | WorldRefused | Boot | MembersReady | ProcessLost | RunEnded | Shutdown | Ping | Pong
 )
 
 # The number of each message on the wire. Numbers are never reused: CHANGELOG says what changed.
@@ -241,6 +249,40 @@ NUMBERS: dict[type[Message], int] = {
     MmioRequest: 16, MmioReply: 17, IrqLine: 18, PpiLevel: 19,
     GuestFinished: 32, GuestFailed: 33, Violated: 34, ComponentFailed: 35, RunEnded: 36,
     PsciCall: 48, PsciReturn: 49, PowerOn: 50,
-    StopWorld: 64, WorldStopped: 65, ReleaseWorld: 66,
+    StopWorld: 64, WorldStopped: 65, ReleaseWorld: 66, WorldRefused: 67,
     Boot: 80, MembersReady: 81, ProcessLost: 82,
+}
+
+# Who says what to whom, as (sender's role, receiver's role). A server drops what does not come on its route.
+_TO_COORDINATOR = tuple((role, ROLE_COORDINATOR) for role in (ROLE_WORKER, ROLE_LAUNCHER, ROLE_OPERATOR))
+_TO_DEVICES = tuple((role, ROLE_DEVICES) for role in (ROLE_WORKER, ROLE_COORDINATOR))
+_GREETING = _TO_COORDINATOR + _TO_DEVICES
+_ANSWER = tuple((receiver, sender) for sender, receiver in _GREETING)
+_WORLD = ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_OPERATOR, ROLE_COORDINATOR))
+
+ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
+    Hello: _GREETING,
+    Welcome: _ANSWER,
+    Ping: _GREETING,
+    Pong: _ANSWER,
+    Shutdown: ((ROLE_LAUNCHER, ROLE_COORDINATOR), (ROLE_COORDINATOR, ROLE_WORKER), (ROLE_COORDINATOR, ROLE_DEVICES)),
+    MmioRequest: ((ROLE_WORKER, ROLE_DEVICES),),
+    MmioReply: ((ROLE_DEVICES, ROLE_WORKER),),
+    IrqLine: ((ROLE_DEVICES, ROLE_COORDINATOR),),
+    PpiLevel: ((ROLE_WORKER, ROLE_DEVICES),),
+    GuestFinished: ((ROLE_DEVICES, ROLE_COORDINATOR),),
+    GuestFailed: ((ROLE_WORKER, ROLE_COORDINATOR),),
+    Violated: ((ROLE_WORKER, ROLE_COORDINATOR),),
+    ComponentFailed: ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_DEVICES, ROLE_COORDINATOR)),
+    RunEnded: ((ROLE_COORDINATOR, ROLE_LAUNCHER),),
+    PsciCall: ((ROLE_WORKER, ROLE_COORDINATOR),),
+    PsciReturn: ((ROLE_COORDINATOR, ROLE_WORKER),),
+    PowerOn: ((ROLE_COORDINATOR, ROLE_WORKER),),
+    StopWorld: _WORLD,
+    WorldStopped: tuple((receiver, sender) for sender, receiver in _WORLD),
+    ReleaseWorld: _WORLD,
+    WorldRefused: ((ROLE_COORDINATOR, ROLE_OPERATOR),),
+    Boot: ((ROLE_LAUNCHER, ROLE_COORDINATOR),),
+    MembersReady: ((ROLE_COORDINATOR, ROLE_LAUNCHER),),
+    ProcessLost: ((ROLE_LAUNCHER, ROLE_COORDINATOR),),
 }

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The coordinator's one file with I/O: sockets, the control page, the clock.
+
+It takes messages, turns them into events for the machines that decide (`membership`, `barrier`, `power`), and performs
+their effects. On one host it is root and node in one: the node's part is what touches the control page.
+
+One thread. Between messages it sleeps in poll, at most `_IDLE_MS`, so that its heartbeat goes on. A stop is waited for
+natively, by futex, in slices: a long first one while the stop is young, then short ones with a look at the sockets in
+between, since the launcher may have to say that the vCPU waited for is dead.
+"""
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+
+import zmq
+
+from allstop.machine import control
+from allstop.machine.configuration import MachineConfig
+from allstop.wire.channel import COORDINATOR, LAUNCHER, OPERATOR_PREFIX, Channel, listen, worker_identity
+from allstop.wire.codec import MalformedError, decode, encode
+from allstop.wire.messages import (
+    PROTOCOL_VERSION,
+    ROLE_COORDINATOR,
+    ROLE_DEVICES,
+    ROLE_OPERATOR,
+    ROLE_WORKER,
+    ROUTES,
+    VERDICTS,
+    Boot,
+    ComponentFailed,
+    GuestFailed,
+    GuestFinished,
+    Hello,
+    IrqLine,
+    MembersReady,
+    Message,
+    Ping,
+    Pong,
+    PowerOn,
+    ProcessLost,
+    PsciCall,
+    PsciReturn,
+    ReleaseWorld,
+    RunEnded,
+    Shutdown,
+    StopWorld,
+    Violated,
+    Welcome,
+    WorldRefused,
+    WorldStopped,
+)
+from coordinator import barrier, membership, power
+
+_IDLE_MS = 200
+_FIRST_SLICE_S = 0.002
+_SLICE_S = 0.005
+_LINGER_S = 0.2
+_MESSAGES_AT_ONCE = 64
+OPERATOR_LEASE_S = 10.0
+"""An operator that owns the world and says nothing for so long (a Ping will do) loses it."""
+
+_EXPECTED = {(sender, kind) for kind, routes in ROUTES.items() for sender, receiver in routes
+             if receiver == ROLE_COORDINATOR}
+_DEVICES = membership.Peer(ROLE_DEVICES, 0, 0)
+
+
+class RefusedError(Exception):
+    """A message that is understood but has no place here; the text says why."""
+
+
+class Coordinator:
+    """The coordinator of one machine. `serve` returns when the launcher says Shutdown."""
+
+    def __init__(self, config: MachineConfig, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        """Bind, and call the device server. Raises ChannelError."""
+        self._config = config
+        self._page = control.ControlPage(config.fds.control)
+        self._page.set_pid(control.COORDINATOR, os.getpid())
+        self._page.set_activity(control.COORDINATOR, control.ACTIVITY_IDLE)
+        self._members = membership.Membership(config.vcpus, bytes.fromhex(config.token))
+        self._barrier = barrier.Barrier(config.vcpus)
+        self._power = power.Power(config.vcpus, config.memory_bytes)
+        self._router = listen(context, config.coordinator_endpoint)
+        self._devices = Channel.connect(context, config.devices_endpoint, COORDINATOR, config.token, ROLE_COORDINATOR)
+        self._poller = zmq.Poller()
+        self._poller.register(self._router, zmq.POLLIN)
+        self._poller.register(self._devices.socket, zmq.POLLIN)
+        self._hold = barrier.Hold(0, frozenset())
+        self._hold_until_s = 0.0
+        self._leases: dict[bytes, float] = {}
+        self._ended: RunEnded | None = None
+        self._leaving = False
+        self.refused: Counter[str] = Counter()
+
+    def serve(self) -> None:
+        """Work until Shutdown, then pass it on."""
+        poll, beat = self._poller.poll, self._page.beat
+        while not self._leaving:
+            beat(control.COORDINATOR)
+            for socket, _ in poll(0 if self._barrier.missing else _IDLE_MS):
+                if socket is self._router:
+                    self._take_from_peers()
+                else:
+                    self._take_from_devices()
+            if self._barrier.missing:
+                self._press_stop()
+            if self._leases:
+                self._check_leases()
+        self._spread_shutdown()
+
+    def close(self) -> None:
+        """Close the sockets, after giving the last messages time to leave; say what was refused."""
+        self._devices.close(_LINGER_S)
+        self._router.close(int(_LINGER_S * 1000))
+        for reason, count in self.refused.most_common(10):
+            print(f"coordinator: refused {count} x {reason}", file=sys.stderr)
+
+    # Messages in
+
+    def _take_from_peers(self) -> None:
+        receive, peers = self._router.recv_multipart, self._members.peers
+        for _ in range(_MESSAGES_AT_ONCE):
+            try:
+                frames = receive(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if len(frames) != 2:
+                self.refused["a message of several frames"] += 1
+                continue
+            identity, data = frames
+            self._take(identity, peers.get(identity), data)
+
+    def _take_from_devices(self) -> None:
+        for _ in range(_MESSAGES_AT_ONCE):
+            try:
+                data = self._devices.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._take(b"", _DEVICES, data)
+
+    def _take(self, identity: bytes, peer: membership.Peer | None, data: bytes) -> None:
+        try:
+            message = decode(data)
+            if peer is None:
+                self._greet(identity, message)
+            elif (peer.role, message.__class__) in _EXPECTED:
+                if identity in self._leases and peer.role == ROLE_OPERATOR:
+                    self._leases[identity] = time.monotonic() + OPERATOR_LEASE_S
+                self._obey(identity, peer, message)
+            else:
+                raise RefusedError(f"{message.__class__.__name__}, which is not its sender's to say")
+        except MalformedError:
+            self.refused["bytes that are no message"] += 1
+        except (RefusedError, membership.StrangerError) as error:
+            self.refused[str(error)] += 1
+        except (barrier.BarrierError, power.PowerError) as error:
+            self.refused[f"a peer that {error}"] += 1
+            if identity.startswith(OPERATOR_PREFIX):
+                self._send(identity, WorldRefused(f"refused: an operator that {error}"))
+
+    def _greet(self, identity: bytes, message: Message) -> None:
+        if not isinstance(message, Hello):
+            raise RefusedError("a message of a stranger, before Hello")
+        self._perform_membership(self._members.handle(membership.Greeted(identity, message)))
+        if identity == LAUNCHER and self._ended is not None:
+            self._send(LAUNCHER, self._ended)
+
+    def _obey(self, identity: bytes, peer: membership.Peer, message: Message) -> None:
+        match message:
+            case StopWorld(reason, may_share):
+                vcpu = peer.vcpu if peer.role == ROLE_WORKER else None
+                self._stop(barrier.Asked(identity, vcpu, may_share, reason))
+            case ReleaseWorld(epoch):
+                self._stop(barrier.Released(identity, epoch))
+                self._leases.pop(identity, None)
+            case IrqLine(vcpu, line):
+                self._page.set_line(self._known(vcpu), line)
+            case PsciCall(function, argument1, argument2, argument3):
+                self._notice_who_started()
+                self._perform_power(self._power.handle(
+                    power.Called(peer.vcpu, function, argument1, argument2, argument3)))
+            case Ping(nonce):
+                self._send(identity, Pong(nonce))
+            case Boot(entry, r1, r2):
+                self._perform_power(self._power.handle(power.Booted(entry, r1, r2)))
+            case GuestFinished(status, detail):
+                sentence = detail or f"the guest finished with status {status}"
+                self._end("fail" if status else "pass", status, sentence)
+            case GuestFailed(_, sentence):
+                self._end("fail", 1, sentence)
+            case Violated(_, sentence):
+                self._end("violation", 1, sentence)
+            case ComponentFailed(_, _, sentence):
+                self._end("error", 1, sentence)
+            case ProcessLost(role, vcpu, sentence):
+                self._lose(role, vcpu, sentence)
+            case Shutdown():
+                self._leaving = True
+            case Hello():
+                self._greet(identity, message)
+            case Welcome():
+                self._perform_membership(self._members.handle(membership.DevicesReached()))
+
+    def _notice_who_started(self) -> None:
+        """A worker says in the control page that it took its PowerOn."""
+        for vcpu in self._power.pending():
+            if self._page.power(vcpu) == control.POWER_ON:
+                self._power.handle(power.Started(vcpu))
+
+    def _lose(self, role: int, vcpu: int, sentence: str) -> None:
+        """A process is dead: the run has its verdict, and nobody waits for it."""
+        if role == ROLE_WORKER:
+            self._known(vcpu)
+        self._end("lost", 1, sentence)
+        self._perform_membership(self._members.handle(membership.Departed(role, vcpu)))
+        if role == ROLE_WORKER:
+            self._perform_power(self._power.handle(power.Lost(vcpu)))
+            self._leases.pop(worker_identity(vcpu), None)
+            self._stop(barrier.MemberLost(vcpu))
+
+    def _known(self, vcpu: int) -> int:
+        if vcpu >= self._config.vcpus:
+            raise RefusedError("a message about a vCPU that the machine does not have")
+        return vcpu
+
+    # Effects out
+
+    def _send(self, identity: bytes, message: Message) -> None:
+        """To one peer; a peer that is gone, or takes nothing, does not get it (a ROUTER drops)."""
+        self._router.send_multipart((identity, encode(message)), zmq.NOBLOCK)
+
+    def _perform_membership(self, effects: list[membership.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case membership.Accept(identity):
+                    self._send(identity, Welcome(PROTOCOL_VERSION, os.getpid()))
+                case membership.AllHere():
+                    self._send(LAUNCHER, MembersReady(self._config.vcpus))
+
+    def _perform_power(self, effects: list[power.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case power.Answer(vcpu, value):
+                    self._send(worker_identity(vcpu), PsciReturn(value))
+                case power.Start(vcpu, entry, r0, r1, r2):
+                    self._page.set_power(vcpu, control.POWER_PENDING)
+                    self._send(worker_identity(vcpu), PowerOn(entry, r0, r1, r2))
+                case power.Stopped(vcpu):
+                    self._page.set_power(vcpu, control.POWER_OFF)
+                case power.End(verdict, status, sentence):
+                    self._end(verdict, status, sentence)
+
+    def _stop(self, event: barrier.Event) -> None:
+        for effect in self._barrier.handle(event):
+            match effect:
+                case barrier.Hold():
+                    self._hold = effect
+                    self._hold_until_s = time.monotonic() + self._config.stop_deadline_s
+                    self._look_who_left(_FIRST_SLICE_S)
+                case barrier.Grant(owner, epoch):
+                    lease_s = OPERATOR_LEASE_S if owner.startswith(OPERATOR_PREFIX) else self._config.stop_deadline_s
+                    self._leases[owner] = time.monotonic() + lease_s
+                    self._send(owner, WorldStopped(epoch))
+                case barrier.Resume():
+                    self._page.resume()
+                case barrier.Refuse(owner, sentence):
+                    if owner.startswith(OPERATOR_PREFIX):
+                        self._send(owner, WorldRefused(sentence))
+                case barrier.Failed():
+                    self._end("lost", 1, self._who_is_missing(effect))
+
+    def _look_who_left(self, slice_s: float) -> None:
+        """Post the stop in force (again, which does nothing) and wait a little for those who are still inside."""
+        hold = self._hold
+        missing = self._page.stop(hold.exempt, slice_s)
+        if missing:
+            self._page.set_activity(control.COORDINATOR, control.ACTIVITY_STOPPING, missing[0])
+        self._stop(barrier.Left(hold.hold, frozenset(missing)))
+
+    def _press_stop(self) -> None:
+        """A stop takes its time: wait on, up to its deadline."""
+        self._look_who_left(_SLICE_S)
+        if not self._barrier.missing:
+            self._page.set_activity(control.COORDINATOR, control.ACTIVITY_IDLE)
+        elif time.monotonic() >= self._hold_until_s:
+            self._stop(barrier.Expired(self._hold.hold))
+
+    def _check_leases(self) -> None:
+        """An owner of the stopped world that does not give it back loses it; a worker that does so is broken."""
+        now_s = time.monotonic()
+        for owner in [owner for owner, until_s in self._leases.items() if now_s >= until_s]:
+            del self._leases[owner]
+            if owner.startswith(OPERATOR_PREFIX):
+                self._send(owner, WorldRefused(f"taken back: its owner said nothing for {OPERATOR_LEASE_S:g} s"))
+                self._members.forget(owner)
+            else:
+                vcpu = self._members.peers[owner].vcpu
+                self._end("lost", 1, f"{self._describe(vcpu)} has kept the world stopped for "
+                                     f"{self._config.stop_deadline_s:g} s")
+            self._stop(barrier.OwnerLost(owner))
+
+    def _describe(self, vcpu: int) -> str:
+        code, _, pc, _ = self._page.activity(vcpu)
+        where = f" at PC 0x{pc:08x}" if code == control.ACTIVITY_GUEST and pc else ""
+        return f"vCPU {vcpu} (process {self._page.pid(vcpu)}, {self._page.describe(vcpu)}{where})"
+
+    def _who_is_missing(self, failed: barrier.Failed) -> str:
+        missing = ", ".join(self._describe(vcpu) for vcpu in sorted(failed.missing))
+        owners = " and ".join(self._name(owner) for owner, _ in failed.askers)
+        return (f"{missing} did not leave the guest within {self._config.stop_deadline_s:g} s after {owners} asked to "
+                f"stop the world ({failed.askers[0][1]})")
+
+    def _name(self, owner: bytes) -> str:
+        peer = self._members.peers[owner]
+        return f"vCPU {peer.vcpu}" if peer.role == ROLE_WORKER else f"operator {owner.decode(errors='replace')}"
+
+    def _end(self, verdict: str, status: int, sentence: str) -> None:
+        """The run is over: the first reason wins."""
+        if self._ended is None:
+            self._ended = RunEnded(VERDICTS.index(verdict), status, sentence)
+            self._send(LAUNCHER, self._ended)
+
+    def _spread_shutdown(self) -> None:
+        for identity, peer in self._members.peers.items():
+            if peer.role == ROLE_WORKER:
+                self._send(identity, Shutdown())
+        self._devices.send(Shutdown())
+        for vcpu in range(self._config.vcpus):
+            self._page.post(vcpu, control.QUIT)
+        self._page.resume()
