@@ -188,8 +188,9 @@ class Course:
         return self._kill_all()
 
     def _kill_all(self) -> list[Effect]:
-        self._killed |= self._alive
-        return [Kill(index) for index in sorted(self._alive)]
+        victims = sorted(self._alive - self._killed)
+        self._killed.update(victims)
+        return [Kill(index) for index in victims]
 
     def _over(self) -> bool:
         if self.phase is Phase.LEAVING and not self._alive:

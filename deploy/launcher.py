@@ -34,13 +34,13 @@ from deploy.verdict import Verdict
 class Surroundings:
     """What a run shares with whoever asked for it: descriptors, None where there is none.
 
-    The guest's console goes to `console_fd`. A status line is drawn on `status_fd`, a terminal. The run ends when
-    `lifeline_fd`, the reading end of a pipe, comes to its end.
+    The guest's console goes to `console_fd`. A status line is drawn on `status_fd`, a terminal. The run ends when one
+    of `lifeline_fds` becomes readable: a pipe that ends, a pidfd whose process does.
     """
 
     console_fd: int
     status_fd: int | None = None
-    lifeline_fd: int | None = None
+    lifeline_fds: tuple[int, ...] = ()
 
 
 def run(options: RunOptions, around: Surroundings) -> Verdict:
@@ -84,7 +84,7 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
             return ChildProcess(member, assembly.config_fd, assembly.inherited_fds, _create_log(member.name, folder))
 
         course = Course(team, Boot(image.entry, 0, 0), options.timeout_s)
-        supervisor = Supervisor(course, team, start, assembly.page, console, signals, status, around.lifeline_fd)
+        supervisor = Supervisor(course, team, start, assembly.page, console, signals, status, around.lifeline_fds)
         stack.callback(supervisor.close)
         supervisor.run(assembly.config)
         console.finish(lambda fd: _writable(fd, signals.fd))

@@ -49,7 +49,7 @@ class Supervisor:
 
     def __init__(self, course: Course, team: Sequence[Member], start: Callable[[Member], ChildProcess],
                  page: ControlPage, console: ConsoleRelay, signals: SignalPipe, status: StatusLine | None,
-                 lifeline_fd: int | None) -> None:
+                 lifeline_fds: Sequence[int]) -> None:
         self._course = course
         self._team = team
         self._start_member = start
@@ -57,7 +57,7 @@ class Supervisor:
         self._console = console
         self._signals = signals
         self._status = status
-        self._lifeline_fd = lifeline_fd
+        self._lifeline_fds = set(lifeline_fds)
         self._started_s = self._ping_s = self._status_s = self._look_s = time.monotonic()
         self._activity = activity(page)
         self._children: dict[int, ChildProcess] = {}
@@ -73,10 +73,8 @@ class Supervisor:
             self._socket.setsockopt(zmq.IDENTITY, LAUNCHER)
             self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
             self._socket.connect(config.coordinator_endpoint)
-            for source in (self._socket, self._signals.fd, self._console.source_fd):
+            for source in (self._socket, self._signals.fd, self._console.source_fd, *self._lifeline_fds):
                 self._poller.register(source, zmq.POLLIN)
-            if self._lifeline_fd is not None:
-                self._poller.register(self._lifeline_fd, zmq.POLLIN)
             self._course.begun(self._started_s)
             self._send(Hello(PROTOCOL_VERSION, bytes.fromhex(config.token), ROLE_LAUNCHER, 0, os.getpid()))
             self._start(range(SERVERS))
@@ -103,9 +101,9 @@ class Supervisor:
             self._poller.unregister(self._console.out_fd)
         for number in self._signals.take():
             self._perform(self._course.interrupted(f"interrupted by {number.name}", time.monotonic()))
-        if self._lifeline_fd in events:
-            self._poller.unregister(self._lifeline_fd)
-            self._lifeline_fd = None
+        for fd in self._lifeline_fds & events.keys():
+            self._poller.unregister(fd)
+            self._lifeline_fds.discard(fd)
             self._perform(self._course.interrupted("stopped by the program that had started it", time.monotonic()))
         if self._socket in events:
             self._receive()

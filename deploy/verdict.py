@@ -81,7 +81,7 @@ class Verdict:
 
     def summary(self) -> str:
         """A few lines for a person."""
-        lines = [f"allstop: {self.verdict}: {self.sentence}",
+        lines = [f"{self.verdict}: {self.sentence}",
                  f"  {self.vcpus} {'vCPU' if self.vcpus == 1 else 'vCPUs'}, {self.wall_s:.2f} s in the guest, "
                  f"{sum(self.exits.values())} exits"]
         exits = sorted(((n, kind) for kind, n in self.exits.items() if n), reverse=True)

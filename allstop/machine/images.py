@@ -149,6 +149,8 @@ def _loads(data: bytes, phoff: int, phnum: int) -> Iterator[_Load]:
                              f"{memory_bytes} bytes of memory")
         if offset + file_bytes > len(data):
             raise ImageError(f"is a truncated ELF file: it ends within the segment of program header {number}")
+        if (vaddr ^ paddr) % 4:
+            raise ImageError(f"is a damaged ELF file: program header {number} moves words off their alignment")
         yield _Load(number, vaddr, paddr, offset, file_bytes, memory_bytes)
 
 
@@ -162,6 +164,8 @@ def _check_overlap(loads: list[_Load]) -> None:
 
 def _physical_entry(entry: int, loads: list[_Load]) -> int:
     """Where to start with the MMU off: an entry given as a virtual address is moved with its segment."""
+    if entry % 4 == 2:
+        raise ImageError(f"has its entry point at {entry:#010x}, which is neither an ARM nor a Thumb address")
     for load in loads:
         if load.vaddr <= entry & ~1 < load.vaddr + load.memory_bytes:
             return entry - load.vaddr + load.paddr

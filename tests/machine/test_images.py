@@ -122,6 +122,8 @@ def test_a_segment_may_fill_memory_to_its_last_byte() -> None:
     (replace(GOOD, loads=(replace(GOOD.loads[0], memory_bytes=MEMORY),)), "too big for the guest's memory"),
     (replace(GOOD, loads=(replace(GOOD.loads[0], memory_bytes=0xFFFF_FFFF),)), "too big for the guest's memory"),
     (replace(GOOD, loads=(GOOD.loads[0], Load(RAM_BASE + 0x1000F, b"y", 1))), "overlap"),
+    (replace(GOOD, loads=(replace(GOOD.loads[0], vaddr=RAM_BASE + 0x10001),)), "alignment"),
+    (replace(GOOD, entry=RAM_BASE + 0x10002), "neither an ARM nor a Thumb"),
     (replace(GOOD, entry=RAM_BASE), "entry point"),
     (replace(GOOD, entry=RAM_BASE + 0x10010), "entry point"),
 ])

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The `allstop` command: one subcommand per module of this package.
+
+A subcommand's module has SUMMARY (a line of help), `add_arguments(parser)` and `execute(arguments) -> exit status`.
+Whatever goes wrong is one sentence on stderr and an exit status; ALLSTOP_DEBUG=1 shows the traceback instead.
+"""
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from allstop import __version__
+from allstop.cli.speech import say
+from deploy.errors import HarnessError, UsageError
+
+COMMANDS = ("run",)
+USAGE = 2
+HARNESS_FAILURE = 4
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, and does not repeat the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    _open_standard_files()
+    try:
+        parsed = _parser().parse_args(arguments)
+        return int(parsed.execute(parsed))
+    except UsageError as error:
+        say(str(error))
+        return USAGE
+    except KeyboardInterrupt:
+        say("interrupted")
+    except (HarnessError, OSError, MemoryError) as error:
+        if os.environ.get("ALLSTOP_DEBUG"):
+            raise
+        say(str(error) or "out of memory")
+    except Exception as error:
+        if os.environ.get("ALLSTOP_DEBUG"):
+            raise
+        say(f"internal error, please report it: {type(error).__name__}: {error}")
+    return HARNESS_FAILURE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="allstop", allow_abbrev=False,
+                     description="Run an SMP guest whose every vCPU is a process of its own.")
+    parser.add_argument("--version", action="version", version=f"allstop {__version__}")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    for name in COMMANDS:
+        module = importlib.import_module(f"allstop.cli.{name}")
+        subparser = subparsers.add_parser(name, help=module.SUMMARY, description=module.SUMMARY, allow_abbrev=False)
+        subparser.set_defaults(execute=module.execute)
+        module.add_arguments(subparser)
+    return parser
+
+
+def _open_standard_files() -> None:
+    """Have descriptors 0 to 2 open, or files of ours would take their place; on a closed one, writing still fails."""
+    while (fd := os.open(os.devnull, os.O_RDONLY)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

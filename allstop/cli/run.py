@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`allstop run`: run one guest to its verdict."""
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from allstop.cli.speech import say, write_all
+from allstop.machine.configuration import DECODERS, FETCH_POLICIES, MAX_VCPUS, TLB_DISCIPLINES
+from deploy.errors import HarnessError, UsageError
+from deploy.launcher import Surroundings, run
+from deploy.options import DEFAULT_MEMORY, RAW_SUFFIXES, RunOptions, device, memory_size, number
+from deploy.verdict import Verdict
+
+SUMMARY = "run a guest, every vCPU in a process of its own"
+_STDOUT = 1
+_STDERR = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `run`. Values stay text here: `RunOptions` checks them, for Python callers as well."""
+    parser.epilog = ("exit status: 0 the guest passed, 1 it failed, 2 usage, 3 an oracle was violated, "
+                     "4 the harness failed or was interrupted, 5 timeout")
+    parser.add_argument("image", metavar="IMAGE", type=Path,
+                        help=f"32-bit ARM ELF executable, or raw image ({', '.join(RAW_SUFFIXES)}, or with --load)")
+    parser.add_argument("--vcpus", metavar="N", default="1", help=f"1 to {MAX_VCPUS} (default %(default)s)")
+    parser.add_argument("--memory", metavar="SIZE", default=DEFAULT_MEMORY,
+                        help="guest memory in steps of 2M, such as 64M or 1G (default %(default)s)")
+    parser.add_argument("--timeout", metavar="S",
+                        help="end the run after so many seconds, counted from the guest's first instruction")
+    parser.add_argument("--run-dir", metavar="DIR", type=Path,
+                        help="keep logs, console and verdict.json in DIR, which must be empty or not exist")
+    parser.add_argument("--json", action="store_true",
+                        help="print the verdict as one JSON object on stdout, and nothing else there; the console "
+                             "goes to stderr")
+    parser.add_argument("--fetch", default=FETCH_POLICIES[0], metavar="P",
+                        help=f"how an instruction without syndrome is fetched: {', '.join(FETCH_POLICIES)}")
+    parser.add_argument("--tlb", default=TLB_DISCIPLINES[0], metavar="D",
+                        help=f"whom a TLB invalidation waits for: {', '.join(TLB_DISCIPLINES)}")
+    parser.add_argument("--decode", default=DECODERS[0], metavar="D",
+                        help=f"what such an instruction may be: {', '.join(DECODERS)}")
+    parser.add_argument("--device", metavar="FILE.py:Class@ADDRESS", action="append", default=[],
+                        help="add a device of your own; may be repeated")
+    parser.add_argument("--seed", metavar="N", default="0", help="the guest's seed, from the test device")
+    parser.add_argument("--parameter", metavar="N", default="0", help="the guest's parameter, from the test device")
+    parser.add_argument("--load", metavar="ADDRESS", help="take IMAGE as a raw image and place it at ADDRESS")
+    parser.add_argument("--quiet", action="store_true", help="no status line, no figures; a sentence unless it passes")
+    parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run it; the exit status. Raises UsageError, HarnessError."""
+    options = RunOptions(
+        image=arguments.image, vcpus=number("number of vCPUs", arguments.vcpus),
+        memory_bytes=memory_size(arguments.memory), timeout_s=_seconds(arguments.timeout), run_dir=arguments.run_dir,
+        fetch=arguments.fetch, tlb=arguments.tlb, decode=arguments.decode, seed=number("seed", arguments.seed),
+        parameter=number("parameter", arguments.parameter), devices=tuple(map(device, arguments.device)),
+        load_ipa=None if arguments.load is None else number("load address", arguments.load))
+    console_fd = arguments.console_fd
+    if console_fd is None:
+        console_fd = _STDERR if arguments.json else _STDOUT
+    watched = os.isatty(_STDERR) and not arguments.quiet
+    verdict = run(options, Surroundings(console_fd, _STDERR if watched else None, tuple(arguments.lifeline_fd)))
+    _report(verdict, arguments.json, arguments.quiet)
+    return verdict.exit_code
+
+
+def _report(verdict: Verdict, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        try:
+            write_all(_STDOUT, verdict.to_json() + "\n")
+        except OSError as error:
+            raise HarnessError(f"the verdict ({verdict.verdict}) could not be written: {error.strerror}") from None
+    if not (as_json or quiet):
+        say(verdict.summary())
+    elif verdict.exit_code:
+        say(f"{verdict.verdict}: {verdict.sentence}")
+    for note in verdict.notes:
+        say(f"note: {note}")
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise UsageError(f"the timeout must be a number of seconds, not {text!r}") from None

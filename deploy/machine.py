@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`Machine`: the command's powers in Python.
+
+The machine's launcher is a process of its own, so that threads, signals and crashes of the user's program do the
+machine no harm, and the other way round. Two descriptors are its lifelines: a pipe that `stop` closes, and a pidfd of
+the program, which tells of its death however it dies, even when a fork of it has inherited the pipe. Nothing else is
+shared but three memory files that the launcher writes: verdict, messages, console.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from deploy.errors import HarnessError, UsageError
+from deploy.options import DEFAULT_MEMORY, RunOptions, device, memory_size
+from deploy.processes import child_environment, describe_exit
+from deploy.verdict import USAGE_EXIT_CODE, Verdict
+
+_STOP_DEADLINE_S = 10.0
+
+
+class Machine:
+    """One machine, run once: `with Machine(image="guest.elf", vcpus=4) as machine: verdict = machine.wait()`.
+
+    The arguments are those of `allstop run`, under the same names, with the same defaults; `memory` is a size such as
+    "64M" or a number of bytes, `devices` a list of "FILE.py:Class@ADDRESS". Raises UsageError at once for what can
+    not be right. Entering the context starts the machine; leaving it ends the machine if it still runs.
+    """
+
+    def __init__(self, image: str | os.PathLike[str], *, vcpus: int = 1, memory: str | int = DEFAULT_MEMORY,
+                 timeout: float | None = None, run_dir: str | os.PathLike[str] | None = None, fetch: str = "stop-world",
+                 tlb: str = "broadcast", decode: str = "full", devices: Sequence[str] = (), seed: int = 0,
+                 parameter: int = 0, load: int | None = None) -> None:
+        options = RunOptions(
+            image=Path(image), vcpus=vcpus, memory_bytes=memory_size(memory), timeout_s=timeout,
+            run_dir=None if run_dir is None else Path(run_dir), fetch=fetch, tlb=tlb, decode=decode, seed=seed,
+            parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)))
+        options.read_image()
+        self._arguments = _arguments(options)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._verdict: Verdict | None = None
+        self._last_console = ""
+
+    def __enter__(self) -> Machine:
+        """Start the machine. Raises HarnessError when the host has no process or memory left."""
+        if self._process is not None:
+            raise HarnessError("this machine has been started before: make another one")
+        with contextlib.ExitStack() as stack, contextlib.ExitStack() as until_started:
+            try:
+                self._out, self._errors, self._console_file = (
+                    stack.enter_context(_memory_file(name)) for name in ("verdict", "errors", "console"))
+                reader, writer = os.pipe2(os.O_CLOEXEC)
+                until_started.callback(os.close, reader)
+                self._lifeline = stack.enter_context(open(writer, "wb", buffering=0))
+                ourselves = os.pidfd_open(os.getpid())
+                until_started.callback(os.close, ourselves)
+                console_fd = self._console_file.fileno()
+                self._process = subprocess.Popen(
+                    (sys.executable, "-P", "-m", "allstop.cli.main", "run", "--json", f"--console-fd={console_fd}",
+                     f"--lifeline-fd={reader}", f"--lifeline-fd={ourselves}", *self._arguments),
+                    stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._errors, start_new_session=True,
+                    pass_fds=(console_fd, reader, ourselves), env=child_environment())
+            except OSError as error:
+                raise HarnessError(f"the launcher could not be started: {error}") from None
+            self._files = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.stop()
+        try:
+            self.wait(_STOP_DEADLINE_S)
+        except TimeoutError:
+            self._launcher.kill()
+            self._launcher.wait()
+        except (HarnessError, UsageError):
+            pass  # `wait` tells; here there is only something to end, and it has ended
+        finally:
+            self._last_console = self.console
+            self._files.close()
+
+    @property
+    def console(self) -> str:
+        """What the guest has written on its console so far."""
+        if self._process is None or self._console_file.closed:
+            return self._last_console
+        return _text_of(self._console_file)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """How the run ended; None while it lasts. Raises as `wait` does."""
+        return None if self._verdict is None and self._launcher.poll() is None else self.wait()
+
+    def wait(self, timeout: float | None = None) -> Verdict:
+        """Wait for the end of the run, whatever it is: look at the verdict.
+
+        Raises TimeoutError when the run lasts longer than `timeout` seconds from now (it goes on), UsageError when
+        the run folder was refused, HarnessError when there is no verdict because the launcher itself was lost.
+        """
+        if self._verdict is not None:
+            return self._verdict
+        try:
+            status = self._launcher.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"the machine still runs after {timeout:g} s") from None
+        sentence = _text_of(self._errors).strip().rpartition("\n")[2].removeprefix("allstop: ")
+        if status == USAGE_EXIT_CODE:
+            raise UsageError(sentence)
+        try:
+            self._verdict = Verdict.from_json(_text_of(self._out))
+        except (ValueError, KeyError, TypeError):
+            raise HarnessError(sentence or f"the launcher {describe_exit(status)}") from None
+        return self._verdict
+
+    def stop(self) -> None:
+        """End the run, as Ctrl-C would; `wait` then gives its verdict. Nothing happens when it is over."""
+        if self._process is not None:
+            self._lifeline.close()
+
+    @property
+    def _launcher(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise HarnessError("the machine has not been started: use it in a with statement")
+        return self._process
+
+
+def _arguments(options: RunOptions) -> list[str]:
+    """The command line that asks for the same."""
+    arguments = [f"--vcpus={options.vcpus}", f"--memory={options.memory_bytes}", f"--fetch={options.fetch}",
+                 f"--tlb={options.tlb}", f"--decode={options.decode}", f"--seed={options.seed}",
+                 f"--parameter={options.parameter}"]
+    if options.timeout_s is not None:
+        arguments.append(f"--timeout={options.timeout_s}")
+    if options.run_dir is not None:
+        arguments.append(f"--run-dir={options.run_dir}")
+    if options.load_ipa is not None:
+        arguments.append(f"--load={options.load_ipa:#x}")
+    arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)
+    return [*arguments, "--", str(options.image)]
+
+
+def _memory_file(name: str) -> BinaryIO:
+    return os.fdopen(os.memfd_create(f"allstop-{name}", os.MFD_CLOEXEC), "r+b", buffering=0)
+
+
+def _text_of(file: BinaryIO) -> str:
+    """All of a memory file that somebody else writes to, without moving the position that both share."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")

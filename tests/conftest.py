@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Nothing may be left behind: after each test the processes, descriptors, sockets and files that it made must be gone.
+
+The test process is made a subreaper, so that a process whose parent died is seen here instead of being adopted by init.
+"""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+DEADLINE_S = 5.0
+_PR_SET_CHILD_SUBREAPER = 36
+_SHARED_MEMORY_PREFIXES = ("allstop", "psm_", "sem.", "mp-")
+
+
+def _children() -> set[int]:
+    """Direct children, the adopted and the dead ones included."""
+    pids: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            pids.update(map(int, (task / "children").read_text().split()))
+    return pids
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return "?"
+
+
+def _reap_orphans(known: set[int]) -> None:
+    """Collect the dead that nobody else will: they were adopted, or a test has forgotten them."""
+    for pid in _children() - known:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def _descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def _our_sockets() -> set[str]:
+    """The abstract sockets of ours that this process holds."""
+    inodes = {target[len("socket:["):-1] for target in _descriptors().values() if target.startswith("socket:[")}
+    names = set()
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 7 and fields[7].startswith("@allstop-") and fields[6] in inodes:
+            names.add(fields[7])
+    return names
+
+
+def _our_files() -> set[str]:
+    shared = {f"/dev/shm/{name}" for name in os.listdir("/dev/shm") if name.startswith(_SHARED_MEMORY_PREFIXES)}
+    folder = tempfile.gettempdir()
+    return shared | {f"{folder}/{name}" for name in os.listdir(folder) if name.startswith("allstop")}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _subreaper() -> None:
+    assert ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fails a test that leaves a process, a descriptor, a socket or a file of ours behind."""
+    children, descriptors, sockets, files = _children(), _descriptors(), _our_sockets(), _our_files()
+    yield
+    deadline = time.monotonic() + DEADLINE_S
+    while left := _left(children, descriptors, sockets, files):
+        if time.monotonic() > deadline:
+            pytest.fail("left behind: " + "; ".join(left))
+        gc.collect()
+        time.sleep(0.02)
+
+
+def _left(children: set[int], descriptors: dict[int, str], sockets: set[str], files: set[str]) -> list[str]:
+    _reap_orphans(children)
+    left = [f"process {pid} ({_command(pid)})" for pid in sorted(_children() - children)]
+    left += [f"descriptor {fd} ({target})" for fd, target in sorted(_descriptors().items())
+             if fd not in descriptors and not target.startswith(f"/proc/{os.getpid()}/")]
+    left += [f"socket {name}" for name in sorted(_our_sockets() - sockets)]
+    left += [f"file {name}" for name in sorted(_our_files() - files)]
+    return left
