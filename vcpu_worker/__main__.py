@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from allstop.machine.configuration import MachineConfig
@@ -16,15 +17,13 @@ def main() -> int:
     arguments = parser.parse_args()
     config = MachineConfig.from_fd(arguments.config_fd)
     tie_to_parent(config.launcher_pid)
-    from allstop.wire.channel import ChannelError
-    from vcpu_worker.engine import EngineError
-    from vcpu_worker.links import say_last_words
-    from vcpu_worker.worker import Worker
-
     try:
+        # The engine checks its library when it is imported, and raises EngineError, a RuntimeError, when it refuses.
+        from vcpu_worker.worker import Worker
+
         return Worker(config, arguments.vcpu).run()
-    except (ChannelError, EngineError, OSError, ValueError) as error:
-        say_last_words(str(error))
+    except (RuntimeError, OSError, ValueError) as error:
+        os.write(2, f"{error}\n".encode())
         return 4
 
 

@@ -62,7 +62,7 @@ enum { CP_TLB_BROADCAST = 0, CP_TLB_IPI = 1, CP_TLB_LOCAL = 2, CP_TLB_EARLY = 3 
     X(WFI, "wfi") X(WFE, "wfe") X(YIELD, "yield") X(TLBI, "tlbi") X(CP15, "cp15") X(STAGE2_FAULT, "stage2")  \
     X(FLIP_EXEC, "flip_to_exec") X(FLIP_WRITE, "flip_to_write") X(SHARED_CODE, "write_exec_pages")           \
     X(TLB_FLUSH, "tlb_flush") X(CODE_FLUSH, "code_flush") X(INTERRUPT, "interrupt") X(KICK, "kick")          \
-    X(STOPPED, "stopped") X(PING, "ping") X(UNASSIGNED, "unassigned") X(ABORT, "abort_injected")             \
+    X(STOPPED, "stopped") X(ICACHE, "icache") X(PING, "ping") X(UNASSIGNED, "unassigned") X(ABORT, "abort_injected")             \
     X(FETCH_RETRY, "fetch_retry") X(FETCH_REFUSED, "fetch_refused") X(FETCH_DISAGREED, "fetch_disagreed")    \
     X(FETCH_WRONG, "fetch_wrong") X(RESENT, "mmio_resent") X(STALE, "mmio_stale_reply") X(OTHER, "other")
 
@@ -120,6 +120,7 @@ _Static_assert(sizeof(struct cp_vcpu) == CP_VCPU_BYTES, "a vCPU's part of the co
 _Static_assert(CP_COUNTER_COUNT <= 64, "counters");
 
 #define CP_CODE_LOG 256u
+#define CP_CODE_ALL 0xffffffffu /* in the code log: every page */
 
 struct cp_host {
     uint64_t magic;
@@ -127,7 +128,8 @@ struct cp_host {
     uint32_t vcpus;
     uint32_t cores;
     _Atomic uint32_t tlb_discipline;
-    char pad0[64 - 24];
+    _Atomic uint32_t mixed_pages;  /* pages that are writable and executable for good */
+    char pad0[64 - 28];
     _Atomic uint64_t tlb_epoch;    /* grows with every TLB invalidation of a guest, before anybody waits */
     char pad1[64 - 8];
     _Atomic uint64_t stage2_epoch; /* grows with every change of a present stage-2 entry */

@@ -29,3 +29,4 @@
     { "helper_yield_arm", 0x9b919e53449a86ec },
     { "cpu_exec_arm", 0xe64aa09bf5861c15 },
     { "resume_all_vcpus_arm", 0xff1ce60bbcfa3719 },
+    { "get_arm_cp_reginfo_arm", 0x465530383c1d0371 },

@@ -12,6 +12,8 @@
  *   tcg_gen_qemu_ld/st          the library also checks for a stop after each load and store; such a stop rewinds PC to an
  *                               access that has been done already. These checks are left out: exact, and faster
  *   helper_wfe, helper_yield    a place to give the host's core away, without leaving the run
+ *   get_arm_cp_reginfo          instruction cache maintenance, a no-op in the library, is translated as TLB maintenance is:
+ *                               HCR.TTLB makes it trap, with the syndrome of the instruction that it is
  *   cpu_ldl_code, cpu_lduw_code, tb_gen_code, tcg_tb_lookup
  *                               what the translator read, kept by block: the instruction as it was executed
  *
@@ -71,6 +73,7 @@ static struct {
     void (*invalidate_range)(uc_engine *, uintptr_t, uintptr_t);
     void (*wfe)(void *);
     void (*yield)(void *);
+    const void *(*reginfo)(void *, uint32_t);
 } real;
 
 /* Machine code that is relied on: FNV-1a of each function's bytes, as in the wheel of unicorn 2.1.4, x86-64. */
@@ -151,6 +154,7 @@ const char *seam_open(const char *path)
         { &real.flush_blocks, "tb_flush_arm" }, { &real.do_interrupt, "arm_cpu_do_interrupt_arm" },
         { &real.flush_tlb, "tlb_flush_arm" }, { &real.invalidate_range, "tb_invalidate_phys_range_arm" },
         { &real.wfe, "helper_wfe_arm" }, { &real.yield, "helper_yield_arm" },
+        { &real.reginfo, "get_arm_cp_reginfo_arm" },
     };
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
         void *address = dlsym(library, symbols[i].name);
@@ -358,6 +362,20 @@ INTERPOSED void tcg_func_start_arm(TCGContext *tcg)
     if (parallel)
         AT(tcg, TCG_CFLAGS, uint32_t) |= CF_PARALLEL;
     real.tcg_func_start(tcg);
+}
+
+/* The library's key of a 32-bit register: cp, CRn, CRm, opc1, opc2; bit 29 says non-secure. */
+#define KEY(crn, crm, opc1, opc2) (15u << 16 | (crn) << 11 | (crm) << 7 | (opc1) << 3 | (opc2))
+#define NON_SECURE (1u << 29)
+
+INTERPOSED const void *get_arm_cp_reginfo_arm(void *table, uint32_t key)
+{
+    if (parallel && engine != NULL) {
+        uint32_t name = key & ~NON_SECURE;
+        if (name == KEY(7, 5, 0, 0) || name == KEY(7, 5, 0, 1) || name == KEY(7, 1, 0, 0))
+            key = (key & NON_SECURE) | KEY(8, 7, 0, 1); /* TLBIMVA */
+    }
+    return real.reginfo(table, key);
 }
 
 INTERPOSED void helper_check_exit_request_arm(void *of, uint32_t in_delay_slot)

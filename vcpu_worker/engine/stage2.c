@@ -12,8 +12,9 @@
  * again, nobody holds a translation of what the page was before.
  *
  * A page that an instruction writes while executing from it would flip for ever. After FLIPS flips, or when the same
- * instruction flips it back and forth, it stays readable, writable and executable: the engine then sees the writes of
- * its own vCPU only.
+ * instruction flips it back and forth, it stays readable, writable and executable: a mixed page. The engine then sees
+ * only its own vCPU's writes to it; those of others come with the instruction cache maintenance that the architecture
+ * asks for anyway, which traps (stage2_sync_code).
  */
 #include "vcpu.h"
 
@@ -38,11 +39,13 @@ bool stage2_in_ram(const struct vcpu *v, uint32_t ipa)
 }
 
 /* An instruction that faults on one page in turns, for execution and for writing, makes no progress. */
-static bool livelocked(struct vcpu *v, uint32_t page)
+static bool livelocked(struct vcpu *v, uint32_t page, bool execute)
 {
-    v->flips_here = v->flip_pc == v->pc && v->flip_page == page ? v->flips_here + 1 : 0;
+    bool in_turns = v->flip_pc == v->pc && v->flip_page == page && v->flip_execute != execute;
+    v->flips_here = in_turns ? v->flips_here + 1 : 0;
     v->flip_pc = v->pc;
     v->flip_page = page;
+    v->flip_execute = execute;
     return v->flips_here >= 3;
 }
 
@@ -50,12 +53,14 @@ static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
 {
     _Atomic uint64_t *entry = entry_of(v, ipa);
     uint64_t flips = (old & FLIP_MASK) >> FLIP_SHIFT;
-    bool keep_all = livelocked(v, ipa >> 12) || flips >= FLIPS;
+    bool keep_all = livelocked(v, ipa >> 12, execute) || flips >= FLIPS;
     uint64_t access = keep_all ? READ_WRITE : execute ? READ_ONLY : READ_WRITE | XN;
     uint64_t new = (old & ~(ACCESS_MASK | XN | FLIP_MASK)) | access | (flips + (flips < FLIPS)) << FLIP_SHIFT;
     if (!atomic_compare_exchange_strong(entry, &old, new))
         return;
     atomic_fetch_add(&v->host->stage2_epoch, 1);
+    if (keep_all)
+        atomic_fetch_add(&v->host->mixed_pages, 1);
     cp_count(v->slot, keep_all ? CP_COUNT_SHARED_CODE : execute ? CP_COUNT_FLIP_EXEC : CP_COUNT_FLIP_WRITE);
     if (execute || keep_all)
         cp_log_code(v->host, ipa >> 12);
@@ -90,4 +95,20 @@ void stage2_make_writable(struct vcpu *v, uint32_t ipa)
             return;
         stage2_fault(v, ipa, false, true);
     }
+}
+
+void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva)
+{
+    uint32_t ipa = 0;
+    if (atomic_load(&v->host->mixed_pages) == 0)
+        return; /* write-xor-execute has seen every write */
+    if (!everything) {
+        if (!vcpu_translate(v, gva, false, true, &ipa) || !stage2_in_ram(v, ipa))
+            return;
+        uint64_t entry = atomic_load(entry_of(v, ipa));
+        if (!(entry & VALID) || (entry & XN) || (entry & ACCESS_MASK) != READ_WRITE)
+            return;
+    }
+    cp_log_code(v->host, everything ? CP_CODE_ALL : ipa >> 12);
+    vcpu_shootdown(v, CP_CODE_FLUSH, false, true);
 }

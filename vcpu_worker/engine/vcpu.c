@@ -208,9 +208,11 @@ static void flush_code(struct vcpu *v)
             seam_invalidate_code(0, v->ram_bytes);
             continue;
         }
-        uint64_t ipa = (entry & UINT32_MAX) << 12;
-        if (stage2_in_ram(v, (uint32_t)ipa))
-            seam_invalidate_code(ipa - RAM_BASE, 4096);
+        uint32_t page = (uint32_t)entry;
+        if (page == CP_CODE_ALL)
+            seam_invalidate_code(0, v->ram_bytes);
+        else if (page <= UINT32_MAX >> 12 && stage2_in_ram(v, page << 12))
+            seam_invalidate_code((page << 12) - RAM_BASE, 4096);
     }
 }
 
@@ -487,6 +489,13 @@ static bool handle(struct vcpu *v)
     case 0x03:
         if ((x->hsr >> 10 & 15) == 8) {
             invalidate_tlb(v);
+            return false;
+        }
+        if ((x->hsr >> 10 & 15) == 7) { /* ICIALLU, ICIMVAU, ICIALLUIS: the seam lets them trap */
+            cp_count(v->slot, CP_COUNT_ICACHE);
+            bool by_address = (x->hsr >> 17 & 7) == 1;
+            stage2_sync_code(v, !by_address, by_address ? vcpu_register(v, vcpu_core_id(x->hsr >> 5 & 15)) : 0);
+            vcpu_retire(v, 4);
             return false;
         }
         cp_count(v->slot, CP_COUNT_CP15);

@@ -56,6 +56,7 @@ struct vcpu {
     bool as_shipped;               /* for tests: no seam, no write-xor-execute, TLB maintenance stays local */
     struct exit_record exit;
     uint32_t flip_pc, flip_page, flips_here;
+    bool flip_execute;
     char sentence[256];            /* why an operation failed */
 };
 
@@ -85,6 +86,8 @@ void vcpu_set_cp(struct vcpu *v, uint32_t is64, uint32_t crn, uint32_t crm, uint
 /* Serve a stage-2 fault: true when the access may be tried again, false when `ipa` is not in RAM. */
 bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write);
 bool stage2_in_ram(const struct vcpu *v, uint32_t ipa);
+/* Instruction cache maintenance by address, or of all: other vCPUs see what was written to mixed pages. */
+void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva);
 void stage2_make_writable(struct vcpu *v, uint32_t ipa);
 
 #endif
