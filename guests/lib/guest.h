@@ -51,6 +51,11 @@ unsigned vcpu_count(void);
 void on_all_vcpus(void (*work)(unsigned id));
 /* Called inside work(): count as finished, and sleep in WFI for the rest of the run. */
 void vcpu_retire(void) __attribute__((noreturn));
+/* The same, by PSCI CPU_OFF; once it is off, vcpu_power_on() lets it take part again. */
+void vcpu_power_off(void) __attribute__((noreturn));
+/* PSCI's results for a vCPU that on_all_vcpus() knows: CPU_ON, and AFFINITY_INFO. */
+int32_t vcpu_power_on(unsigned id);
+int32_t vcpu_power_state(unsigned id);
 
 /* Printing: one call is one uninterrupted piece of output. Knows %u %d %x (8 digits) %s %c %%. */
 void print(const char *format, ...);
@@ -73,7 +78,8 @@ void testdev_exit(uint32_t status) __attribute__((noreturn));
 uint32_t psci_version(void);
 int32_t psci_cpu_on(uint32_t mpidr, void (*entry)(void), uint32_t context);
 int32_t psci_cpu_off(void);
-/* 0 on, 1 off, 2 on its way. */
+#define PSCI_ON 0
+#define PSCI_OFF 1
 int32_t psci_affinity_info(uint32_t mpidr);
 void psci_system_off(void) __attribute__((noreturn));
 

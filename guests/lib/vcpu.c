@@ -13,6 +13,8 @@ static struct {
     uint32_t issued;  /* how often work was handed out */
     uint32_t finished;
 } job;
+static uint32_t served[MAX_VCPUS]; /* the last job that each vCPU began: it outlives a power cycle */
+static uint32_t affinities[MAX_VCPUS];
 static bool started;
 
 static void finish(void)
@@ -29,13 +31,25 @@ void vcpu_retire(void)
         wfi();
 }
 
+void vcpu_power_off(void)
+{
+    finish();
+    print("vCPU %u: CPU_OFF returned %d\n", vcpu_id(), psci_cpu_off());
+    testdev_exit(1);
+}
+
+int32_t vcpu_power_on(unsigned id) { return psci_cpu_on(affinities[id], secondary_entry, id); }
+
+int32_t vcpu_power_state(unsigned id) { return psci_affinity_info(affinities[id]); }
+
 /* A secondary's life: called by start.S. */
 void secondary_vcpu_main(unsigned id)
 {
     mmu_enable_if_ready();
-    for (uint32_t served = 0;; served++) {
-        while (load_acquire(&job.issued) == served)
+    for (;;) {
+        while (load_acquire(&job.issued) == served[id])
             wfe();
+        served[id]++;
         job.work(id);
         finish();
     }
@@ -49,9 +63,11 @@ static void start_secondaries(void)
 {
     unsigned next = 1, wanted = vcpu_count();
 
+    affinities[0] = CP15_READ(0, c0, c0, 5) & MPIDR_AFFINITY;
     for (unsigned cluster = 0; next < wanted && cluster < MAX_VCPUS; cluster++)
         for (unsigned core = 0; next < wanted; core++) {
-            int32_t result = psci_cpu_on(cluster << 8 | core, secondary_entry, next);
+            affinities[next] = cluster << 8 | core;
+            int32_t result = vcpu_power_on(next);
             if (result == 0)
                 next++;
             else if (result != PSCI_ALREADY_ON)
