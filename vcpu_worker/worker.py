@@ -44,6 +44,8 @@ from vcpu_worker.fetch import Fetch, FetchStuckError
 from vcpu_worker.links import Links, RunIsOver, say_last_words
 
 _PREFETCH_CLASS = 0x20
+_PSCI_RANGE = range(0x8400_0000, 0x8400_0020)
+_UNKNOWN_FUNCTION = 0xFFFF_FFFF
 _VECTORS = {
     0x04: "an undefined-instruction exception",
     0x08: "a supervisor call",
@@ -132,8 +134,11 @@ class Worker:
             self._emulation.perform(plan)
 
     def _hvc(self, leave: Exit) -> None:
-        self._page.set_activity(self._number, ACTIVITY_PSCI)
         function, *arguments = self._vcpu.core()[:4]
+        if function not in _PSCI_RANGE:
+            self._vcpu.set_core(0, _UNKNOWN_FUNCTION)  # SMC calling convention (ARM DEN 0028)
+            return
+        self._page.set_activity(self._number, ACTIVITY_PSCI)
         self._links.tell(PsciCall(function, *arguments))
         if function == PsciFunction.CPU_OFF:
             self._page.set_activity(self._number, ACTIVITY_OFF)
