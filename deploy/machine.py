@@ -36,11 +36,12 @@ class Machine:
     def __init__(self, image: str | os.PathLike[str], *, vcpus: int = 1, memory: str | int = DEFAULT_MEMORY,
                  timeout: float | None = None, run_dir: str | os.PathLike[str] | None = None, fetch: str = "stop-world",
                  tlb: str = "broadcast", decode: str = "full", devices: Sequence[str] = (), seed: int = 0,
-                 parameter: int = 0, load: int | None = None) -> None:
+                 parameter: int = 0, load: int | None = None, as_shipped: bool = False) -> None:
         options = RunOptions(
             image=Path(image), vcpus=vcpus, memory_bytes=memory_size(memory), timeout_s=timeout,
             run_dir=None if run_dir is None else Path(run_dir), fetch=fetch, tlb=tlb, decode=decode, seed=seed,
-            parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)))
+            parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
+            as_shipped=as_shipped)
         options.read_image()
         self._arguments = _arguments(options)
         self._process: subprocess.Popen[bytes] | None = None
@@ -141,6 +142,8 @@ def _arguments(options: RunOptions) -> list[str]:
         arguments.append(f"--run-dir={options.run_dir}")
     if options.load_ipa is not None:
         arguments.append(f"--load={options.load_ipa:#x}")
+    if options.as_shipped:
+        arguments.append("--as-shipped")
     arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)
     return [*arguments, "--", str(options.image)]
 

@@ -34,6 +34,7 @@ class RunOptions:
 
     `memory_bytes` is the guest's RAM. `timeout_s` counts from the guest's first instruction; None is no limit.
     `load_ipa` makes the image a raw one, wherever it is to lie. `run_dir` None keeps nothing on disk.
+    `as_shipped` runs unicorn without what makes it fit for several processes, for the conformance gate to be seen red.
     """
 
     image: Path
@@ -48,6 +49,7 @@ class RunOptions:
     parameter: int = 0
     load_ipa: int | None = None
     devices: tuple[DeviceSpec, ...] = field(default=())
+    as_shipped: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.vcpus <= MAX_VCPUS:

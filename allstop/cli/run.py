@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parameter", metavar="N", default="0", help="the guest's parameter, from the test device")
     parser.add_argument("--load", metavar="ADDRESS", help="take IMAGE as a raw image and place it at ADDRESS")
     parser.add_argument("--quiet", action="store_true", help="no status line, no figures; a sentence unless it passes")
+    parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
 
@@ -57,7 +58,8 @@ def execute(arguments: argparse.Namespace) -> int:
         memory_bytes=memory_size(arguments.memory), timeout_s=_seconds(arguments.timeout), run_dir=arguments.run_dir,
         fetch=arguments.fetch, tlb=arguments.tlb, decode=arguments.decode, seed=number("seed", arguments.seed),
         parameter=number("parameter", arguments.parameter), devices=tuple(map(device, arguments.device)),
-        load_ipa=None if arguments.load is None else number("load address", arguments.load))
+        load_ipa=None if arguments.load is None else number("load address", arguments.load),
+        as_shipped=arguments.as_shipped)
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT

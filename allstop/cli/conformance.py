@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`allstop conformance`: show that the machine is an SMP machine, across its processes."""
+from __future__ import annotations
+
+import argparse
+import json
+
+from allstop.cli.speech import write_all
+from deploy.errors import UsageError
+from deploy.options import number
+from stress.conformance import CHECKS, FULL_RUNS, QUICK_RUNS, Finding, run_check
+
+SUMMARY = "prove exclusives, barriers, TLB maintenance and code writes between processes"
+_STDOUT = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `conformance`."""
+    parser.epilog = "exit status: 0 every check holds, 1 one does not"
+    parser.add_argument("--runs", metavar="N", help=f"runs of the litmus tests (default {FULL_RUNS:,})")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_RUNS:,} runs: seconds, not a minute")
+    parser.add_argument("--as-shipped", action="store_true",
+                        help="run unicorn as it is shipped, without the engine's seam: to see the gate red")
+    parser.add_argument("--timeout", metavar="S", default="300", help="for each check (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the checks; the exit status. Raises UsageError, HarnessError."""
+    runs = QUICK_RUNS if arguments.quick else FULL_RUNS
+    if arguments.runs is not None:
+        runs = number("number of runs", arguments.runs)
+        if not 1 <= runs < 1 << 32:
+            raise UsageError(f"the number of runs must be 1 to 4294967295, not {runs}")
+    try:
+        timeout_s = float(arguments.timeout)
+    except ValueError:
+        raise UsageError(f"the timeout must be a number of seconds, not {arguments.timeout!r}") from None
+    findings: dict[str, Finding] = {}
+    for check in CHECKS:
+        findings[check.name] = finding = run_check(check, runs, timeout_s, arguments.as_shipped)
+        if not arguments.json:
+            state = "holds" if finding.holds else "FAILS"
+            write_all(_STDOUT, f"{state}  {check.name:8} {check.claim}\n"
+                               f"       {'':8} {finding.cases:,} cases; {finding.seen}\n")
+    good = all(finding.holds for finding in findings.values())
+    if arguments.json:
+        rows = [{"check": name, "holds": finding.holds, "cases": finding.cases, "seen": finding.seen}
+                for name, finding in findings.items()]
+        write_all(_STDOUT, json.dumps({"holds": good, "as_shipped": arguments.as_shipped, "checks": rows}) + "\n")
+    return 0 if good else 1

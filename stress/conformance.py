@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The conformance gate: what an SMP machine of several processes must and must not do, each check one record.
+
+A check is a guest that provokes an outcome many times, and a judge that looks at what it counted. The outcomes that
+the architecture forbids must not appear; those that show that the test bites must. Source for SB and MP: ARM ARM
+(DDI 0406C) A3.8, and the litmus tests of that name.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.machine import Machine
+from deploy.verdict import Verdict
+from stress.results import results
+
+IMAGES = Path(__file__).resolve().parent.parent / "guests" / "images"
+FULL_RUNS = 10_000_000
+QUICK_RUNS = 200_000
+Rows = Sequence[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a judge says: whether the check holds, over how many cases, and what was seen."""
+
+    holds: bool
+    cases: int
+    seen: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One record of the gate. `runs` is asked of the guest as its parameter, 0 for the guest's own default."""
+
+    name: str
+    claim: str
+    image: str
+    vcpus: int
+    judge: Callable[[Rows], Finding]
+    scaled: bool = False
+
+
+def _sum(rows: Rows, key: str) -> int:
+    return sum(int(row[key]) for row in rows)
+
+
+def _nothing_lost(rows: Rows) -> Finding:
+    lost = {row["field"]: int(row["expected"]) - int(row["count"]) for row in rows if row["count"] != row["expected"]}
+    seen = "lost: " + ", ".join(f"{name} {count:,}" for name, count in lost.items()) if lost else "none lost"
+    return Finding(not lost, _sum(rows, "expected"), seen)
+
+
+def _store_buffering(rows: Rows) -> Finding:
+    bare = [row for row in rows if row["fence"] == "none"]
+    fenced = [row for row in rows if row["fence"] == "dmb"]
+    shown, forbidden = _sum(bare, "o00"), _sum(fenced, "o00")
+    return Finding(shown > 0 and forbidden == 0, _sum(fenced, "runs"),
+                   f"both loads old: {forbidden:,} with DMB, {shown:,} without")
+
+
+def _message_passing(rows: Rows) -> Finding:
+    by_fence = {fence: _sum([row for row in rows if row["fence"] == fence], "o10") for fence in ("dmb", "none")}
+    return Finding(by_fence["dmb"] == 0, _sum(rows, "runs"),
+                   f"flag new and data old: {by_fence['dmb']:,} with DMB, {by_fence['none']:,} without")
+
+
+def _invalidated(rows: Rows) -> Finding:
+    stale = _sum(rows, "stale") + _sum(rows, "spoiled")
+    return Finding(stale == 0, _sum(rows, "moves"), f"stale translations used: {stale:,}")
+
+
+def _code_seen(rows: Rows) -> Finding:
+    wrong = {row["variant"]: int(row["wrong"]) for row in rows}
+    return Finding(not any(wrong.values()), _sum(rows, "rounds"),
+                   "old code executed: " + ", ".join(f"{name} {count:,}" for name, count in wrong.items()))
+
+
+CHECKS: tuple[Check, ...] = (
+    Check("atomics", "contended LDREX/STREX of bytes, halves, words and doubles lose nothing", "atomics", 2, _nothing_lost),
+    Check("SB", "store buffering is forbidden with DMB, and shows without it", "sb", 2, _store_buffering, scaled=True),
+    Check("MP", "message passing is in order with DMB", "mp", 2, _message_passing, scaled=True),
+    Check("TLBI", "TLBIMVAIS and DSB are obeyed by the other vCPU", "tlbi", 2, _invalidated),
+    Check("code", "code that one vCPU wrote runs on another after the maintenance sequence", "code", 2, _code_seen),
+)
+
+
+def run_check(check: Check, runs: int, timeout_s: float, as_shipped: bool = False) -> Finding:
+    """Run one check with `runs` cases where it scales. A guest that hangs or reports nothing does not hold."""
+    with Machine(IMAGES / f"{check.image}.elf", vcpus=check.vcpus, timeout=timeout_s,
+                 parameter=runs if check.scaled else 0, as_shipped=as_shipped) as machine:
+        verdict = machine.wait()
+        rows = list(results(machine.console))
+    return judged(check, verdict, rows)
+
+
+def judged(check: Check, verdict: Verdict, rows: Rows) -> Finding:
+    """What the guest's figures and the run's verdict say together."""
+    if not rows or verdict.verdict not in ("pass", "fail"):
+        return Finding(False, 0, f"{verdict.verdict}: {verdict.sentence}")
+    finding = check.judge(rows)
+    if verdict.verdict == "fail" and finding.holds:
+        return Finding(False, finding.cases, f"{finding.seen}; the guest itself failed: {verdict.sentence}")
+    return finding
