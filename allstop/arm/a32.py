@@ -132,6 +132,8 @@ def _extra(word: int) -> Instruction:
         if unprivileged:
             raise UndecodableError("LDRD and STRD have no unprivileged form.")
         kind = Kind.LOAD_DUAL if operation == 2 else Kind.STORE_DUAL
+        if kind is Kind.LOAD_DUAL and indexing is Indexing.POST and not word & 1 << 22 and word & 14 == rt:
+            raise UndecodableError("LDRD that loads its own index before it is added is UNPREDICTABLE.")
         return Dual(word, False, word >> 28, kind, rt, rt + 1, rn, offset, indexing)
     if rt == 15:
         raise UndecodableError("PC as the target of a halfword or signed access is UNPREDICTABLE.")

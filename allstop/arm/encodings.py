@@ -13,6 +13,7 @@ fields are legal (a predicate on them) leaves out what the architecture calls UN
   status register is also an operand, LDRD whose index or second register is overwritten;
 * LDM and STM of no register, in Thumb of fewer than two; LDM and STM of User-mode registers with writeback;
 * VFP and NEON transfers of no register or beyond the last; SRS to a mode that no guest has;
+* a literal for PC that is not aligned to a word;
 * fields that should be zero or one and are not.
 
 Source: ARM DDI 0406C, chapters A6 to A8.
@@ -104,6 +105,11 @@ def _apart_from_pair(letter: str) -> Rule:
     return lambda f: f[letter] not in (f["t"], f["t"] + 1)
 
 
+def _whole_word(f: Fields) -> bool:
+    """The literal that goes to PC is aligned to a word."""
+    return not f["i"] & 3
+
+
 def _listed(least: int) -> Rule:
     """The list names so many registers, PC not counted."""
     return lambda f: f["l"].bit_count() >= least
@@ -136,7 +142,8 @@ def _a32_single() -> Iterator[Class]:
                 yield f"{name} immediate{form}{pc}", f"cccc010{bits}nnnn{t}iiiiiiiiiiii", constant
                 yield f"{name} register{form}{pc}", f"cccc011{bits}nnnn{t}00000000mmmm", index
                 yield f"{name} scaled register{form}{pc}", f"cccc011{bits}nnnn{t}zzzzzyy0mmmm", scaled
-            yield f"{name} literal{pc}", f"cccc0101u{b}0{load}1111{t}iiiiiiiiiiii", target
+            whole = (*target, *((_whole_word,) if pc else ()))
+            yield f"{name} literal{pc}", f"cccc0101u{b}0{load}1111{t}iiiiiiiiiiii", whole
             if pc and load == "1":
                 continue
             bits = f"0u{b}1{load}"
@@ -263,7 +270,8 @@ def _t32_single() -> Iterator[Class]:
             yield f"{name} register{pc}", f"{signed}00000000mmmm", rules
             yield f"{name} scaled register{pc}", f"{signed}000000zzmmmm", (*rules, _other_than(z=0))
             if load == "1":
-                yield f"{name} literal{pc}", f"1111100{sign}u{size}11111{t}iiiiiiiiiiii", target
+                whole = (*target, *((_whole_word,) if pc else ()))
+                yield f"{name} literal{pc}", f"1111100{sign}u{size}11111{t}iiiiiiiiiiii", whole
             if not pc:
                 yield f"{name}T immediate", f"{signed}1110iiiiiiii", (_never(_SP_PC, "t"), _never(_PC, "n"))
     yield "POP single", "1111100001011101tttt101100000100", (_never(_SP_PC, "t"),)

@@ -160,7 +160,9 @@ def _target(rng: Random, instruction: Instruction, where: range) -> int:
     alignment = 4
     match instruction:
         case Single() | TableBranch():
-            alignment = instruction.size if rng.random() < 0.75 else 1
+            # A word that goes to PC must be aligned.
+            keeps = rng.random() < 0.75 or isinstance(instruction, Single) and instruction.rt == 15
+            alignment = instruction.size if keeps else 1
         case Exclusive() | Swap():
             alignment = instruction.size
         case NeonStructure():

@@ -100,7 +100,9 @@ def _dual_exclusive_table(word: int) -> Instruction:
 def _single(word: int) -> Instruction:
     load, signed, size = word >> 20 & 1 == 1, word >> 24 & 1 == 1, 1 << (word >> 21 & 3)
     rn, rt = word >> 16 & 15, word >> 12 & 15
-    if size == 8 or signed and size == 4 or not load and rn == 15:
+    if not load and rn == 15:
+        raise UndecodableError("A Thumb store with PC as its base is undefined.")
+    if size == 8 or signed and size == 4:
         raise UndecodableError(f"T32 {word:#010x} is an undefined load or store.")
     offset: Offset
     indexing, unprivileged = Indexing.OFFSET, False

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import struct
@@ -95,6 +96,22 @@ class NativeCpu:
         del self._buffer
         self.ram.close()
 
+    def _place(self, scene: Scene) -> None:
+        pc, word, thumb = scene.r[15], scene.sample.word, scene.sample.thumb
+        if not thumb:
+            code = struct.pack("<I", word)
+        elif word < 0x10000:
+            code = struct.pack("<H", word)
+        else:
+            code = struct.pack("<HH", word >> 16, word & 0xFFFF)
+        room = CODE_END - pc - len(code)
+        filler = _THUMB_BREAKPOINT * (room // 2) if thumb else _ARM_BREAKPOINT * (room // 4)
+        self.ram[pc - RAM : CODE_END - RAM] = code + filler
+        for address, content in scene.memory:
+            self.ram[address - RAM : address - RAM + len(content)] = content
+        self.before = self.ram[:]
+        self.uc.ctl_remove_cache(pc, CODE_END)
+
     def _control(self) -> int:
         value: int = self.uc.reg_read(arm_const.UC_ARM_REG_CP_REG, (15, 0, 0, 1, 0, 0, 0))
         return value
@@ -117,20 +134,7 @@ class NativeCpu:
 
     def run(self, scene: Scene, vector: bool = True, banked: bool = True) -> Outcome:
         """Execute the scene's instruction in its state; the state left out is not compared either."""
-        pc, word, thumb = scene.r[15], scene.sample.word, scene.sample.thumb
-        if not thumb:
-            code = struct.pack("<I", word)
-        elif word < 0x10000:
-            code = struct.pack("<H", word)
-        else:
-            code = struct.pack("<HH", word >> 16, word & 0xFFFF)
-        room = CODE_END - pc - len(code)
-        filler = _THUMB_BREAKPOINT * (room // 2) if thumb else _ARM_BREAKPOINT * (room // 4)
-        self.ram[pc - RAM : CODE_END - RAM] = code + filler
-        for address, content in scene.memory:
-            self.ram[address - RAM : address - RAM + len(content)] = content
-        self.before = self.ram[:]
-        self.uc.ctl_remove_cache(pc, CODE_END)
+        self._place(scene)
         if banked:
             self._write_banks(scene)
         self.uc.reg_write(_CPSR, scene.cpsr)
@@ -142,7 +146,7 @@ class NativeCpu:
         self._touched.clear()
         error = 0
         try:
-            self.uc.emu_start(pc | thumb, 0)
+            self.uc.emu_start(scene.r[15] | scene.sample.thumb, 0)
         except unicorn.UcError as failure:
             error = failure.errno
         touched = tuple(self._touched)
@@ -152,6 +156,16 @@ class NativeCpu:
         r = (*self.uc.reg_read_batch(_R), after_pc)
         doubles = tuple(self.uc.reg_read_batch(_D)) if vector else ()
         return Outcome(error, r, cpsr, doubles, self._read_banks() if banked else {}, touched)
+
+    def probe(self, scene: Scene) -> tuple[Touch, ...]:
+        """The accesses of the scene's instruction, whatever else it does; the registers are not read back."""
+        self._place(scene)
+        self.uc.reg_write(_CPSR, scene.cpsr)
+        self.uc.reg_write_batch([*zip(_R, scene.r[:15], strict=True)])
+        self._touched.clear()
+        with contextlib.suppress(unicorn.UcError):
+            self.uc.emu_start(scene.r[15] | scene.sample.thumb, 0, count=1)
+        return tuple(self._touched)
 
     def open_monitor(self, address: int | None, size: int, cpsr: int) -> None:
         """Close the local exclusive monitor, or load exclusively at `address` in the byte order of `cpsr`."""
