@@ -11,7 +11,7 @@ from collections.abc import Callable
 from allstop.arm.psci import PsciFunction
 from allstop.machine import board
 from allstop.machine.configuration import MachineConfig
-from allstop.machine.control import ACTIVITY_OFF, ACTIVITY_PSCI, COUNT_UNASSIGNED, ControlPage
+from allstop.machine.control import ACTIVITY_OFF, ACTIVITY_PSCI, COUNT_UNASSIGNED, POWER_ON, ControlPage
 from allstop.wire.messages import (
     MMIO_OK,
     MMIO_UNASSIGNED,
@@ -113,9 +113,13 @@ class Worker:
 
     def _wait_for_power(self) -> None:
         self._page.set_activity(self._number, ACTIVITY_OFF)
-        message = self._links.wait(PowerOn)
-        self._vcpu.power_on(*message)
+        self._power_on(self._links.wait(PowerOn))
         self._on = True
+
+    def _power_on(self, message: PowerOn) -> None:
+        """Start where the message says, and tell the others that this vCPU is on: some wait only for those."""
+        self._vcpu.power_on(*message)
+        self._page.set_power(self._number, POWER_ON)
 
     def _mmio(self, leave: Exit) -> None:
         reply = self._links.mmio(leave.ipa, leave.size, leave.is_write == 1, leave.value)
@@ -144,7 +148,7 @@ class Worker:
             self._page.set_activity(self._number, ACTIVITY_OFF)
         answer = self._links.wait_either(PsciReturn, PowerOn)  # off, it may be switched on again
         if isinstance(answer, PowerOn):
-            self._vcpu.power_on(*answer)
+            self._power_on(answer)
             return
         self._vcpu.set_core(0, answer.value)
         if function == PsciFunction.CPU_SUSPEND and answer.value == 0:
