@@ -118,16 +118,22 @@ class Course:
         lost = self.phase is Phase.SETTLING and verdict == "lost"
         return self._conclude(verdict, self._lost_sentence if lost else message.sentence, now_s)
 
-    def gone(self, index: int, sentence: str, orderly: bool, now_s: float) -> list[Effect]:
-        """A member has exited and was reaped; `orderly` when with exit status 0."""
+    def gone(self, index: int, sentence: str, status: int, now_s: float) -> list[Effect]:
+        """A member has exited and was reaped; a negative `status` is the signal that killed it.
+
+        One that leaves by itself before the machine is up has said why it can not work: an error, and no loss.
+        """
         if index not in self._alive:
             return []
         self._alive.discard(index)
         effects: list[Effect] = []
-        if self.phase is not Phase.LEAVING:
+        if self.phase is Phase.STARTING and status > 0:
+            effects = self._conclude("error", sentence, now_s)
+        elif self.phase is not Phase.LEAVING:
             effects = self._lost(index, sentence, now_s)
-        elif not orderly and index not in self._killed:
-            self.notes.append(sentence)
+        elif status != 0 and index not in self._killed:
+            if self.verdict not in ("lost", "error"):  # what falls after that is only dragged along
+                self.notes.append(sentence)
             effects = self._kill_all() if self._is_coordinator(index) else []
         return [] if self._over() else effects
 

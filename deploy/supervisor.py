@@ -188,7 +188,7 @@ class Supervisor:
         self._poller.unregister(child.pidfd)
         self._running.discard(index)
         sentence = self._story(child, describe_exit(status))
-        self._perform(self._course.gone(index, sentence, status == 0, time.monotonic()))
+        self._perform(self._course.gone(index, sentence, status, time.monotonic()))
 
     def _look(self, now_s: float) -> None:
         ping = now_s >= self._ping_s

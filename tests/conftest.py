@@ -9,12 +9,17 @@ import contextlib
 import ctypes
 import gc
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from deploy.processes import child_environment
 
 DEADLINE_S = 5.0
 _PR_SET_CHILD_SUBREAPER = 36
@@ -95,3 +100,38 @@ def _left(children: set[int], descriptors: dict[int, str], sockets: set[str], fi
     left += [f"socket {name}" for name in sorted(_our_sockets() - sockets)]
     left += [f"file {name}" for name in sorted(_our_files() - files)]
     return left
+
+
+class Command:
+    """The `allstop` command as a user has it: in processes of its own."""
+
+    def start(self, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+        """Start it; stdout and stderr are pipes unless `options` (those of Popen) say otherwise."""
+        given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+                                 "env": child_environment()}
+        return subprocess.Popen([sys.executable, "-P", "-m", "allstop.cli.main", *map(str, arguments)],
+                                **(given | options))
+
+    def __call__(self, *arguments: object, deadline_s: float = 60.0, **options: Any,
+                 ) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, at most `deadline_s`."""
+        with self.start(*arguments, **options) as process:
+            try:
+                out, err = process.communicate(timeout=deadline_s)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, (out or b"").decode(),
+                                           (err or b"").decode())
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """Runs `allstop`."""
+    return Command()
+
+
+@pytest.fixture(scope="session")
+def guests() -> Path:
+    """The folder of the guests' images."""
+    return Path(__file__).parents[1] / "guests" / "images"

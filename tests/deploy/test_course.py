@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from allstop.wire.messages import ROLE_WORKER, VERDICTS, Boot, ProcessLost, RunEnded, Shutdown
+from allstop.wire.messages import ROLE_DEVICES, ROLE_WORKER, VERDICTS, Boot, ProcessLost, RunEnded, Shutdown
 from deploy.course import LEAVE_S, SETTLE_S, START_S, Course, Kill, Phase, Send
 from deploy.plan import members
 
@@ -36,7 +36,7 @@ def outcome(course: Course) -> tuple[str, str, Phase]:
 
 def leave(course: Course, now_s: float) -> None:
     for index in (WORKER0, WORKER1, DEVICES, COORDINATOR):
-        assert course.gone(index, "left", True, now_s) == []
+        assert course.gone(index, "left", 0, now_s) == []
 
 
 def test_a_run_that_passes() -> None:
@@ -68,7 +68,7 @@ def test_ready_counts_once() -> None:
 
 def test_a_lost_worker_is_told_and_the_coordinators_answer_awaited() -> None:
     course = running()
-    assert course.gone(WORKER1, "vcpu-1 died", False, 2.0) == [Send(ProcessLost(ROLE_WORKER, 1, "vcpu-1 died"))]
+    assert course.gone(WORKER1, "vcpu-1 died", -9, 2.0) == [Send(ProcessLost(ROLE_WORKER, 1, "vcpu-1 died"))]
     assert course.phase is Phase.SETTLING
     assert course.ended(RunEnded(LOST, 0, "vCPU 1 was lost"), 2.1) == [Send(Shutdown())]
     assert (course.verdict, course.sentence) == ("lost", "vcpu-1 died")
@@ -76,14 +76,14 @@ def test_a_lost_worker_is_told_and_the_coordinators_answer_awaited() -> None:
 
 def test_a_verdict_older_than_the_loss_counts() -> None:
     course = running()
-    course.gone(WORKER1, "vcpu-1 died", False, 2.0)
+    course.gone(WORKER1, "vcpu-1 died", -9, 2.0)
     course.ended(RunEnded(PASS, 0, "the guest passed"), 2.1)
     assert (course.verdict, course.sentence) == ("pass", "the guest passed")
 
 
 def test_a_coordinator_that_does_not_answer_a_loss_is_not_waited_for() -> None:
     course = running()
-    course.gone(DEVICES, "devicesrv died", False, 2.0)
+    course.gone(DEVICES, "devicesrv died", -9, 2.0)
     assert course.due(2.0 + SETTLE_S - 0.01, "") == []
     assert course.due(2.0 + SETTLE_S, "") == [Send(Shutdown())]
     assert (course.verdict, course.sentence) == ("lost", "devicesrv died")
@@ -91,28 +91,28 @@ def test_a_coordinator_that_does_not_answer_a_loss_is_not_waited_for() -> None:
 
 def test_a_second_loss_does_not_hide_the_first() -> None:
     course = running()
-    course.gone(WORKER1, "first", False, 2.0)
-    assert course.gone(WORKER0, "second", False, 2.1) == []
+    course.gone(WORKER1, "first", -9, 2.0)
+    assert course.gone(WORKER0, "second", -9, 2.1) == []
     course.ended(RunEnded(LOST, 0, "?"), 2.2)
     assert course.sentence == "first"
 
 
 def test_without_a_coordinator_everybody_else_is_killed_at_once() -> None:
     course = running()
-    assert course.gone(COORDINATOR, "coordinator died", False, 2.0) == [Kill(1), Kill(2), Kill(3)]
+    assert course.gone(COORDINATOR, "coordinator died", -9, 2.0) == [Kill(1), Kill(2), Kill(3)]
     assert outcome(course) == ("lost", "coordinator died", Phase.LEAVING)
 
 
 def test_a_coordinator_that_dies_while_a_loss_settles() -> None:
     course = running()
-    course.gone(WORKER0, "first", False, 2.0)
-    assert course.gone(COORDINATOR, "second", False, 2.1) == [Kill(1), Kill(3)]
+    course.gone(WORKER0, "first", -9, 2.0)
+    assert course.gone(COORDINATOR, "second", -9, 2.1) == [Kill(1), Kill(3)]
     assert course.sentence == "first"
 
 
 def test_a_process_that_leaves_politely_in_the_middle_of_a_run_is_lost_too() -> None:
     course = running()
-    course.gone(WORKER0, "vcpu-0 left with exit status 0", True, 2.0)
+    course.gone(WORKER0, "vcpu-0 left with exit status 0", 0, 2.0)
     course.due(2.0 + SETTLE_S, "")
     assert course.verdict == "lost"
 
@@ -121,7 +121,7 @@ def test_a_hung_process_is_killed_and_lost() -> None:
     course = running()
     assert course.hangs(WORKER0, "vcpu-0 hangs", 2.0) == [Kill(2), Send(ProcessLost(ROLE_WORKER, 0, "vcpu-0 hangs"))]
     assert course.hangs(WORKER0, "again", 2.1) == []
-    assert course.gone(WORKER0, "killed by SIGKILL", False, 2.1) == []
+    assert course.gone(WORKER0, "killed by SIGKILL", -9, 2.1) == []
     course.ended(RunEnded(LOST, 0, "?"), 2.2)
     assert (course.sentence, course.notes) == ("vcpu-0 hangs", [])
 
@@ -164,26 +164,46 @@ def test_the_first_interruption_after_a_verdict_hurries_nobody() -> None:
 def test_who_does_not_leave_is_killed() -> None:
     course = running()
     course.ended(RunEnded(PASS, 0, ""), 2.0)
-    course.gone(DEVICES, "left", True, 2.1)
+    course.gone(DEVICES, "left", 0, 2.1)
     assert course.due(2.0 + LEAVE_S, "") == [Kill(0), Kill(2), Kill(3)]
     assert course.due(99.0, "") == []
     for index in (0, 2, 3):
-        course.gone(index, "killed", False, 2.7)
+        course.gone(index, "killed", -9, 2.7)
     assert (course.phase, course.notes) == (Phase.OVER, [])
 
 
 def test_a_process_that_breaks_while_leaving_is_noted() -> None:
     course = running()
     course.ended(RunEnded(PASS, 0, ""), 2.0)
-    assert course.gone(WORKER0, "vcpu-0 left with exit status 1", False, 2.1) == []
+    assert course.gone(WORKER0, "vcpu-0 left with exit status 1", 1, 2.1) == []
     assert course.notes == ["vcpu-0 left with exit status 1"]
     assert course.verdict == "pass"
+
+
+def test_what_a_loss_drags_along_is_not_noted() -> None:
+    course = running()
+    course.gone(WORKER0, "first", -9, 2.0)
+    course.ended(RunEnded(LOST, 0, "?"), 2.1)
+    course.gone(WORKER1, "second", -9, 2.1)
+    assert course.notes == []
 
 
 def test_a_coordinator_that_breaks_while_leaving_leaves_nobody_waiting() -> None:
     course = running()
     course.ended(RunEnded(PASS, 0, ""), 2.0)
-    assert course.gone(COORDINATOR, "coordinator was killed", False, 2.1) == [Kill(1), Kill(2), Kill(3)]
+    assert course.gone(COORDINATOR, "coordinator was killed", -9, 2.1) == [Kill(1), Kill(2), Kill(3)]
+
+
+def test_a_process_that_says_at_the_start_that_it_can_not_work_is_an_error() -> None:
+    course = started()
+    assert course.gone(DEVICES, "devicesrv has no such device", 2, 0.5) == [Send(Shutdown())]
+    assert (course.verdict, course.sentence) == ("error", "devicesrv has no such device")
+
+
+def test_a_process_that_is_killed_at_the_start_is_lost() -> None:
+    course = started()
+    told = Send(ProcessLost(ROLE_DEVICES, 0, "devicesrv was killed"))
+    assert course.gone(DEVICES, "devicesrv was killed", -9, 0.5) == [told]
 
 
 def test_a_start_that_fails_half_way_ends_those_that_were_started() -> None:
@@ -191,7 +211,7 @@ def test_a_start_that_fails_half_way_ends_those_that_were_started() -> None:
     course.begun(0.0)
     course.started(0)
     assert course.failed("devicesrv could not be started", 0.1) == [Send(Shutdown())]
-    course.gone(0, "", True, 0.2)
+    course.gone(0, "", 0, 0.2)
     assert outcome(course) == ("error", "devicesrv could not be started", Phase.OVER)
 
 
@@ -216,7 +236,7 @@ class AnyCourse(RuleBasedStateMachine):
         for effect in effects:
             if isinstance(effect, Kill):
                 assert effect.index in self.alive
-                self.course.gone(effect.index, "killed by us", False, self.now_s)
+                self.course.gone(effect.index, "killed by us", -9, self.now_s)
                 self.alive.discard(effect.index)
 
     @rule(dt=st.floats(0.0, 3.0))
@@ -232,10 +252,10 @@ class AnyCourse(RuleBasedStateMachine):
     def run_ended(self, verdict: int) -> None:
         self.apply(self.course.ended(RunEnded(verdict, 0, "said"), self.now_s))
 
-    @rule(index=st.integers(0, 3), orderly=st.booleans())
-    def process_gone(self, index: int, orderly: bool) -> None:
+    @rule(index=st.integers(0, 3), status=st.sampled_from([0, 1, -9]))
+    def process_gone(self, index: int, status: int) -> None:
         self.alive.discard(index)
-        self.apply(self.course.gone(index, f"{index} gone", orderly, self.now_s))
+        self.apply(self.course.gone(index, f"{index} gone", status, self.now_s))
 
     @rule(index=st.integers(0, 3))
     def process_hangs(self, index: int) -> None:
