@@ -98,5 +98,9 @@ void on_all_vcpus(void (*work)(unsigned id))
 void boot_vcpu_main(void)
 {
     pl011_init();
+    if (vcpu_count() > MAX_VCPUS) {
+        print("this guest has stacks for %u vCPUs, the machine has %u\n", MAX_VCPUS, vcpu_count());
+        testdev_exit(1);
+    }
     testdev_exit((uint32_t)main());
 }

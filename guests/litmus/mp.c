@@ -2,7 +2,8 @@
 /*
  * Message passing: one vCPU does data = 1; flag = 1 and the other a = flag; b = data. That a = 1, b = 0 is allowed
  * by the architecture (hosts with a stronger order never show it) unless both have a DMB between: then it is
- * forbidden. The parameter is the number of runs by pair.
+ * forbidden. The parameter is the number of runs by pair, rounded up to full batches; `met` counts the runs that
+ * both began at the same moment.
  */
 #include "litmus.h"
 #include "mmu.h"
@@ -11,85 +12,89 @@
 #define RUNS 200000u
 
 static struct pair {
-    struct lone_word data, flag;
-    struct lone_word ready[2];
-    uint32_t outcomes[4];
+    struct lone_word ready[2], position[2];
+    uint32_t outcomes[4] ALIGNED(128);
+    uint32_t met;
 } pairs[MAX_PAIRS];
-
-static uint32_t runs;
+static struct {
+    struct lone_word data, flag;
+} cells[MAX_PAIRS][CELLS] NOINIT;
+static uint32_t batches;
 static bool fenced;
 
-static inline __attribute__((always_inline)) void write_side(struct pair *pair, bool fence)
+static inline __attribute__((always_inline)) void play_side(unsigned number, unsigned side, bool fence)
 {
-    for (uint32_t run = 1; run <= runs; run++) {
-        meet(&pair->ready[0].value, &pair->ready[1].value, run);
-        pair->data.value = run;
-        if (fence)
-            dmb();
-        pair->flag.value = run;
-    }
-    meet(&pair->ready[0].value, &pair->ready[1].value, runs + 1);
-}
-
-static inline __attribute__((always_inline)) void read_side(struct pair *pair, bool fence)
-{
+    struct pair *pair = &pairs[number];
     uint32_t flag, data;
 
-    for (uint32_t run = 1; run <= runs; run++) {
-        meet(&pair->ready[1].value, &pair->ready[0].value, run);
-        stagger(run);
-        flag = pair->flag.value;
-        if (fence)
-            dmb();
-        data = pair->data.value;
-        pair->outcomes[(flag == run) << 1 | (data == run)]++;
+    for (uint32_t batch = 1; batch <= batches; batch++) {
+        bool together = true;
+
+        meet(&pair->ready[side].value, &pair->ready[!side].value, batch);
+        for (unsigned cell = 0; cell < CELLS; cell++) {
+            if (together)
+                together = meet_briefly(&pair->position[side].value, &pair->position[!side].value,
+                                        batch * CELLS + cell);
+            stagger(side, cell);
+            if (side == 0) {
+                cells[number][cell].data.value = batch;
+                if (fence)
+                    dmb();
+                cells[number][cell].flag.value = batch;
+                continue;
+            }
+            flag = cells[number][cell].flag.value;
+            if (fence)
+                dmb();
+            data = cells[number][cell].data.value;
+            pair->outcomes[(flag == batch) << 1 | (data == batch)]++;
+            pair->met += together;
+        }
+        pair->position[side].value = (batch + 1) * CELLS - 1;
     }
-    meet(&pair->ready[1].value, &pair->ready[0].value, runs + 1);
 }
 
 static void play(unsigned id)
 {
-    struct pair *pair = &pairs[id / 2];
-
     if (id / 2 >= pair_count())
         return;
-    if (fenced) {
-        if (id & 1)
-            read_side(pair, true);
-        else
-            write_side(pair, true);
-    } else {
-        if (id & 1)
-            read_side(pair, false);
-        else
-            write_side(pair, false);
-    }
+    if (fenced)
+        play_side(id / 2, id & 1, true);
+    else
+        play_side(id / 2, id & 1, false);
 }
 
 /* Returns how often the flag came before the data. */
 static uint32_t run_variant(bool fence)
 {
-    uint32_t sums[4] = { 0 };
+    uint32_t sums[4] = { 0 }, met = 0;
 
     fenced = fence;
-    for (unsigned pair = 0; pair < pair_count(); pair++) {
-        pairs[pair].data.value = pairs[pair].flag.value = 0;
-        pairs[pair].ready[0].value = pairs[pair].ready[1].value = 0;
+    for (unsigned number = 0; number < pair_count(); number++) {
+        struct pair *pair = &pairs[number];
+
+        for (unsigned side = 0; side < 2; side++)
+            pair->ready[side].value = pair->position[side].value = 0;
+        for (unsigned cell = 0; cell < CELLS; cell++)
+            cells[number][cell].data.value = cells[number][cell].flag.value = 0;
         for (unsigned outcome = 0; outcome < 4; outcome++)
-            pairs[pair].outcomes[outcome] = 0;
+            pair->outcomes[outcome] = 0;
+        pair->met = 0;
     }
     on_all_vcpus(play);
-    for (unsigned pair = 0; pair < pair_count(); pair++)
+    for (unsigned number = 0; number < pair_count(); number++) {
         for (unsigned outcome = 0; outcome < 4; outcome++)
-            sums[outcome] += pairs[pair].outcomes[outcome];
-    print("result: guest=mp fence=%s pairs=%u runs=%u o00=%u o01=%u o10=%u o11=%u\n", fence ? "dmb" : "none",
-          pair_count(), runs * pair_count(), sums[0], sums[1], sums[2], sums[3]);
+            sums[outcome] += pairs[number].outcomes[outcome];
+        met += pairs[number].met;
+    }
+    print("result: guest=mp fence=%s pairs=%u runs=%u met=%u o00=%u o01=%u o10=%u o11=%u\n", fence ? "dmb" : "none",
+          pair_count(), batches * CELLS * pair_count(), met, sums[0], sums[1], sums[2], sums[3]);
     return sums[2];
 }
 
 int main(void)
 {
-    runs = testdev_parameter(RUNS);
+    batches = (testdev_parameter(RUNS) + CELLS - 1) / CELLS;
     mmu_enable();
     run_variant(false);
     return run_variant(true) != 0;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Store buffering: one vCPU does x = 1; a = y and the other y = 1; b = x. That a = b = 0 is allowed, and seen on
- * real machines, unless a DMB stands between: then it is forbidden. The parameter is the number of runs by pair.
+ * real machines, unless a DMB stands between: then it is forbidden. The parameter is the number of runs by pair; it
+ * is rounded up to full batches. `met` counts the runs that both began at the same moment: where it is low, the
+ * host had no core for each vCPU and the counts say little.
  */
 #include "litmus.h"
 #include "mmu.h"
@@ -10,70 +12,94 @@
 #define RUNS 200000u
 
 static struct pair {
-    struct lone_word shared[2]; /* x and y */
-    struct lone_word ready[2];
-    struct lone_word loaded_new[2];
-    uint32_t outcomes[4];
+    struct lone_word ready[2], position[2];
+    uint32_t outcomes[4], met;
+    uint8_t loaded_new[2][CELLS] ALIGNED(128);
 } pairs[MAX_PAIRS];
-
-static uint32_t runs;
+static struct {
+    struct lone_word shared[2]; /* x and y */
+} cells[MAX_PAIRS][CELLS] NOINIT;
+static uint32_t batches;
 static bool fenced;
 
-static inline __attribute__((always_inline)) void play_side(struct pair *pair, unsigned side, bool fence)
+static void tally(struct pair *pair)
 {
-    volatile uint32_t *mine = &pair->shared[side].value, *other = &pair->shared[!side].value;
+    for (unsigned cell = 0; cell < CELLS; cell++)
+        pair->outcomes[pair->loaded_new[0][cell] << 1 | pair->loaded_new[1][cell]]++;
+}
 
-    for (uint32_t run = 1; run <= runs; run++) {
-        meet(&pair->ready[side].value, &pair->ready[!side].value, 2 * run - 1);
+static inline __attribute__((always_inline)) void play_side(unsigned number, unsigned side, bool fence)
+{
+    struct pair *pair = &pairs[number];
+
+    for (uint32_t batch = 1; batch <= batches; batch++) {
+        bool together = true;
+
+        meet(&pair->ready[side].value, &pair->ready[!side].value, 2 * batch - 1);
+        for (unsigned cell = 0; cell < CELLS; cell++) {
+            volatile uint32_t *mine = &cells[number][cell].shared[side].value;
+            volatile uint32_t *other = &cells[number][cell].shared[!side].value;
+
+            if (together)
+                together = meet_briefly(&pair->position[side].value, &pair->position[!side].value,
+                                        batch * CELLS + cell);
+            stagger(side, cell);
+            *mine = batch;
+            if (fence)
+                dmb();
+            uint32_t loaded = *other;
+            pair->loaded_new[side][cell] = loaded == batch;
+            pair->met += side == 0 && together;
+        }
+        /* A partner that comes late finds the batch over, and need not wait in it. */
+        pair->position[side].value = (batch + 1) * CELLS - 1;
+        meet(&pair->ready[side].value, &pair->ready[!side].value, 2 * batch);
         if (side == 0)
-            stagger(run);
-        *mine = run;
-        if (fence)
-            dmb();
-        uint32_t loaded = *other;
-        pair->loaded_new[side].value = loaded == run;
-        meet(&pair->ready[side].value, &pair->ready[!side].value, 2 * run);
-        dmb();
-        if (side == 0)
-            pair->outcomes[pair->loaded_new[0].value << 1 | pair->loaded_new[1].value]++;
+            tally(pair);
     }
 }
 
 static void play(unsigned id)
 {
-    struct pair *pair = &pairs[id / 2];
-
     if (id / 2 >= pair_count())
         return;
     if (fenced)
-        play_side(pair, id & 1, true);
+        play_side(id / 2, id & 1, true);
     else
-        play_side(pair, id & 1, false);
+        play_side(id / 2, id & 1, false);
 }
 
 /* Returns how often both loads missed the other's store. */
 static uint32_t run_variant(bool fence)
 {
-    uint32_t sums[4] = { 0 };
+    uint32_t sums[4] = { 0 }, met = 0;
 
     fenced = fence;
-    for (unsigned pair = 0; pair < pair_count(); pair++)
-        for (unsigned side = 0; side < 2; side++) {
-            pairs[pair].shared[side].value = pairs[pair].ready[side].value = 0;
-            pairs[pair].outcomes[side] = pairs[pair].outcomes[side + 2] = 0;
-        }
-    on_all_vcpus(play);
-    for (unsigned pair = 0; pair < pair_count(); pair++)
+    for (unsigned number = 0; number < pair_count(); number++) {
+        struct pair *pair = &pairs[number];
+
+        for (unsigned side = 0; side < 2; side++)
+            pair->ready[side].value = pair->position[side].value = 0;
+        for (unsigned cell = 0; cell < CELLS; cell++)
+            cells[number][cell].shared[0].value = cells[number][cell].shared[1].value = 0;
         for (unsigned outcome = 0; outcome < 4; outcome++)
-            sums[outcome] += pairs[pair].outcomes[outcome];
-    print("result: guest=sb fence=%s pairs=%u runs=%u o00=%u o01=%u o10=%u o11=%u\n", fence ? "dmb" : "none",
-          pair_count(), runs * pair_count(), sums[0], sums[1], sums[2], sums[3]);
+            pair->outcomes[outcome] = 0;
+        pair->met = 0;
+    }
+    on_all_vcpus(play);
+    for (unsigned number = 0; number < pair_count(); number++) {
+        for (unsigned outcome = 0; outcome < 4; outcome++)
+            sums[outcome] += pairs[number].outcomes[outcome];
+        met += pairs[number].met;
+    }
+    print("result: guest=sb fence=%s pairs=%u runs=%u met=%u o00=%u o01=%u o10=%u o11=%u\n", fence ? "dmb" : "none",
+          pair_count(), batches * CELLS * pair_count(), met, sums[0], sums[1], sums[2], sums[3]);
     return sums[0];
 }
 
 int main(void)
 {
-    runs = testdev_parameter(RUNS);
+    batches = (testdev_parameter(RUNS) + CELLS - 1) / CELLS;
     mmu_enable();
     run_variant(false);
     return run_variant(true) != 0;

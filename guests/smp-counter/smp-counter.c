@@ -8,7 +8,7 @@
 #include "mmu.h"
 #include "sync.h"
 
-#define LOCKED_INCREMENTS 5000u
+#define LOCKED_INCREMENTS 20000u
 #define EXCLUSIVE_FACTOR 100u
 
 static struct ticket_lock ticket ALIGNED(64);

@@ -7,7 +7,7 @@
 #include "mmu.h"
 #include "sync.h"
 
-#define ROUNDS 200u
+#define ROUNDS 100u
 #define FRAMES 16u
 #define DATA_ATTRIBUTES (PAGE_NORMAL | PAGE_AP_PRIVILEGED | PAGE_XN)
 #define CODE_ATTRIBUTES (PAGE_NORMAL | PAGE_AP_PRIVILEGED)
