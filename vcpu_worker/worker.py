@@ -95,16 +95,19 @@ class Worker:
                 self._handlers[leave.kind](leave)
         except RunIsOver:
             return 0
-        except (EngineError, FetchStuckError, DeviceFailedError) as error:
+        except DeviceFailedError as error:
+            return self._fail(str(error), known=True)  # the device server has said why, in better words
+        except (EngineError, FetchStuckError) as error:
             return self._fail(str(error))
         finally:
             self._links.close()
             self._vcpu.close()
 
-    def _fail(self, sentence: str) -> int:
-        """Tell why this vCPU can not go on, and wait for the end of the run."""
+    def _fail(self, sentence: str, known: bool = False) -> int:
+        """Tell why this vCPU can not go on, unless the coordinator knows, and wait for the end of the run."""
         say_last_words(sentence)
-        self._links.tell(ComponentFailed(ROLE_WORKER, self._number, sentence))
+        if not known:
+            self._links.tell(ComponentFailed(ROLE_WORKER, self._number, sentence))
         try:
             self._links.wait(Shutdown)
         except RunIsOver:
