@@ -69,6 +69,7 @@ class ConsoleRelay:
         """Pass on the rest. `wait(fd)` waits until fd may be written to; it says False to give up."""
         while self.read():
             pass
+        self.write()
         while self._pending and wait(self.out_fd):
             self.write()
 

@@ -91,6 +91,11 @@ class Course:
             return 0.0
         return self._ended_s - self._booted_s
 
+    @property
+    def interrupted_before(self) -> bool:
+        """Whether the user has asked for the end."""
+        return self._interrupts > 0
+
     def begun(self, now_s: float) -> None:
         """The first process is about to be started."""
         self.deadline_s = now_s + START_S + START_PER_VCPU_S * len(self._members)

@@ -87,7 +87,7 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
         supervisor = Supervisor(course, team, start, assembly.page, console, signals, status, around.lifeline_fds)
         stack.callback(supervisor.close)
         supervisor.run(assembly.config)
-        console.finish(lambda fd: _writable(fd, signals.fd))
+        console.finish(lambda fd: not course.interrupted_before and _writable(fd, signals.fd))
         return _verdict(course, console, assembly.page)
 
 
