@@ -217,11 +217,7 @@ def _finish_multiple(instruction: Multiple, loaded: list[int], change: Change) -
     for register, value in zip(instruction.registers, loaded, strict=True):
         if instruction.exception_return and register == 15:
             change.exception_return(value, change.plan.spsr)
-        elif (
-            instruction.user
-            and not instruction.exception_return
-            and psr.banked_from_user(change.plan.cpsr, register)
-        ):
+        elif instruction.user and not instruction.exception_return and psr.banked_from_user(change.plan.cpsr, register):
             change.user_registers[register] = value
         else:
             change.load(register, value)
@@ -281,5 +277,3 @@ def _plan_store_return_state(instruction: StoreReturnState, state: CpuState) -> 
     if bank is Mode.USER:
         return Plan(instruction, accesses, state.r[15], cpsr, user_registers={13: after})
     return Plan(instruction, accesses, state.r[15], cpsr, stack_pointers={mode: after})
-
-

@@ -235,8 +235,7 @@ _NAME_BITS = 0xFFC1E
 """The bits of an MCR/MRC syndrome that select the register: opc2, opc1, CRn, CRm."""
 
 _NAME_BY_ISS = {
-    opc2 << 17 | opc1 << 14 | crn << 10 | crm << 1: name
-    for (crn, opc1, crm, opc2), name in _MAINTENANCE_NAMES.items()
+    opc2 << 17 | opc1 << 14 | crn << 10 | crm << 1: name for (crn, opc1, crm, opc2), name in _MAINTENANCE_NAMES.items()
 }
 
 

@@ -14,13 +14,14 @@ from typing import Any
 
 from allstop.arm import psr
 from allstop.arm.decoder import decode
+from allstop.arm.encodings import ENCODINGS
 from allstop.arm.execution import Access, Effects, Plan, finish, plan
-from allstop.arm.instruction import Exclusive, Instruction, Multiple, StoreReturnState
+from allstop.arm.instruction import Exclusive, Instruction, Multiple, StoreReturnState, UndecodableError
 from allstop.arm.psr import Mode
-from allstop.arm.sampling import CLASS_NAMES, Scene, sample, stage
+from allstop.arm.sampling import CLASS_NAMES, Sample, Scene, sample, stage
 from allstop.arm.vector import NeonStructure, VfpMultiple, VfpSingle
 
-SAMPLES = int(os.environ.get("ALLSTOP_DECODER_SAMPLES", "6000"))
+SAMPLES = int(os.environ.get("ALLSTOP_DECODER_SAMPLES", "8000"))
 SEED = int(os.environ.get("ALLSTOP_DECODER_SEED", "20130611"))
 
 
@@ -114,22 +115,56 @@ def monitor_differs(native: Any, instruction: Instruction, planned: Plan, effect
     return None if status == int(address is None) else f"monitor {effects.exclusive}, but status {status}"
 
 
+def compare(native: Any, traced: Any, rng: Random, drawn: Sample) -> str | None:
+    """What differs when a sample is run, empty if nothing does; None where it cannot be staged."""
+    pc = native.pc(rng, drawn.thumb)
+    scene = stage(rng, drawn, pc, native.reachable(pc))
+    if scene is None:
+        return None
+    instruction = decode(drawn.word, drawn.thumb)
+    differs = difference(native, scene, instruction) or accesses_differ(traced, scene, instruction)
+    return f"{drawn.class_name}: {drawn.word:#x} {instruction}: {differs}" if differs else ""
+
+
 def test_every_class_executes_as_on_the_engine(native: Any, traced: Any) -> None:
     rng = Random(SEED)
     seen: Counter[str] = Counter()
     failures: list[str] = []
     while seen.total() < SAMPLES and len(failures) < 20:
         drawn = sample(rng)
-        pc = native.pc(rng, drawn.thumb)
-        scene = stage(rng, drawn, pc, native.reachable(pc))
-        if scene is None:
+        assert decode(drawn.word, drawn.thumb).class_name == drawn.class_name
+        differs = compare(native, traced, rng, drawn)
+        if differs is None:
             continue
-        instruction = decode(drawn.word, drawn.thumb)
-        assert instruction.class_name == drawn.class_name
         seen[drawn.class_name] += 1
-        if differs := difference(native, scene, instruction) or accesses_differ(traced, scene, instruction):
-            failures.append(f"{drawn.class_name}: {drawn.word:#x} {instruction}: {differs}")
+        if differs:
+            failures.append(differs)
     print(f"{seen.total()} instructions of {len(seen)} classes (of {len(CLASS_NAMES)}), least {min(seen.values())}")
     assert not failures, "\n".join(failures)
-    if SAMPLES >= 6000:
+    if SAMPLES >= 8000:
         assert seen.keys() == set(CLASS_NAMES)
+
+
+def test_what_is_unpredictable_and_decoded_executes_as_on_the_engine(native: Any, traced: Any) -> None:
+    rng = Random(SEED)
+    count = 0
+    failures: list[str] = []
+    while count < SAMPLES // 20 and len(failures) < 20:
+        legal = sample(rng)
+        word = legal.word
+        for _ in range(rng.randrange(1, 4)):
+            word ^= 1 << rng.randrange(16 if legal.class_name.startswith("T16") else 32)
+        try:
+            name = decode(word, legal.thumb).class_name
+            drawn = Sample(word, legal.thumb, name)
+            if any(e.word(word) == word and e.legal(e.fields(word)) for e in ENCODINGS.get(name, ())):
+                continue
+            differs = compare(native, traced, rng, drawn)
+        except UndecodableError:
+            continue
+        if differs is None:
+            continue
+        count += 1
+        if differs:
+            failures.append(differs)
+    assert not failures, "\n".join(failures)
