@@ -4,7 +4,8 @@
  * counter around each, N times, and what two readings cost by themselves is subtracted.
  *
  * The parameter is samples << 8 | operations (a bit each, below); 0 is all of them, 200 times. Bit 7 has the other
- * vCPUs compute meanwhile, in a loop that neither exits nor gives its core away; else they are not even started.
+ * vCPUs compute meanwhile, in a loop that neither exits nor gives its core away; else they are not even started. A
+ * sample count of 0 is 200.
  */
 #include "gic.h"
 #include "mmu.h"
@@ -14,6 +15,7 @@
 #define MAX_SAMPLES 65536u
 #define WARM_UP 20u
 #define BUSY (1u << 7)
+#define CHUNK 10000u /* rounds of computing: some microseconds */
 
 #define RAM_DEVICE 0x0b100000u
 #define UNKNOWN_FUNCTION 0xdead0000u
@@ -23,7 +25,10 @@ static uint32_t samples[MAX_SAMPLES] NOINIT;
 static uint32_t wanted;
 static unsigned operations;
 static uint32_t wrong;
-static uint32_t busy, done; /* vCPUs that compute; whether they may end */
+static uint32_t done; /* the vCPUs that compute may end */
+static struct {
+    uint32_t chunks; /* of computing, so far */
+} ALIGNED(64) progress[MAX_VCPUS];
 static volatile uint32_t interrupts;
 
 static inline uint64_t counter(void)
@@ -134,10 +139,29 @@ static void sort(void)
     }
 }
 
+/*
+ * A vCPU that was asked for something in one round may still be outside of the guest in the next, on its way back
+ * (on a host with fewer cores than vCPUs it waits for one), and an operation would find nobody to wait for. So let
+ * each compute a little first.
+ */
+static void let_others_enter(void)
+{
+    uint32_t seen[MAX_VCPUS];
+
+    if (!(operations & BUSY))
+        return;
+    for (unsigned id = 1; id < vcpu_count(); id++)
+        seen[id] = load_acquire(&progress[id].chunks);
+    for (unsigned id = 1; id < vcpu_count(); id++)
+        while (load_acquire(&progress[id].chunks) == seen[id])
+            wfe();
+}
+
 /* The samples afterwards: sorted, in ticks of the counter. */
 static void measure(void (*perform)(uint32_t round))
 {
     for (uint32_t round = 0; round < WARM_UP + wanted; round++) {
+        let_others_enter();
         uint64_t before = counter();
         perform(round);
         uint64_t after = counter();
@@ -173,25 +197,20 @@ static void measure_all(void)
 
 static void play(unsigned id)
 {
-    if (id != 0) {
-        exclusive_add(&busy, 1);
-        for (uint32_t value = id; !load_acquire(&done);)
-            for (unsigned i = 0; i < 10000; i++)
-                asm volatile("add %0, %0, %0, ror #7" : "+r"(value));
+    if (id == 0) {
+        measure_all();
+        store_release(&done, 1);
         return;
     }
-    while (load_acquire(&busy) != vcpu_count() - 1)
-        wfe();
-    measure_all();
-    store_release(&done, 1);
+    for (uint32_t value = id; !load_acquire(&done); store_release(&progress[id].chunks, progress[id].chunks + 1))
+        for (unsigned i = 0; i < CHUNK; i++)
+            asm volatile("add %0, %0, %0, ror #7" : "+r"(value));
 }
 
 int main(void)
 {
-    uint32_t parameter = testdev_parameter(SAMPLES << 8 | ((1u << OPERATIONS) - 1));
-
-    operations = parameter & 0x7f;
-    wanted = parameter >> 8;
+    operations = testdev_parameter(SAMPLES << 8 | ((1u << OPERATIONS) - 1));
+    wanted = operations >> 8;
     if (wanted == 0 || wanted > MAX_SAMPLES)
         wanted = wanted ? MAX_SAMPLES : SAMPLES;
     exception_handlers[IRQ] = handle_irq;
@@ -199,7 +218,7 @@ int main(void)
     gic_init_distributor();
     gic_init_interface();
     irq_enable();
-    if (parameter & BUSY)
+    if (operations & BUSY)
         on_all_vcpus(play);
     else
         measure_all();

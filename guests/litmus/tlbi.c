@@ -3,7 +3,7 @@
  * Remapping under a running reader. One vCPU of each pair reads a page without pause; the other moves the page
  * from frame to frame, break before make, and spoils the old frame as soon as TLBIMVAIS and DSB are done. The reader
  * must never see spoiled content, never an older generation than one that was announced before it read, and never a
- * fault while nothing is being moved; and it does see every generation. The parameter is the number of moves by pair.
+ * fault while nothing is being moved. Each generation is read at least once. The parameter is the number of moves by pair.
  */
 #include "litmus.h"
 #include "mmu.h"
@@ -17,7 +17,7 @@ static uint32_t frames[MAX_PAIRS][2][1024] ALIGNED(4096) NOINIT;
 static struct pair {
     uint32_t begun ALIGNED(64);     /* generation that is being mapped */
     uint32_t announced ALIGNED(64); /* generation that is mapped everywhere */
-    uint32_t seen ALIGNED(64);      /* generation that the reader last read */
+    uint32_t seen ALIGNED(64);      /* generation announced before the reader's last read that did not fault */
     uint32_t reads, faults, stale, spoiled, bad_faults;
 } pairs[MAX_PAIRS];
 static uint32_t moves;
@@ -58,12 +58,13 @@ static void read_on(unsigned number)
         if (!mapped) {
             pair->faults++;
             pair->bad_faults += before == after;
-        } else if (value == SPOILED) {
-            pair->spoiled++;
-        } else {
-            store_release(&pair->seen, value);
-            pair->stale += value < before || value > after;
+            continue;
         }
+        if (value == SPOILED)
+            pair->spoiled++;
+        else
+            pair->stale += value < before || value > after;
+        store_release(&pair->seen, before);
     } while (before != moves);
 }
 
