@@ -94,6 +94,11 @@ class Machine:
         return _text_of(self._console_file)
 
     @property
+    def launcher_pid(self) -> int:
+        """The process number of the machine's launcher; the machine's processes are its children."""
+        return self._launcher.pid
+
+    @property
     def verdict(self) -> Verdict | None:
         """How the run ended; None while it lasts. Raises as `wait` does."""
         return None if self._verdict is None and self._launcher.poll() is None else self.wait()

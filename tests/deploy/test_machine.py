@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The Python API: the same powers and sentences as the command, and no harm done either way."""
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allstop import HarnessError, Machine, UsageError, Verdict
+from deploy.processes import child_environment
+
+
+def test_a_machine_is_run_to_its_verdict(guests: Path) -> None:
+    with Machine(image=guests / "hello.elf", vcpus=4) as machine:
+        verdict = machine.wait()
+        assert isinstance(verdict, Verdict)
+        assert (verdict.verdict, verdict.exit_code, verdict.vcpus) == ("pass", 0, 4)
+        assert machine.verdict == verdict
+    assert "hello from vCPU 3 of 4\n" in machine.console
+    assert machine.wait() == verdict
+
+
+def test_a_guest_that_fails_is_a_verdict_and_no_exception(guests: Path) -> None:
+    with Machine(image=str(guests / "fail.elf")) as machine:
+        assert machine.wait().exit_code == 1
+        assert machine.wait().guest_status == 3
+
+
+def test_waiting_has_a_limit_and_stopping_an_end(guests: Path) -> None:
+    with Machine(image=guests / "spin.elf", vcpus=2) as machine:
+        with pytest.raises(TimeoutError, match="still runs"):
+            machine.wait(timeout=0.1)
+        assert machine.verdict is None
+        machine.stop()
+        machine.stop()
+        verdict = machine.wait(timeout=10)
+    assert (verdict.verdict, verdict.exit_code) == ("error", 4)
+    assert "stopped by the program" in verdict.sentence
+
+
+def test_the_options_arrive(guests: Path, tmp_path: Path) -> None:
+    with Machine(image=guests / "spin.elf", memory="2M", timeout=0.3, run_dir=tmp_path / "run", tlb="ipi",
+                 fetch="unprotected", decode="kvm", seed=5, parameter=7) as machine:
+        assert machine.wait().verdict == "timeout"
+    record = (tmp_path / "run" / "run.json").read_text()
+    for text in ('"memory_bytes": 2097152', '"tlb": "ipi"', '"fetch": "unprotected"', '"decode": "kvm"', '"seed": 5',
+                 '"parameter": 7', '"timeout_s": 0.3'):
+        assert text in record
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ({"vcpus": 0}, "1 to 128 vCPUs"), ({"vcpus": 300}, "not 300"), ({"fetch": "hope"}, "'hope' is no fetch policy"),
+    ({"memory": "7"}, "steps of 2M"), ({"memory": "lots"}, "size such as"), ({"timeout": -1.0}, "positive"),
+    ({"devices": ["nothing"]}, "FILE.py:Class@ADDRESS"), ({"image": "no-such-image"}, "can not be read"),
+    ({"image": __file__}, "is not an ELF file"),
+])
+def test_what_can_not_be_is_refused_at_once(guests: Path, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Machine(**({"image": guests / "hello.elf"} | arguments))
+
+
+def test_a_run_folder_that_is_refused(guests: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    with Machine(image=guests / "hello.elf", run_dir=tmp_path) as machine, pytest.raises(UsageError, match="not empty"):
+        machine.wait()
+
+
+def test_a_launcher_that_is_killed_is_a_harness_error(guests: Path) -> None:
+    with Machine(image=guests / "spin.elf") as machine:
+        os.kill(machine.launcher_pid, signal.SIGKILL)
+        with pytest.raises(HarnessError, match="the launcher was killed by SIGKILL"):
+            machine.wait()
+
+
+def test_a_machine_runs_once(guests: Path) -> None:
+    machine = Machine(image=guests / "hello.elf")
+    with pytest.raises(HarnessError, match="with statement"):
+        machine.wait()
+    with machine:
+        machine.wait()
+    with pytest.raises(HarnessError, match="started before"):
+        machine.__enter__()
+
+
+def test_leaving_the_block_ends_the_machine(guests: Path) -> None:
+    with pytest.raises(KeyError), Machine(image=guests / "spin.elf", vcpus=2):
+        raise KeyError("the user's own trouble")
+
+
+def test_a_machine_outlives_the_thread_that_started_it(guests: Path) -> None:
+    machines: list[Machine] = []
+    thread = threading.Thread(target=lambda: machines.append(Machine(image=guests / "hello.elf").__enter__()))
+    thread.start()
+    thread.join()
+    assert machines[0].wait().verdict == "pass"
+    machines[0].__exit__(None, None, None)
+
+
+PROGRAM = """
+import os, sys, time
+from allstop import Machine
+with Machine(image=sys.argv[1], vcpus=2) as machine:
+    if sys.argv[2] == "forked" and os.fork() == 0:
+        time.sleep(1.0)  # a copy of the program that lives on for a while, with copies of its descriptors
+        os._exit(0)
+    print(machine.launcher_pid, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["alone", "forked"])
+def test_a_program_that_is_killed_takes_its_machine_along(guests: Path, until: Callable[..., Any], how: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(guests / "spin.elf"), how], env=child_environment(),
+                          stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        launcher = int(program.stdout.readline())
+        program.kill()
+    until(lambda: not Path(f"/proc/{launcher}/fd").is_dir() or not os.listdir(f"/proc/{launcher}/fd"),
+          "the launcher to leave", 10.0)
+
+
+def test_importing_allstop_does_not_load_the_launcher() -> None:
+    code = "import allstop.wire.codec, sys; assert not any(m.split('.')[0] == 'deploy' for m in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=child_environment()).returncode == 0
