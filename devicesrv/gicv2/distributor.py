@@ -221,7 +221,7 @@ class Distributor(Device):
             return
         everyone = (1 << len(gic.interfaces)) - 1
         if chosen == _SGIR_LIST:
-            targets = value >> 16 & 0xFF & everyone
+            targets = value >> 16 & 0xFF
         elif chosen == _SGIR_OTHERS:
             targets = everyone & ~(1 << cpu)
         else:

@@ -159,6 +159,16 @@ def test_writes_to_registers_that_can_not_be_written_are_counted(machine: Machin
     assert machine.gicd_read(gicd.ICFGR + 4) == 0
 
 
+def test_reserved_bits_are_not_kept(machine: Machine) -> None:
+    machine.gicd_write(gicd.CTLR, 0xFFFF_FFFF)
+    assert machine.gicd_read(gicd.CTLR) == 3
+    for offset, kept in ((gicc.CTLR, 0x61F), (gicc.PMR, 0xFF), (gicc.BPR, 7), (gicc.ABPR, 7)):
+        machine.gicc_write(offset, 0xFFFF_FFFF)
+        assert machine.gicc_read(offset) == kept
+    machine.gicc_write(gicc.ABPR, 0)
+    assert machine.gicc_read(gicc.ABPR) == 1, "the least that group 1 can have"
+
+
 # Enables, pending, active (4.3.5 to 4.3.10)
 
 def test_enable_bits_set_and_clear_by_ones_only(machine: Machine) -> None:
@@ -384,6 +394,9 @@ def test_active_priorities_show_what_runs_and_can_be_restored(machine: Machine) 
     assert machine.gicc_read(gicc.RPR) == 0xFF
     machine.gicc_write(gicc.APR + 8, words[2])
     assert machine.gicc_read(gicc.RPR) == 0xA0
+    machine.gicc_write(gicc.APR + 4, words[1])
+    assert [machine.gicc_read(gicc.APR + 4 * word) for word in range(4)] == words
+    assert machine.gicc_read(gicc.RPR) == 0x40
 
 
 def test_switching_off_the_distributor_or_the_interface_hides_everything(machine: Machine) -> None:

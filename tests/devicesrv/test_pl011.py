@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The UART as guests and Linux's amba-pl011 program it."""
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devicesrv import pl011
+from devicesrv.device import Wiring
+from devicesrv.pl011 import Pl011
+
+
+class Uart:
+    """A UART with a console and an interrupt line that can be looked at."""
+
+    def __init__(self) -> None:
+        self.printed = bytearray()
+        self.levels: list[bool] = []
+        self.device = Pl011(Wiring(irq=self.levels.append, console=self.printed.extend))
+
+    def read(self, offset: int) -> int:
+        return self.device.read(offset, 4, 0)
+
+    def write(self, offset: int, value: int) -> None:
+        self.device.write(offset, 4, value, 0)
+
+    def fifo(self, trigger: int = 2) -> None:
+        """FIFOs on, receive trigger by IFLS[5:3]."""
+        self.write(pl011.LCR_H, 0x70)
+        self.write(pl011.IFLS, trigger << 3)
+
+    @property
+    def irq(self) -> bool:
+        return self.levels[-1] if self.levels else False
+
+
+@pytest.fixture
+def uart() -> Uart:
+    return Uart()
+
+
+def test_linux_finds_it_by_its_identification(uart: Uart) -> None:
+    assert [uart.read(offset) for offset in range(0xFE0, 0x1000, 4)] == [
+        0x11, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
+
+
+def test_prints_at_once_whether_enabled_or_not(uart: Uart) -> None:
+    uart.write(pl011.DR, 0x141)
+    uart.write(pl011.CR, 0x301)
+    uart.write(pl011.DR, ord("b"))
+    assert uart.printed == b"Ab"
+    assert uart.read(pl011.FR) == pl011.FR_TXFE | pl011.FR_RXFE
+
+
+def test_registers_keep_what_they_have_bits_for(uart: Uart) -> None:
+    assert uart.read(pl011.CR) == 0x300
+    assert uart.read(pl011.IFLS) == 0x12
+    for offset, kept in ((pl011.IBRD, 0xFFFF), (pl011.FBRD, 0x3F), (pl011.LCR_H, 0xFF), (pl011.IFLS, 0x3F),
+                         (pl011.IMSC, 0x7FF), (pl011.DMACR, 7), (pl011.ILPR, 0xFF)):
+        uart.write(offset, 0xFFFF_FFFF)
+        assert uart.read(offset) == kept
+
+
+@pytest.mark.parametrize("offset", [0x08, 0x4C, 0xFDC, 0xFE2, 0x02])
+def test_no_register_reads_zero_and_is_counted(uart: Uart, offset: int) -> None:
+    assert uart.read(offset) == 0
+    uart.write(offset, 1)
+    assert uart.device.guest_mistakes == 2
+
+
+def test_read_only_registers_ignore_writes(uart: Uart) -> None:
+    for offset in (pl011.FR, pl011.RIS, pl011.MIS, 0xFE0):
+        uart.write(offset, 0xFFFF)
+    assert uart.device.guest_mistakes == 4
+    assert uart.read(pl011.RIS) == 0
+
+
+def test_transmit_interrupt_comes_after_a_character_and_is_cleared_by_icr(uart: Uart) -> None:
+    uart.write(pl011.IMSC, pl011.INT_TX)
+    assert not uart.irq, "the FIFO has not gone through its trigger level yet"
+    uart.write(pl011.DR, 0)
+    assert uart.irq
+    assert uart.read(pl011.RIS) == uart.read(pl011.MIS) == pl011.INT_TX
+    uart.write(pl011.ICR, pl011.INT_TX)
+    assert not uart.irq
+    uart.write(pl011.DR, 0)
+    uart.write(pl011.IMSC, 0)
+    assert not uart.irq
+    assert (uart.read(pl011.RIS), uart.read(pl011.MIS)) == (pl011.INT_TX, 0)
+    assert uart.levels == [True, False, True, False], "the line is driven on changes only"
+
+
+def test_without_fifos_one_character_waits(uart: Uart) -> None:
+    uart.write(pl011.IMSC, pl011.INT_RX)
+    assert uart.device.receive(b"xyz") == 1
+    assert uart.read(pl011.FR) & (pl011.FR_RXFF | pl011.FR_RXFE) == pl011.FR_RXFF
+    assert uart.irq
+    assert uart.device.receive(b"yz") == 0
+    assert uart.read(pl011.DR) == ord("x")
+    assert not uart.irq
+    assert uart.read(pl011.FR) & (pl011.FR_RXFF | pl011.FR_RXFE) == pl011.FR_RXFE
+
+
+@pytest.mark.parametrize(("ifls", "characters"), [(0, 2), (1, 4), (2, 8), (3, 12), (4, 14), (7, 14)])
+def test_receive_interrupt_at_the_trigger_level(uart: Uart, ifls: int, characters: int) -> None:
+    uart.fifo(trigger=ifls)
+    uart.write(pl011.IMSC, pl011.INT_RX)
+    assert uart.device.receive(bytes(characters - 1)) == characters - 1
+    assert not uart.irq
+    uart.device.receive(b"!")
+    assert uart.irq
+    uart.read(pl011.DR)
+    assert not uart.irq
+
+
+def test_characters_below_the_trigger_level_time_out(uart: Uart) -> None:
+    uart.fifo()
+    uart.write(pl011.IMSC, pl011.INT_RX_TIMEOUT)
+    uart.device.receive(b"ab")
+    assert uart.irq
+    assert uart.read(pl011.DR) == ord("a")
+    assert uart.irq, "one still waits"
+    assert uart.read(pl011.DR) == ord("b")
+    assert not uart.irq
+
+
+def test_what_is_left_below_the_trigger_level_times_out_too(uart: Uart) -> None:
+    uart.fifo()
+    uart.write(pl011.IMSC, pl011.INT_RX | pl011.INT_RX_TIMEOUT)
+    uart.device.receive(bytes(9))
+    for left in range(8, -1, -1):
+        assert uart.irq, "a driver that waits for the interrupt must get every character"
+        uart.read(pl011.DR)
+        assert uart.irq == bool(left)
+
+
+def test_switching_the_fifo_empties_it(uart: Uart) -> None:
+    uart.fifo()
+    uart.device.receive(b"abc")
+    uart.write(pl011.LCR_H, 0x60)
+    assert uart.read(pl011.FR) & pl011.FR_RXFE
+
+
+def test_loopback_receives_what_it_sends_and_overruns(uart: Uart) -> None:
+    uart.write(pl011.CR, 0x301 | pl011.CR_LOOPBACK)
+    uart.write(pl011.DR, ord("a"))
+    uart.write(pl011.DR, ord("b"))
+    assert uart.printed == b""
+    assert uart.read(pl011.RIS) & pl011.INT_OVERRUN
+    assert uart.read(pl011.RSR) == pl011.RSR_OVERRUN
+    assert uart.read(pl011.DR) == ord("a") | pl011.DR_OVERRUN
+    uart.write(pl011.RSR, 0)
+    assert uart.read(pl011.RSR) == 0
+    assert uart.read(pl011.DR) == 0, "b is lost"
+
+
+@given(st.lists(st.binary(max_size=20) | st.integers(1, 20), max_size=30))
+def test_every_character_arrives_in_order_and_the_interrupt_never_forgets_one(course: list[bytes | int]) -> None:
+    """Bytes arrive, a number of reads: what was taken is what is read, and while something waits the line is high."""
+    uart = Uart()
+    uart.fifo()
+    uart.write(pl011.IMSC, pl011.INT_RX | pl011.INT_RX_TIMEOUT)
+    taken, seen = bytearray(), bytearray()
+    for step in course:
+        if isinstance(step, bytes):
+            taken += step[:uart.device.receive(step)]
+        else:
+            for _ in range(step):
+                if not uart.read(pl011.FR) & pl011.FR_RXFE:
+                    seen.append(uart.read(pl011.DR))
+        assert uart.irq == (len(seen) < len(taken))
+        assert len(taken) - len(seen) <= pl011.FIFO_DEPTH
+    assert taken.startswith(seen)
