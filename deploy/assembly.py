@@ -43,7 +43,7 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
     ram_fd = _memory("ram", options.memory_bytes, stack)
     load_image(ram_fd, image)
     stage2_fd = _memory("stage2", stage2.size_bytes(options.memory_bytes), stack)
-    with mmap.mmap(stage2_fd, 0) as tables:
+    with mmap.mmap(stage2_fd, 0) as mapping, memoryview(mapping) as tables:
         stage2.build(tables, options.memory_bytes)
     console_fd, console_write_fd = os.pipe2(os.O_CLOEXEC)
     stack.callback(os.close, console_fd)

@@ -73,7 +73,7 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
                  around: Surroundings) -> Verdict:
     team = members(options.vcpus)
     with contextlib.ExitStack() as stack:
-        assembly = assemble(options, image, folder and folder.path, stack)
+        assembly = assemble(options, image, None if folder is None else folder.path, stack)
         status = None if around.status_fd is None else StatusLine(around.status_fd)
         log = None if folder is None else stack.enter_context(folder.create("console.log"))
         console = ConsoleRelay(assembly.console_fd, around.console_fd, log, status.clear if status else lambda: None)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# From a fresh clone: `make demo` runs two guests, `make test` runs every check. Both make .venv first, once.
+# Needed: python3 (3.11 or newer) with venv, a C compiler, make. The guests' images are in the repository.
+
+PYTHON ?= python3
+CC ?= cc
+VENV := .venv
+BIN := $(VENV)/bin
+C_SOURCES := $(wildcard allstop/machine/*.[ch] vcpu_worker/engine/*.[ch])
+
+.PHONY: demo test lint venv clean
+
+demo: venv
+	$(BIN)/allstop run guests/images/smp-counter.elf --vcpus 4 --timeout 120
+	@echo
+	$(BIN)/allstop run guests/images/mmio.elf --vcpus 4 --timeout 120
+
+test: lint
+	$(BIN)/python -m pytest -n auto
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+venv: $(VENV)/extensions.stamp
+
+$(VENV)/packages.stamp: pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "allstop needs Python 3.11 or newer: say make PYTHON=/path/to/python3.11"; exit 1; }
+	@command -v $(firstword $(CC)) >/dev/null || { echo "allstop needs a C compiler: install gcc"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check 'setuptools>=68' -e '.[test,lint]'
+	touch $@
+
+$(VENV)/extensions.stamp: $(VENV)/packages.stamp $(C_SOURCES)
+	$(BIN)/python setup.py -q build_ext --inplace
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info allstop/machine/*.so vcpu_worker/engine/*.so

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The layers: imports point down only. The contract is in pyproject.toml."""
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("allstop", "coordinator", "vcpu_worker", "devicesrv", "deploy", "stress")
+
+
+def check(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the contract of the project in `folder` on the packages there."""
+    code = ("import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports; "
+            "sys.exit(lint_imports(no_cache=True))")
+    return subprocess.run([sys.executable, "-P", "-c", code], cwd=folder, capture_output=True, text=True)
+
+
+def test_imports_point_down_only() -> None:
+    done = check(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 kept, 0 broken" in done.stdout
+
+
+@pytest.mark.parametrize(("module", "line"), [
+    ("allstop/arm/bad.py", "import allstop.wire.codec"), ("allstop/machine/bad.py", "import deploy.plan"),
+    ("coordinator/bad.py", "import devicesrv.server"), ("devicesrv/bad.py", "import vcpu_worker.worker"),
+    ("deploy/bad.py", "import allstop.cli.run"),
+])
+def test_an_import_that_points_up_or_across_is_found(tmp_path: Path, module: str, line: str) -> None:
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.c"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / module).write_text(line + "\n")
+    done = check(tmp_path)
+    assert done.returncode != 0 and "0 kept, 1 broken" in done.stdout, done.stdout + done.stderr
+
+
+def test_every_package_is_named_where_it_has_to_be() -> None:
+    """A new top-level package must be added to the contract, the type checker's list and the build."""
+    found = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench"}
+    text = (ROOT / "pyproject.toml").read_text()
+    for package in found:
+        assert len(re.findall(rf'"{package}\*?"', text)) >= 4, f"{package} is missing in a list of pyproject.toml"
