@@ -142,6 +142,9 @@ def _a32_single() -> Iterator[Class]:
                 yield f"{name} immediate{form}{pc}", f"cccc010{bits}nnnn{t}iiiiiiiiiiii", constant
                 yield f"{name} register{form}{pc}", f"cccc011{bits}nnnn{t}00000000mmmm", index
                 yield f"{name} scaled register{form}{pc}", f"cccc011{bits}nnnn{t}zzzzzyy0mmmm", scaled
+                # An amount of zero means 32, or RRX: drawn as often as all the others together.
+                unusual = (*index, _other_than(y=0))
+                yield f"{name} scaled register{form}{pc}", f"cccc011{bits}nnnn{t}00000yy0mmmm", unusual
             whole = (*target, *((_whole_word,) if pc else ()))
             yield f"{name} literal{pc}", f"cccc0101u{b}0{load}1111{t}iiiiiiiiiiii", whole
             if pc and load == "1":

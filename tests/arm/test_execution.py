@@ -65,6 +65,16 @@ def test_a_pre_indexed_store_goes_to_the_moved_base() -> None:
     assert effects.registers == {5: 0xFFFFFFFE}
 
 
+def test_every_shift_of_an_index_register() -> None:
+    cpu = Cpu({5: 0x1000, 6: 0x80000011}, cpsr=SVC | psr.C)
+    shifts = {0x0206: 0x110, 0x0226: 0x8000001, 0x0246: 0xF8000001, 0x0266: 0x18000001}  # by 4
+    shifts |= {0x0026: 0, 0x0046: 0xFFFFFFFF, 0x0066: 0xC0000008}  # lsr #32, asr #32, rrx
+    for bits, offset in shifts.items():
+        assert run(0xE7950000 | bits, False, cpu, 0)[0][0].address == 0x1000 + offset & 0xFFFFFFFF
+        assert run(0xE7150000 | bits, False, cpu, 0)[0][0].address == 0x1000 - offset & 0xFFFFFFFF
+    assert run(0xE7950066, False, Cpu({5: 0x1000, 6: 0x11}), 0)[0][0].address == 0x1008
+
+
 def test_signed_loads_extend_and_unsigned_do_not() -> None:
     assert run(0xE1D560F0, False, Cpu(), 0x8001)[1].registers[6] == 0xFFFF8001  # ldrsh
     assert run(0xE1D560D0, False, Cpu(), 0x7F)[1].registers[6] == 0x7F  # ldrsb
@@ -141,6 +151,7 @@ def test_exception_returns_take_cpsr_from_spsr_and_align_pc_for_it() -> None:
     assert effects.registers == {0: 10, 13: 0x108}
     _, effects = run(0xF8BD0A00, False, cpu, 0x40001237, 0x600001D0)  # rfeia sp!
     assert (effects.pc, effects.cpsr, effects.registers) == (0x40001234, 0x600001D0, {13: 0x108})
+    assert run(0xF8BD0A00, False, cpu, 0, 0x60F001D0)[1].cpsr == 0x600001D0  # reserved bits stay zero
 
 
 def test_srs_uses_the_stack_of_the_mode_it_names() -> None:

@@ -35,6 +35,8 @@ TEXTS = [
     (0xECB50B05, False, "fldmiax r5!, {d0, d1}", "A32 FLDMIAX double writeback"),
     (0xF4E5014D, False, "vld2.8 {d16[2], d17[2]}, [r5]!", "A32 VLD2 lane writeback"),
     (0xF4A50C9F, False, "vld1.32 {d0[]}, [r5:32]", "A32 VLD1 all lanes"),
+    (0xF4A50FDF, False, "vld4.32 {d0[], d1[], d2[], d3[]}, [r5:128]", "A32 VLD4 all lanes"),
+    (0xF4A50F9F, False, "vld4.32 {d0[], d1[], d2[], d3[]}, [r5:64]", "A32 VLD4 all lanes"),
     (0xF4250352, False, "vld2.16 {d0, d1, d2, d3}, [r5:64], r2", "A32 VLD2 multiple register writeback"),
     (0x682E, True, "ldr r6, [r5]", "T16 LDR immediate"),
     (0xB510, True, "push {r4, lr}", "T16 PUSH"),
