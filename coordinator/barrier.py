@@ -166,8 +166,8 @@ class Barrier:
     the world is stopped."""
 
     def __init__(self, vcpus: int) -> None:
-        self.members = set(range(vcpus))
-        self.lost: set[int] = set()
+        self.members = frozenset(range(vcpus))
+        self.lost: frozenset[int] = frozenset()
         self.epoch = 0
         self.hold = 0
         self.missing: frozenset[int] = frozenset()
@@ -186,25 +186,21 @@ class Barrier:
         match event:
             case Asked():
                 return self._asked(event)
-            case Left(hold, missing):
-                return self._left(hold, missing)
-            case Released(owner, epoch):
-                return self._released(owner, epoch)
-            case MemberLost(vcpu):
-                return self._member_lost(vcpu)
-            case OwnerLost(owner):
-                return self._owner_lost(owner)
-            case Expired(hold):
-                return self._expired(hold)
-
-    @property
-    def is_stopping(self) -> bool:
-        """Somebody waits for vCPUs to leave the guest."""
-        return bool(self.missing)
+            case Left():
+                return self._left(event.hold, event.missing)
+            case Released():
+                return self._released(event.owner, event.epoch)
+            case MemberLost():
+                return self._member_lost(event.vcpu)
+            case OwnerLost():
+                return self._drop((event.owner,))
+            case Expired():
+                return self._expired(event.hold)
 
     def _asked(self, request: Asked) -> list[Effect]:
         owner = request.owner
-        if owner in self.owners or owner in self.entering or any(r.owner == owner for r in self.queue):
+        if (owner in self.owners or owner in self.entering
+                or self.queue and any(waiting.owner == owner for waiting in self.queue)):
             raise BarrierError("asks for the world twice")
         if request.vcpu is not None and request.vcpu not in self.members:
             raise BarrierError("asks for the world, but its vCPU is lost")
@@ -236,15 +232,19 @@ class Barrier:
     def _post_hold(self, exempt: int | None) -> list[Effect]:
         self.hold += 1
         self._exempt = exempt
-        self.missing = frozenset(self.members - {exempt})
-        effects: list[Effect] = [Hold(self.hold, frozenset(self.lost if exempt is None else self.lost | {exempt}))]
-        return effects if self.missing else effects + self._grant()
+        if exempt is None:
+            self.missing = self.members
+            hold = Hold(self.hold, self.lost)
+        else:
+            self.missing = self.members - {exempt}
+            hold = Hold(self.hold, self.lost | {exempt})
+        return [hold] if self.missing else [hold, *self._grant()]
 
     def _grant(self) -> list[Effect]:
-        granted: list[Effect] = [Grant(owner, self.epoch) for owner in self.entering]
-        self.owners |= self.entering
+        granted = self.entering
+        self.owners.update(granted)
         self.entering = {}
-        return granted
+        return [Grant(owner, self.epoch) for owner in granted]
 
     def _left(self, hold: int, missing: frozenset[int]) -> list[Effect]:
         if hold != self.hold or not self.missing:
@@ -288,14 +288,11 @@ class Barrier:
     def _member_lost(self, vcpu: int) -> list[Effect]:
         if vcpu not in self.members:
             return []
-        self.members.discard(vcpu)
-        self.lost.add(vcpu)
+        self.members -= {vcpu}
+        self.lost |= {vcpu}
         self.missing -= {vcpu}
         requests = (*self.owners.values(), *self.entering.values(), *self.queue)
         return self._drop(request.owner for request in requests if request.vcpu == vcpu)
-
-    def _owner_lost(self, owner: bytes) -> list[Effect]:
-        return self._drop((owner,))
 
     def _expired(self, hold: int) -> list[Effect]:
         if hold != self.hold or not self.missing:

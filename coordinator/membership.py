@@ -10,9 +10,10 @@ import hmac
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from allstop.wire.channel import identity_fits
+from allstop.wire.channel import DEVICES, identity_fits
 from allstop.wire.messages import (
     PROTOCOL_VERSION,
+    ROLE_DEVICES,
     ROLE_LAUNCHER,
     ROLE_OPERATOR,
     ROLE_WORKER,
@@ -80,7 +81,7 @@ class Membership:
     """The members of one machine of `vcpus` vCPUs, which `token` opens."""
 
     def __init__(self, vcpus: int, token: bytes) -> None:
-        self.peers: dict[bytes, Peer] = {}
+        self.peers: dict[bytes, Peer] = {DEVICES: Peer(ROLE_DEVICES, 0, 0)}  # it is we who called
         self.awaited = set(range(vcpus))
         """vCPUs whose worker has not said Hello."""
         self.lost: set[tuple[int, int]] = set()

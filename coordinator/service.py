@@ -19,7 +19,7 @@ import zmq
 
 from allstop.machine import control
 from allstop.machine.configuration import MachineConfig
-from allstop.wire.channel import COORDINATOR, LAUNCHER, OPERATOR_PREFIX, Channel, listen, worker_identity
+from allstop.wire.channel import COORDINATOR, DEVICES, LAUNCHER, OPERATOR_PREFIX, call, listen, worker_identity
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
     PROTOCOL_VERSION,
@@ -57,14 +57,13 @@ from coordinator import barrier, membership, power
 _IDLE_MS = 200
 _FIRST_SLICE_S = 0.002
 _SLICE_S = 0.005
-_LINGER_S = 0.2
+_LINGER_MS = 200
 _MESSAGES_AT_ONCE = 64
 OPERATOR_LEASE_S = 10.0
 """An operator that owns the world and says nothing for so long (a Ping will do) loses it."""
 
 _EXPECTED = {(sender, kind) for kind, routes in ROUTES.items() for sender, receiver in routes
              if receiver == ROLE_COORDINATOR}
-_DEVICES = membership.Peer(ROLE_DEVICES, 0, 0)
 
 
 class RefusedError(Exception):
@@ -83,11 +82,11 @@ class Coordinator:
         self._members = membership.Membership(config.vcpus, bytes.fromhex(config.token))
         self._barrier = barrier.Barrier(config.vcpus)
         self._power = power.Power(config.vcpus, config.memory_bytes)
-        self._router = listen(context, config.coordinator_endpoint)
-        self._devices = Channel.connect(context, config.devices_endpoint, COORDINATOR, config.token, ROLE_COORDINATOR)
-        self._poller = zmq.Poller()
-        self._poller.register(self._router, zmq.POLLIN)
-        self._poller.register(self._devices.socket, zmq.POLLIN)
+        self._router = listen(context, config.coordinator_endpoint, COORDINATOR)
+        call(self._router, config.devices_endpoint, DEVICES,
+             Hello(PROTOCOL_VERSION, bytes.fromhex(config.token), ROLE_COORDINATOR, 0, os.getpid()))
+        self._router.rcvtimeo = _IDLE_MS
+        self._receive, self._more, self._emit = self._router.recv, self._router.getsockopt, self._router.send
         self._hold = barrier.Hold(0, frozenset())
         self._hold_until_s = 0.0
         self._leases: dict[bytes, float] = {}
@@ -97,61 +96,43 @@ class Coordinator:
 
     def serve(self) -> None:
         """Work until Shutdown, then pass it on."""
-        poll, beat = self._poller.poll, self._page.beat
+        page = self._page
         while not self._leaving:
-            beat(control.COORDINATOR)
-            for socket, _ in poll(0 if self._barrier.missing else _IDLE_MS):
-                if socket is self._router:
-                    self._take_from_peers()
-                else:
-                    self._take_from_devices()
+            page.beat(control.COORDINATOR)
             if self._barrier.missing:
+                for _ in range(_MESSAGES_AT_ONCE):
+                    if not self._take(zmq.NOBLOCK):
+                        break
                 self._press_stop()
+            else:
+                self._take(0)
             if self._leases:
                 self._check_leases()
         self._spread_shutdown()
 
     def close(self) -> None:
         """Close the sockets, after giving the last messages time to leave; say what was refused."""
-        self._devices.close(_LINGER_S)
-        self._router.close(int(_LINGER_S * 1000))
+        self._router.close(_LINGER_MS)
         for reason, count in self.refused.most_common(10):
             print(f"coordinator: refused {count} x {reason}", file=sys.stderr)
 
     # Messages in
 
-    def _take_from_peers(self) -> None:
-        receive, peers = self._router.recv_multipart, self._members.peers
-        for _ in range(_MESSAGES_AT_ONCE):
-            try:
-                frames = receive(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            if len(frames) != 2:
-                self.refused["a message of several frames"] += 1
-                continue
-            identity, data = frames
-            self._take(identity, peers.get(identity), data)
-
-    def _take_from_devices(self) -> None:
-        for _ in range(_MESSAGES_AT_ONCE):
-            try:
-                data = self._devices.socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            self._take(b"", _DEVICES, data)
-
-    def _take(self, identity: bytes, peer: membership.Peer | None, data: bytes) -> None:
+    def _take(self, flags: int) -> bool:
+        """Take one message; False when there was none in time."""
+        receive = self._receive
         try:
-            message = decode(data)
-            if peer is None:
-                self._greet(identity, message)
-            elif (peer.role, message.__class__) in _EXPECTED:
-                if identity in self._leases and peer.role == ROLE_OPERATOR:
-                    self._leases[identity] = time.monotonic() + OPERATOR_LEASE_S
-                self._obey(identity, peer, message)
-            else:
-                raise RefusedError(f"{message.__class__.__name__}, which is not its sender's to say")
+            identity = receive(flags)
+        except zmq.Again:
+            return False
+        data = receive()  # a ROUTER never yields an identity alone
+        if self._more(zmq.RCVMORE):
+            while self._more(zmq.RCVMORE):
+                receive()
+            self.refused["a message of several frames"] += 1
+            return True
+        try:
+            self._judge(identity, decode(data))
         except MalformedError:
             self.refused["bytes that are no message"] += 1
         except (RefusedError, membership.StrangerError) as error:
@@ -160,6 +141,18 @@ class Coordinator:
             self.refused[f"a peer that {error}"] += 1
             if identity.startswith(OPERATOR_PREFIX):
                 self._send(identity, WorldRefused(f"refused: an operator that {error}"))
+        return True
+
+    def _judge(self, identity: bytes, message: Message) -> None:
+        peer = self._members.peers.get(identity)
+        if peer is None:
+            self._greet(identity, message)
+        elif (peer.role, message.__class__) not in _EXPECTED:
+            raise RefusedError(f"{message.__class__.__name__}, which is not its sender's to say")
+        else:
+            if peer.role == ROLE_OPERATOR and identity in self._leases:
+                self._leases[identity] = time.monotonic() + OPERATOR_LEASE_S
+            self._obey(identity, peer, message)
 
     def _greet(self, identity: bytes, message: Message) -> None:
         if not isinstance(message, Hello):
@@ -170,11 +163,11 @@ class Coordinator:
 
     def _obey(self, identity: bytes, peer: membership.Peer, message: Message) -> None:
         match message:
-            case StopWorld(reason, may_share):
+            case StopWorld():
                 vcpu = peer.vcpu if peer.role == ROLE_WORKER else None
-                self._stop(barrier.Asked(identity, vcpu, may_share, reason))
-            case ReleaseWorld(epoch):
-                self._stop(barrier.Released(identity, epoch))
+                self._stop(barrier.Asked(identity, vcpu, message.may_share, message.reason))
+            case ReleaseWorld():
+                self._stop(barrier.Released(identity, message.epoch))
                 self._leases.pop(identity, None)
             case IrqLine(vcpu, line):
                 self._page.set_line(self._known(vcpu), line)
@@ -230,7 +223,8 @@ class Coordinator:
 
     def _send(self, identity: bytes, message: Message) -> None:
         """To one peer; a peer that is gone, or takes nothing, does not get it (a ROUTER drops)."""
-        self._router.send_multipart((identity, encode(message)), zmq.NOBLOCK)
+        self._emit(identity, zmq.SNDMORE)
+        self._emit(encode(message))
 
     def _perform_membership(self, effects: list[membership.Effect]) -> None:
         for effect in effects:
@@ -260,15 +254,16 @@ class Coordinator:
                     self._hold = effect
                     self._hold_until_s = time.monotonic() + self._config.stop_deadline_s
                     self._look_who_left(_FIRST_SLICE_S)
-                case barrier.Grant(owner, epoch):
+                case barrier.Grant():
+                    owner = effect.owner
+                    self._send(owner, WorldStopped(effect.epoch))
                     lease_s = OPERATOR_LEASE_S if owner.startswith(OPERATOR_PREFIX) else self._config.stop_deadline_s
                     self._leases[owner] = time.monotonic() + lease_s
-                    self._send(owner, WorldStopped(epoch))
                 case barrier.Resume():
                     self._page.resume()
-                case barrier.Refuse(owner, sentence):
-                    if owner.startswith(OPERATOR_PREFIX):
-                        self._send(owner, WorldRefused(sentence))
+                case barrier.Refuse():
+                    if effect.owner.startswith(OPERATOR_PREFIX):
+                        self._send(effect.owner, WorldRefused(effect.sentence))
                 case barrier.Failed():
                     self._end("lost", 1, self._who_is_missing(effect))
 
@@ -325,9 +320,8 @@ class Coordinator:
 
     def _spread_shutdown(self) -> None:
         for identity, peer in self._members.peers.items():
-            if peer.role == ROLE_WORKER:
+            if peer.role in (ROLE_WORKER, ROLE_DEVICES):
                 self._send(identity, Shutdown())
-        self._devices.send(Shutdown())
         for vcpu in range(self._config.vcpus):
             self._page.post(vcpu, control.QUIT)
         self._page.resume()

@@ -58,12 +58,14 @@ def identity_fits(identity: bytes, hello: Hello) -> bool:
     return identity == {ROLE_LAUNCHER: LAUNCHER, ROLE_COORDINATOR: COORDINATOR, ROLE_DEVICES: DEVICES}.get(hello.role)
 
 
-def listen(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
-    """A ROUTER bound to `endpoint`, which drops what it can not deliver. Raises ChannelError when the address is
-    taken or wrong."""
+def listen(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes | None = None) -> zmq.Socket[bytes]:
+    """A ROUTER bound to `endpoint`, which drops what it can not deliver. `identity` is what it calls itself where it
+    connects (see `call`). Raises ChannelError when the address is taken or wrong."""
     socket = context.socket(zmq.ROUTER)
     socket.linger = 0
     socket.setsockopt(zmq.MAXMSGSIZE, _MAX_FRAME_BYTES)
+    if identity is not None:
+        socket.setsockopt(zmq.IDENTITY, identity)
     if endpoint.startswith("ipc:"):
         socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
     try:
@@ -72,6 +74,20 @@ def listen(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket
         socket.close()
         raise ChannelError(f"cannot listen on {endpoint}: {error}") from None
     return socket
+
+
+def call(router: zmq.Socket[bytes], endpoint: str, name: bytes, hello: Hello) -> None:
+    """Connect a server's ROUTER to another server, which goes by `name` there from now on, and say Hello to it.
+
+    A server that has one socket can wait in one plain receive, which is quicker than to poll several. The other server
+    need not be there yet. Raises ChannelError when the address is wrong."""
+    router.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+    router.setsockopt(zmq.CONNECT_ROUTING_ID, name)
+    try:
+        router.connect(endpoint)
+    except zmq.ZMQError as error:
+        raise ChannelError(f"cannot connect to {endpoint}: {error}") from None
+    router.send_multipart((name, encode(hello)))
 
 
 class Channel:
