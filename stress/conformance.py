@@ -78,7 +78,8 @@ def _code_seen(rows: Rows) -> Finding:
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("atomics", "contended LDREX/STREX of bytes, halves, words and doubles lose nothing", "atomics", 2, _nothing_lost),
+    Check("atomics", "contended LDREX/STREX of bytes, halves, words and doubles lose nothing", "atomics", 2,
+          _nothing_lost),
     Check("SB", "store buffering is forbidden with DMB, and shows without it", "sb", 2, _store_buffering, scaled=True),
     Check("MP", "message passing is in order with DMB", "mp", 2, _message_passing, scaled=True),
     Check("TLBI", "TLBIMVAIS and DSB are obeyed by the other vCPU", "tlbi", 2, _invalidated),

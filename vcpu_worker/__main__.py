@@ -21,7 +21,7 @@ def main() -> int:
         # The engine checks its library when it is imported, and raises EngineError, a RuntimeError, when it refuses.
         from vcpu_worker.worker import Worker
 
-        return Worker(config, arguments.vcpu).run()
+        return Worker.open(config, arguments.vcpu).run()
     except (RuntimeError, OSError, ValueError) as error:
         os.write(2, f"{error}\n".encode())
         return 4

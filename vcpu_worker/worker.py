@@ -61,15 +61,13 @@ _LINK_OFFSETS = {0x04: (4, 2), 0x08: (4, 2), 0x0C: (4, 4), 0x10: (8, 8), 0x18: (
 class Worker:
     """One vCPU and everything that it needs to run."""
 
-    def __init__(self, config: MachineConfig, number: int) -> None:
+    def __init__(self, config: MachineConfig, number: int, page: ControlPage, vcpu: Vcpu, links: Links) -> None:
         self._number = number
-        self._page = ControlPage(config.fds.control)
-        self._vcpu = Vcpu(
-            config.fds.control, config.fds.ram, config.fds.stage2, number, board.mpidr(number), config.as_shipped
-        )
-        self._links = Links(config, self._page, number)
-        self._emulation = Emulation(self._vcpu, number, self._page, self._links, config.memory_bytes)
-        self._fetch = Fetch(config, self._vcpu, number, self._page, self._links)
+        self._page = page
+        self._vcpu = vcpu
+        self._links = links
+        self._emulation = Emulation(vcpu, number, page, links, config.memory_bytes)
+        self._fetch = Fetch(config, vcpu, number, page, links)
         self._on = False
         self._handlers: dict[int, Callable[[Exit], None]] = {
             EXIT_MMIO: self._mmio,
@@ -85,14 +83,21 @@ class Worker:
             EXIT_OTHER: self._unknown,
         }
 
+    @classmethod
+    def open(cls, config: MachineConfig, number: int) -> Worker:
+        """The worker of vCPU `number`, connected. Raises EngineError, ChannelError, OSError."""
+        page = ControlPage(config.fds.control)
+        fds = config.fds
+        vcpu = Vcpu(fds.control, fds.ram, fds.stage2, number, board.mpidr(number), config.as_shipped)
+        return cls(config, number, page, vcpu, Links(config, page, number))
+
     def run(self) -> int:
         """Serve until the machine shuts down; the exit status of the process."""
         try:
             while True:
                 if not self._on:
                     self._wait_for_power()
-                leave = self._vcpu.run()
-                self._handlers[leave.kind](leave)
+                self.handle(self._vcpu.run())
         except RunIsOver:
             return 0
         except DeviceFailedError as error:
@@ -102,6 +107,10 @@ class Worker:
         finally:
             self._links.close()
             self._vcpu.close()
+
+    def handle(self, leave: Exit) -> None:
+        """Do what this exit asks for; afterwards the vCPU may enter again."""
+        self._handlers[leave.kind](leave)
 
     def _fail(self, sentence: str, known: bool = False) -> int:
         """Tell why this vCPU can not go on, unless the coordinator knows, and wait for the end of the run."""

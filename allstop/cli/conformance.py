@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 
 from allstop.cli.speech import write_all
 from deploy.errors import UsageError
@@ -12,6 +13,7 @@ from stress.conformance import CHECKS, FULL_RUNS, QUICK_RUNS, Finding, run_check
 
 SUMMARY = "prove exclusives, barriers, TLB maintenance and code writes between processes"
 _STDOUT = 1
+_STDERR = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_RUNS:,} runs: seconds, not a minute")
     parser.add_argument("--as-shipped", action="store_true",
                         help="run unicorn as it is shipped, without the engine's seam: to see the gate red")
+    parser.add_argument("--decoder", metavar="N",
+                        help="check the decoder instead: N random loads and stores, executed and emulated")
+    parser.add_argument("--seed", metavar="N", default="1", help="of --decoder (default %(default)s)")
     parser.add_argument("--timeout", metavar="S", default="300", help="for each check (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the checks; the exit status. Raises UsageError, HarnessError."""
+    if arguments.decoder is not None:
+        cases, seed = number("number of cases", arguments.decoder), number("seed", arguments.seed)
+        return _check_decoder(cases, seed, arguments.json)
     runs = QUICK_RUNS if arguments.quick else FULL_RUNS
     if arguments.runs is not None:
         runs = number("number of runs", arguments.runs)
@@ -48,4 +56,31 @@ def execute(arguments: argparse.Namespace) -> int:
         rows = [{"check": name, "holds": finding.holds, "cases": finding.cases, "seen": finding.seen}
                 for name, finding in findings.items()]
         write_all(_STDOUT, json.dumps({"holds": good, "as_shipped": arguments.as_shipped, "checks": rows}) + "\n")
+    return 0 if good else 1
+
+
+def _check_decoder(cases: int, seed: int, as_json: bool) -> int:
+    from stress.decoding import Report, campaign  # the engine is loaded here, where it is needed
+
+    if cases < 1:
+        raise UsageError(f"the number of cases must be positive, not {cases}")
+    report = Report()
+    for report in campaign(cases, seed):
+        if os.isatty(_STDERR) and not as_json:
+            write_all(_STDERR, f"\r{report.by_class.total():,} of {cases:,} ")
+    good = not report.failures
+    classes = len(report.by_class)
+    if as_json:
+        write_all(_STDOUT, json.dumps({
+            "holds": good, "seed": seed, "cases": report.by_class.total(), "trapped": report.trapped.total(),
+            "classes": {name: report.trapped[name] for name in sorted(report.by_class)}, "unseen": report.unseen,
+            "failures": report.failures}) + "\n")
+        return 0 if good else 1
+    least = min(report.trapped.values(), default=0)
+    write_all(_STDOUT, f"{'holds' if good else 'FAILS'}  decoder  emulated and native execution leave the same\n"
+                       f"                {report.by_class.total():,} cases, {report.trapped.total():,} trapped and "
+                       f"emulated; {classes} classes, at least {least:,} of each, {len(report.unseen)} classes unseen; "
+                       f"seed {seed}\n")
+    for failure in report.failures:
+        write_all(_STDOUT, f"  {failure}\n")
     return 0 if good else 1

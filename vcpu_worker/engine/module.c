@@ -282,6 +282,16 @@ static PyObject *method_set_d(Vcpu *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *method_fpexc(Vcpu *self, PyObject *args)
+{
+    unsigned value;
+    if (!PyArg_ParseTuple(args, "|I", &value) || !usable(self))
+        return NULL;
+    if (PyTuple_GET_SIZE(args) == 1)
+        vcpu_set_register(&self->v, UC_ARM_REG_FPEXC, value);
+    return PyLong_FromUnsignedLong(vcpu_register(&self->v, UC_ARM_REG_FPEXC));
+}
+
 static PyObject *method_cp15(Vcpu *self, PyObject *args)
 {
     unsigned crn, crm, opc1, opc2;
@@ -447,6 +457,7 @@ static PyMethodDef vcpu_methods[] = {
     SOME(banked, "banked(mode, n[, value]) -> value: r0 to r14 as `mode` sees them, 16 for its SPSR."),
     ONE(d, "d(n) -> 64 bits of VFP register d0 to d31."),
     SOME(set_d, "set_d(n, value)."),
+    SOME(fpexc, "fpexc([value]) -> value: bit 30 enables VFP and NEON, where CPACR does too."),
     SOME(cp15, "cp15(crn, crm, opc1, opc2, wide=False[, value]) -> value: read, or write and read back."),
     SOME(translate, "translate(gva, write, privileged) -> IPA by the guest's stage 1, None where it faults."),
     SOME(read_ram, "read_ram(ipa, bytes) -> bytes, None outside RAM."),

@@ -97,18 +97,26 @@ void stage2_make_writable(struct vcpu *v, uint32_t ipa)
     }
 }
 
+static void drop_code(struct vcpu *v, uint32_t page)
+{
+    cp_log_code(v->host, page);
+    vcpu_shootdown(v, CP_CODE_FLUSH, false, true);
+}
+
+void stage2_wrote(struct vcpu *v, uint32_t ipa)
+{
+    uint64_t entry = atomic_load(entry_of(v, ipa));
+    if ((entry & VALID) && !(entry & XN) && (entry & ACCESS_MASK) == READ_WRITE)
+        drop_code(v, ipa >> 12);
+}
+
 void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva)
 {
     uint32_t ipa = 0;
     if (atomic_load(&v->host->mixed_pages) == 0)
         return; /* write-xor-execute has seen every write */
-    if (!everything) {
-        if (!vcpu_translate(v, gva, false, true, &ipa) || !stage2_in_ram(v, ipa))
-            return;
-        uint64_t entry = atomic_load(entry_of(v, ipa));
-        if (!(entry & VALID) || (entry & XN) || (entry & ACCESS_MASK) != READ_WRITE)
-            return;
-    }
-    cp_log_code(v->host, everything ? CP_CODE_ALL : ipa >> 12);
-    vcpu_shootdown(v, CP_CODE_FLUSH, false, true);
+    if (everything)
+        drop_code(v, CP_CODE_ALL);
+    else if (vcpu_translate(v, gva, false, true, &ipa) && stage2_in_ram(v, ipa))
+        stage2_wrote(v, ipa);
 }

@@ -412,6 +412,8 @@ bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes
         atomic_store((_Atomic uint16_t *)to, *(const uint16_t *)data);
     else
         memcpy(to, data, bytes);
+    for (uint32_t page = ipa & ~0xfffu; page <= ((ipa + (uint32_t)bytes - 1) & ~0xfffu); page += 4096)
+        stage2_wrote(v, page);
     return true;
 }
 

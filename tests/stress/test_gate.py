@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The conformance gate holds on the engine, and is red on the library as it is shipped."""
+from __future__ import annotations
+
+import pytest
+
+from deploy.verdict import Verdict
+from stress.conformance import CHECKS, Check, judged, run_check
+
+RUNS = 50_000
+TIMEOUT_S = 60.0
+BY_NAME = {check.name: check for check in CHECKS}
+PASS = Verdict("pass", "the guest passed", 2)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=BY_NAME)
+def test_the_gate_holds(check: Check) -> None:
+    finding = run_check(check, RUNS, TIMEOUT_S)
+    assert finding.holds, finding.seen
+    assert finding.cases > 0
+
+
+@pytest.mark.parametrize("name", ["atomics", "SB", "TLBI", "code"])
+def test_the_gate_is_red_without_the_seam(name: str) -> None:
+    """A guest that waits for what never comes may hang: that is red too. MP is in order on x86 hosts anyway."""
+    finding = run_check(BY_NAME[name], RUNS, 5.0, as_shipped=True)
+    assert not finding.holds, finding.seen
+
+
+@pytest.mark.parametrize(("name", "rows"), [
+    ("atomics", [{"field": "word", "count": "9", "expected": "10"}]),
+    ("SB", [{"fence": "none", "o00": "5", "runs": "10"}, {"fence": "dmb", "o00": "1", "runs": "10"}]),
+    ("SB", [{"fence": "none", "o00": "0", "runs": "10"}, {"fence": "dmb", "o00": "0", "runs": "10"}]),
+    ("MP", [{"fence": "dmb", "o10": "1", "runs": "10"}]),
+    ("TLBI", [{"stale": "1", "spoiled": "0", "moves": "5"}]),
+    ("code", [{"variant": "cross", "wrong": "1", "rounds": "5"}]),
+])
+def test_a_judge_sees_what_is_forbidden(name: str, rows: list[dict[str, str]]) -> None:
+    assert not judged(BY_NAME[name], PASS, rows).holds
+
+
+def test_a_guest_that_says_nothing_does_not_hold() -> None:
+    assert not judged(BY_NAME["SB"], PASS, []).holds
+    assert not judged(BY_NAME["SB"], Verdict("timeout", "too late", 2), [{"fence": "dmb"}]).holds
