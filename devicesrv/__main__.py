@@ -10,9 +10,12 @@ import argparse
 import os
 import sys
 
+import zmq
+
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.control import ControlPage
 from allstop.machine.lifetime import tie_to_parent
+from allstop.wire.channel import ChannelError
 from devicesrv.bus import BusError
 from devicesrv.plugin import PluginError
 from devicesrv.server import DeviceServer
@@ -27,13 +30,15 @@ def main() -> int:
     page = ControlPage(config.fds.control)
     page.set_pid(page.DEVICES, os.getpid())
     page.beat(page.DEVICES)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        server = DeviceServer(config, page)
-    except (BusError, PluginError) as error:
+        server = DeviceServer(config, page, context)
+    except (BusError, PluginError, ChannelError) as error:
         print(f"devicesrv: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, ChannelError) else 2
     server.serve()
     server.close()
+    context.term()
     return 0
 
 

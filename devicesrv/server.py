@@ -23,6 +23,7 @@ from typing import Protocol
 import zmq
 
 from allstop.machine.configuration import MachineConfig
+from allstop.wire.channel import COORDINATOR, identity_fits, listen
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
     MMIO_FAILED,
@@ -33,7 +34,6 @@ from allstop.wire.messages import (
     ROLE_COORDINATOR,
     ROLE_DEVICES,
     ROLE_LAUNCHER,
-    ROLE_OPERATOR,
     ROLE_WORKER,
     ComponentFailed,
     GuestFinished,
@@ -55,11 +55,12 @@ from devicesrv.device import Wiring
 from devicesrv.exactly_once import ReplyMemory
 from devicesrv.records import Records
 
-COORDINATOR = b"coordinator"
 # A wait and the time between two rounds of chores add up to the longest silence of the heartbeat: 250 ms at most.
 WAIT_MS = 100
 CHORES_S = 0.1
-CONSOLE_DEADLINE_S = 0.3  # the launcher waits half a second for us after Shutdown
+# The launcher waits half a second for us after Shutdown.
+CONSOLE_DEADLINE_S = 0.3
+LINGER_MS = 100
 
 
 class Page(Protocol):
@@ -92,28 +93,24 @@ class DeviceServer:
     """Serves one machine's devices. Construct, `serve()`, `close()`.
 
     The constructor builds the board and raises BusError or PluginError where that can not be done; it binds
-    the socket last. `refused` counts messages that were dropped, by reason.
+    the socket last, and raises ChannelError where it can not. `refused` counts messages that were dropped, by reason.
     """
 
-    def __init__(self, config: MachineConfig, page: Page) -> None:
+    def __init__(self, config: MachineConfig, page: Page, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self._config = config
         self._page = page
         self._token = bytes.fromhex(config.token)
         self._console = Console(config.fds.console)
         self._records = Records(config.run_dir)
-        self._board = Board(config, Wiring(console=self._console.write, record=self._records.write,
-                                           finish=self._finish, clock_s=lambda: int(time.time())))
         self._peers: dict[bytes, Peer] = {}
         self._untold: list[bytes] = []  # for the coordinator, until it says Hello
         self._stop = False
         self.refused: Counter[str] = Counter()
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.LINGER, 200)
-        self._socket.setsockopt(zmq.SNDHWM, 0)  # at a limit a ROUTER drops, and a dropped IrqLine hangs a guest
+        self._board = Board(config, Wiring(console=self._console.write, record=self._records.write,
+                                           finish=self._finish, clock_s=lambda: int(time.time())))
+        context.setsockopt(zmq.SNDHWM, 0)  # at a limit a ROUTER drops, and a dropped IrqLine hangs a guest
+        self._socket = listen(context, config.devices_endpoint)
         self._socket.setsockopt(zmq.RCVTIMEO, WAIT_MS)
-        self._socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())  # another user can not even connect
-        self._socket.bind(config.devices_endpoint)
 
     def serve(self) -> None:
         """Answer until Shutdown."""
@@ -136,15 +133,14 @@ class DeviceServer:
             handle(identity, payload)
 
     def close(self) -> None:
-        """Flush what is on its way, and release everything."""
+        """Flush what is on its way, and release everything but the context."""
         self._board_summary()
         self._records.close()
         unread = self._console.close(CONSOLE_DEADLINE_S)
         if unread or self._console.lost_bytes:
             print(f"devicesrv: {unread + self._console.lost_bytes} bytes of the console's output were not read",
                   file=sys.stderr)
-        self._socket.close()
-        self._context.term()
+        self._socket.close(LINGER_MS)
 
     def _handle(self, identity: bytes, payload: bytes) -> None:
         try:
@@ -200,10 +196,8 @@ class DeviceServer:
                                    f"{access} 0x{request.ipa:08x}: {error}"[:1000]))
 
     def _welcome(self, identity: bytes, hello: Hello) -> None:
-        names = {ROLE_WORKER: b"w%d" % hello.vcpu, ROLE_COORDINATOR: COORDINATOR, ROLE_LAUNCHER: b"launcher",
-                 ROLE_OPERATOR: identity if identity.startswith(b"op-") else None}
         if (hello.version != PROTOCOL_VERSION or not hmac.compare_digest(hello.token, self._token)
-                or names.get(hello.role) != identity
+                or hello.role == ROLE_DEVICES or not identity_fits(identity, hello)
                 or hello.role == ROLE_WORKER and hello.vcpu >= self._config.vcpus):
             self.refused["hello"] += 1
             return

@@ -140,23 +140,20 @@ class Gic:
         group that the distributor forwards; of equals the one with the lowest INTID. (SPURIOUS,
         IDLE_PRIORITY) if none."""
         own, spis = interface.bank, self.spis
-        private = (own.latch | own.level & ~own.edge) & own.enabled & ~own.active
-        shared = (spis.latch | spis.level & ~spis.edge) & spis.enabled & ~spis.active & interface.targets
-        if self.ctlr != ENABLE_GROUPS:
-            if self.ctlr == 0:
-                return SPURIOUS, IDLE_PRIORITY
-            flip = -1 if self.ctlr == 1 else 0  # group 0 is enabled: a zero in `group` passes
-            private &= own.group ^ flip
-            shared &= spis.group ^ flip
+        left = (own.latch | own.level & ~own.edge) & own.enabled & ~own.active
+        if spis.latch or spis.level:
+            left |= (spis.latch | spis.level & ~spis.edge) & spis.enabled & ~spis.active & interface.targets
+        if left and self.ctlr != ENABLE_GROUPS:
+            group1 = own.group | spis.group
+            left &= (0, ~group1, group1)[self.ctlr]
         best, best_priority = SPURIOUS, IDLE_PRIORITY
-        for left, bank in ((private, own), (shared, spis)):
-            while left:
-                lowest = left & -left
-                left ^= lowest
-                intid = lowest.bit_length() - 1
-                priority = bank.priority[intid]
-                if priority < best_priority:
-                    best, best_priority = intid, priority
+        while left:
+            lowest = left & -left
+            left ^= lowest
+            intid = lowest.bit_length() - 1
+            priority = (own if intid < PRIVATE else spis).priority[intid]
+            if priority < best_priority:
+                best, best_priority = intid, priority
         return best, best_priority
 
     def group(self, intid: int, interface: Interface) -> int:
