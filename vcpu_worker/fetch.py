@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Instruction fetch without a syndrome: translate PC, read, decode, check, for one policy of DESIGN 7.
 
-The check: the decoded instruction must be able to have made the access that trapped (direction as HSR.WnR, an access at
-HDFAR). If it can not, or PC does not translate any more, the vCPU simply enters again: it will fetch what is there
-now, and trap again or take its own prefetch abort. `unprotected` has no check: it is the bug as it was.
+Two checks, for every policy but `unprotected`, which is the bug as it was:
+
+* No invalidation was under way when the guest was left, none has begun since. A stop covers only what comes after it:
+  between the trap and the stop another vCPU may unmap the page, invalidate (this vCPU is outside: nobody waits for it),
+  and fill the page with something else. Reuse of a page must be preceded by an invalidation, so a begun count that has
+  not moved says that the page is what it was. Named actors: V0 traps at epoch 7. V1's TLBI makes it 8, V1 fills the
+  page. V0 reads the page, sees 8, and enters again.
+* The decoded instruction can have made the access that trapped: direction as HSR.WnR, an access at HDFAR.
+
+Where a check fails, or PC does not translate any more, the instruction is tried again: the vCPU will fetch what is
+there now, and trap again or take its own prefetch abort. That is no error.
 """
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from allstop.arm.decoder import decode, decode_kvm, thumb_is_wide
 from allstop.arm.execution import Plan, plan
@@ -28,7 +37,7 @@ from allstop.machine.control import (
 )
 from allstop.wire.messages import ReleaseWorld, StopWorld, WorldStopped
 from vcpu_worker.emulation import EngineState
-from vcpu_worker.engine import Exit, Vcpu
+from vcpu_worker.engine import EXIT_NISV, Exit, Vcpu
 from vcpu_worker.links import Links
 
 _THUMB = 1 << 5
@@ -50,20 +59,22 @@ class Fetch:
         self._links = links
         self._checks = config.fetch != "unprotected"
         self._decode = decode_kvm if config.decode == "kvm" else decode
-        self._read: Callable[[Exit], int | None] = (
-            self._read_in_stopped_world if config.fetch == "stop-world" else self._read_now
+        self._policy: Callable[[Exit], tuple[int | None, Exit]] = (
+            self._stop_world if config.fetch == "stop-world" else self._unprotected
         )
         self._stuck_at = (-1, -1)
         self._stuck_times = 0
 
-    def plan(self, trap: Exit) -> Plan | None:
+    def plan(self, trap: Exit) -> Plan | Exit | None:
         """What the trapped instruction does; None when the vCPU has to enter again, or has taken a data abort because
-        the instruction is refused. Raises RunIsOver and FetchStuckError."""
-        started = time.perf_counter_ns()
+        the instruction is refused; or another exit, to be handled first. Raises RunIsOver and FetchStuckError."""
         page, number = self._page, self._number
+        started = time.perf_counter_ns()
         page.set_activity(number, ACTIVITY_FETCH, trap.pc)
-        word = self._read(trap)
+        word, trap = self._policy(trap)
         page.record(number, HISTOGRAM_FETCH, time.perf_counter_ns() - started)
+        if trap.kind != EXIT_NISV:
+            return trap
         if word is None:
             page.count(number, COUNT_FETCH_RETRY)
             return None
@@ -73,9 +84,6 @@ class Fetch:
             instruction: Instruction = self._decode(word, bool(trap.cpsr & _THUMB))
             planned = plan(instruction, EngineState(self._vcpu))
         except UndecodableError:
-            if self._checks and word != trap.instruction and trap.length:
-                page.count(number, COUNT_FETCH_DISAGREED)
-                return None
             page.count(number, COUNT_FETCH_REFUSED)
             self._vcpu.abort(trap.hdfar, is_write=bool(trap.hsr >> 6 & 1))
             return None
@@ -84,6 +92,40 @@ class Fetch:
             self._disagreed(trap, instruction)
             return None
         return planned
+
+    def _unprotected(self, trap: Exit) -> tuple[int | None, Exit]:
+        return self._read_now(trap), trap
+
+    def _stop_world(self, trap: Exit) -> tuple[int | None, Exit]:
+        """Read in a stopped world. Readers share one. Where an invalidation came before the stop, the instruction is
+        tried again, alone in a world of its own: then it traps where nothing can have changed since, so a guest that
+        invalidates without end can not keep this vCPU from going on."""
+        with self._stopped(may_share=True):
+            if self._still_valid(trap):
+                return self._read_now(trap), trap
+        self._page.count(self._number, COUNT_FETCH_RETRY)
+        with self._stopped(may_share=False):
+            trap = self._vcpu.run(1, True)
+            return (self._read_now(trap) if trap.kind == EXIT_NISV else None), trap
+
+    @contextlib.contextmanager
+    def _stopped(self, may_share: bool) -> Iterator[None]:
+        page, number = self._page, self._number
+        started = time.perf_counter_ns()
+        page.set_activity(number, ACTIVITY_WAIT_WORLD)
+        self._links.tell(StopWorld("fetch without syndrome", may_share))
+        stopped = self._links.wait(WorldStopped)
+        page.record(number, HISTOGRAM_STOP, time.perf_counter_ns() - started)
+        page.set_activity(number, ACTIVITY_OWN_WORLD)
+        try:
+            yield
+        finally:
+            self._links.tell(ReleaseWorld(stopped.epoch))
+
+    def _still_valid(self, trap: Exit) -> bool:
+        """Whether no translation of this vCPU's trapped instruction was invalidated since, or was about to be."""
+        _, begun, _ = self._page.epochs()
+        return trap.settled == 1 and begun == trap.epoch
 
     def _disagreed(self, trap: Exit, instruction: Instruction) -> None:
         at = (trap.pc, instruction.word)
@@ -94,19 +136,6 @@ class Fetch:
                 f"`{instruction}` at {trap.pc:#010x} trapped {self._stuck_times} times on {trap.hdfar:#010x} (HSR "
                 f"{trap.hsr:#010x}), which it can not have accessed: please report this instruction"
             )
-
-    def _read_in_stopped_world(self, trap: Exit) -> int | None:
-        page, number = self._page, self._number
-        started = time.perf_counter_ns()
-        page.set_activity(number, ACTIVITY_WAIT_WORLD)
-        self._links.tell(StopWorld("fetch without syndrome", True))
-        stopped = self._links.wait(WorldStopped)
-        page.record(number, HISTOGRAM_STOP, time.perf_counter_ns() - started)
-        page.set_activity(number, ACTIVITY_OWN_WORLD)
-        try:
-            return self._read_now(trap)
-        finally:
-            self._links.tell(ReleaseWorld(stopped.epoch))
 
     def _read_now(self, trap: Exit) -> int | None:
         """The word at PC, a wide Thumb instruction as first << 16 | second; None when PC does not translate."""

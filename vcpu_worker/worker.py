@@ -146,7 +146,9 @@ class Worker:
 
     def _no_syndrome(self, leave: Exit) -> None:
         plan = self._fetch.plan(leave)
-        if plan is not None:
+        if isinstance(plan, Exit):
+            self.handle(plan)
+        elif plan is not None:
             self._emulation.perform(plan)
 
     def _hvc(self, leave: Exit) -> None:

@@ -186,7 +186,7 @@ static PyObject *page_set_mode(ControlPage *self, PyObject *args)
     unsigned mode;
     VCPU_ARGS("I", &mode);
     if (mode == CP_IN_GUEST)
-        return PyBool_FromLong(cp_enter(v));
+        return PyBool_FromLong(cp_enter(v, 0));
     if (mode != CP_OUTSIDE)
         return PyErr_Format(PyExc_ValueError, "a vCPU enters (IN_GUEST) or leaves (OUTSIDE), not %u", mode);
     cp_leave(v);
@@ -419,8 +419,8 @@ static PyObject *page_histogram(ControlPage *self, PyObject *args)
 
 static PyObject *page_epochs(ControlPage *self, PyObject *unused)
 {
-    return Py_BuildValue("KKK", atomic_load(&self->host->stop_epoch), atomic_load(&self->host->tlb_epoch),
-                         atomic_load(&self->host->stage2_epoch));
+    return Py_BuildValue("KKK", atomic_load(&self->host->stop_epoch), atomic_load(&self->host->invalidations_begun),
+                         atomic_load(&self->host->invalidations_done));
 }
 
 static PyObject *page_next_stop_epoch(ControlPage *self, PyObject *unused)
@@ -475,7 +475,7 @@ static PyMethodDef page_methods[] = {
     { "counters", (PyCFunction)page_counters, METH_O, "counters(vcpu): values in the order of COUNTER_NAMES." },
     { "record", (PyCFunction)page_record, METH_VARARGS, "record(vcpu, histogram, ns)." },
     { "histogram", (PyCFunction)page_histogram, METH_VARARGS, "histogram(vcpu, histogram): counts, see bucket_ns." },
-    { "epochs", (PyCFunction)page_epochs, METH_NOARGS, "epochs(): (stops, TLB invalidations, stage-2 changes)." },
+    { "epochs", (PyCFunction)page_epochs, METH_NOARGS, "epochs(): (stops, invalidations begun, invalidations done)." },
     { "next_stop_epoch", (PyCFunction)page_next_stop_epoch, METH_NOARGS, "next_stop_epoch(): a new stop's number." },
     { NULL, NULL, 0, NULL },
 };

@@ -130,9 +130,9 @@ struct cp_host {
     _Atomic uint32_t tlb_discipline;
     _Atomic uint32_t mixed_pages;  /* pages that are writable and executable for good */
     char pad0[64 - 28];
-    _Atomic uint64_t tlb_epoch;    /* grows with every TLB invalidation of a guest, before anybody waits */
+    _Atomic uint64_t invalidations_begun; /* of any kind; grows before anybody is asked to flush */
     char pad1[64 - 8];
-    _Atomic uint64_t stage2_epoch; /* grows with every change of a present stage-2 entry */
+    _Atomic uint64_t invalidations_done;  /* grows when those that have to be waited for have flushed */
     char pad2[64 - 8];
     _Atomic uint64_t stop_epoch;
     char pad3[64 - 8];
@@ -214,12 +214,12 @@ static inline bool cp_wait_left(struct cp_vcpu *v, uint32_t exiting, uint64_t de
     return true;
 }
 
-/* V goes in. False when a request came first: the vCPU is outside again and serves it. */
-static inline bool cp_enter(struct cp_vcpu *v)
+/* V goes in. False when a request, other than `ignored`, came first: the vCPU leaves again and serves it. */
+static inline bool cp_enter(struct cp_vcpu *v, uint32_t ignored)
 {
     uint32_t entry = (atomic_load_explicit(&v->mode, memory_order_relaxed) | CP_MODE_MASK) + 1;
     atomic_store(&v->mode, entry | CP_IN_GUEST); /* seq_cst: the full fence */
-    return atomic_load(&v->requests) == 0;
+    return (atomic_load(&v->requests) & ~ignored) == 0;
 }
 
 /* V leaves, or wakes up; whoever waits for that is told. */

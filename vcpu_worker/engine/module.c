@@ -29,6 +29,8 @@ static PyMemberDef exit_members[] = {
     FIELD(size, T_UINT, "MMIO: bytes of the access"),
     FIELD(is_write, T_UINT, "MMIO: 1 for a store"),
     FIELD(value, T_ULONGLONG, "MMIO: what a store stores, in the order of the device's bytes"),
+    FIELD(epoch, T_ULONGLONG, "invalidations begun, host-wide, when the guest was left"),
+    FIELD(settled, T_UINT, "1 when all of these were done then"),
 #undef FIELD
     { NULL, 0, 0, 0, NULL },
 };
@@ -166,9 +168,10 @@ static PyObject *method_close(Vcpu *self, PyObject *unused)
 static PyObject *method_run(Vcpu *self, PyObject *args)
 {
     unsigned long long budget = 0;
-    if (!PyArg_ParseTuple(args, "|K", &budget) || !usable(self))
+    int owner = 0;
+    if (!PyArg_ParseTuple(args, "|Kp", &budget, &owner) || !usable(self))
         return NULL;
-    if (!vcpu_run(&self->v, budget)) {
+    if (!vcpu_run(&self->v, budget, owner)) {
         PyErr_SetString(engine_error, self->v.sentence);
         return NULL;
     }
@@ -448,7 +451,8 @@ static PyObject *method_restore(Vcpu *self, PyObject *arg)
 #define SOME(name, text) { #name, (PyCFunction)method_##name, METH_VARARGS, text }
 
 static PyMethodDef vcpu_methods[] = {
-    SOME(run, "run(budget=0) -> Exit: enter the guest until Python is needed, or `budget` instructions are done."),
+    SOME(run, "run(budget=0, owner=False) -> Exit: enter the guest until Python is needed, or `budget` instructions are done. The "
+              "owner of a stopped world enters although STOP is requested."),
     SOME(power_on, "power_on(entry, r0, r1, r2): reset; SVC mode, MMU off, interrupts masked; bit 0 of entry is Thumb."),
     ONE(answer, "answer(value): complete the latched MMIO access, once; the instruction retires."),
     ONE(retire, "retire(length): PC and ITSTATE go on over an instruction that was served."),

@@ -58,7 +58,6 @@ static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
     uint64_t new = (old & ~(ACCESS_MASK | XN | FLIP_MASK)) | access | (flips + (flips < FLIPS)) << FLIP_SHIFT;
     if (!atomic_compare_exchange_strong(entry, &old, new))
         return;
-    atomic_fetch_add(&v->host->stage2_epoch, 1);
     if (keep_all)
         atomic_fetch_add(&v->host->mixed_pages, 1);
     cp_count(v->slot, keep_all ? CP_COUNT_SHARED_CODE : execute ? CP_COUNT_FLIP_EXEC : CP_COUNT_FLIP_WRITE);

@@ -80,7 +80,8 @@ int vcpu_core_id(unsigned n)
 
 static bool on_poll(void)
 {
-    return true; /* every request is served outside the guest */
+    /* Every request is served outside the guest. */
+    return atomic_load(&the_vcpu->slot->requests) & ~the_vcpu->ignored;
 }
 
 static void on_hint(bool is_wfe)
@@ -256,6 +257,7 @@ void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait)
     uint32_t exiting[CP_MAX_VCPUS], ticket[CP_MAX_VCPUS];
     uint32_t n = v->host->vcpus;
     uint64_t start = cp_now_ns();
+    atomic_fetch_add(&v->host->invalidations_begun, 1);
     for (uint32_t i = 0; i < n; i++) {
         if (i == v->number)
             continue;
@@ -293,6 +295,7 @@ void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait)
         if (ipi)
             atomic_store(&v->slot->mode, mode);
     }
+    atomic_fetch_add(&v->host->invalidations_done, 1);
     cp_record(v->slot, CP_HIST_SHOOTDOWN, cp_now_ns() - start);
     /* Our own, now. */
     atomic_fetch_or(&v->slot->requests, bits);
@@ -436,11 +439,13 @@ static void invalidate_tlb(struct vcpu *v)
 {
     uint32_t discipline = atomic_load_explicit(&v->host->tlb_discipline, memory_order_relaxed);
     cp_count(v->slot, CP_COUNT_TLBI);
-    atomic_fetch_add(&v->host->tlb_epoch, 1);
-    if (discipline == CP_TLB_LOCAL)
+    if (discipline == CP_TLB_LOCAL) {
+        atomic_fetch_add(&v->host->invalidations_begun, 1);
         seam_flush_tlb();
-    else
+        atomic_fetch_add(&v->host->invalidations_done, 1);
+    } else {
         vcpu_shootdown(v, CP_TLB_FLUSH, discipline == CP_TLB_IPI, discipline != CP_TLB_EARLY);
+    }
     vcpu_retire(v, 4);
 }
 
@@ -495,6 +500,8 @@ static bool handle(struct vcpu *v)
     vcpu_set_register(v, UC_ARM_REG_CPSR, v->cpsr);
     x->pc = v->pc;
     x->cpsr = v->cpsr;
+    x->epoch = v->epoch;
+    x->settled = v->settled;
     switch (x->hsr >> 26) {
     case 0x01:
         vcpu_retire(v, x->hsr >> 25 & 1 ? 4 : 2);
@@ -564,13 +571,15 @@ static void park(struct vcpu *v)
     cp_activity(&v->slot->process, CP_ACTIVITY_GUEST, 0);
 }
 
-/* Enter the guest, and go on until Python is needed. False on an engine error, with `sentence` set. */
-bool vcpu_run(struct vcpu *v, uint64_t budget)
+/* Enter the guest, and go on until Python is needed. The owner of a stopped world may enter it alone. False on an
+ * engine error, with `sentence` set. */
+bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner)
 {
     struct cp_vcpu *slot = v->slot;
+    v->ignored = owner ? CP_STOP : 0;
     cp_activity(&slot->process, CP_ACTIVITY_GUEST, 0);
     for (;;) {
-        uint32_t requests = atomic_load(&slot->requests);
+        uint32_t requests = atomic_load(&slot->requests) & ~v->ignored;
         if (requests) {
             if (requests & (CP_EVENT | CP_QUIT)) {
                 atomic_fetch_and(&slot->requests, ~(uint32_t)CP_EVENT);
@@ -583,16 +592,20 @@ bool vcpu_run(struct vcpu *v, uint64_t budget)
             vcpu_serve(v);
             if (v->oversubscribed && requests & (CP_TLB_FLUSH | CP_CODE_FLUSH))
                 sched_yield(); /* whoever waits for the flushes waits for others too, which need this core */
-            if (atomic_load(&slot->requests))
+            if (atomic_load(&slot->requests) & ~v->ignored)
                 continue;
         }
-        if (!cp_enter(slot)) {
+        if (!cp_enter(slot, v->ignored)) {
             cp_leave(slot);
             continue;
         }
         v->trapped = false;
         seam_set_budget(budget != 0);
         uc_err error = uc.emu_start(v->uc, v->pc | (v->cpsr & PSR_T ? 1 : 0), 0, 0, budget);
+        /* While still counted as in the guest: an invalidation that is done by now was served by us before the instruction
+         * that trapped; one that is only begun may be done, and its page reused, as soon as we have left. */
+        v->epoch = atomic_load(&v->host->invalidations_begun);
+        v->settled = atomic_load(&v->host->invalidations_done) == v->epoch;
         cp_leave(slot);
         if (failed(v, "go on", error))
             return false;
@@ -607,7 +620,7 @@ bool vcpu_run(struct vcpu *v, uint64_t budget)
         v->cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
         atomic_store_explicit(&slot->process.pc, v->pc, memory_order_relaxed);
         cp_count(slot, CP_COUNT_KICK);
-        if (budget && !atomic_load(&slot->requests))
+        if (budget && !(atomic_load(&slot->requests) & ~v->ignored))
             return leave_to_python(v, EXIT_BUDGET);
     }
 }

@@ -35,6 +35,8 @@ struct exit_record {
     uint32_t instruction, length; /* as it was translated; length 0 when not known */
     uint32_t size, is_write;      /* MMIO */
     uint64_t value;               /* MMIO: what a store stores, as the device sees it */
+    uint64_t epoch;               /* invalidations begun when the guest was left */
+    uint32_t settled;             /* ... and all of them were done */
 };
 
 struct vcpu {
@@ -51,6 +53,9 @@ struct vcpu {
     uint32_t hcr;
     uint64_t code_seen;            /* how far the code log was read */
     bool oversubscribed;           /* more vCPUs than cores: waiting loops give the core away */
+    uint64_t epoch;                /* at the exit, see exit_record */
+    bool settled;
+    uint32_t ignored;              /* requests that do not keep this run out of the guest: STOP, for the owner */
     bool trapped;                  /* this run ended by an exception to EL2 */
     bool latched;                  /* an MMIO load waits for its value */
     bool as_shipped;               /* for tests: no seam, no write-xor-execute, TLB maintenance stays local */
@@ -63,7 +68,7 @@ struct vcpu {
 bool vcpu_open(struct vcpu *v, uint32_t mpidr);
 void vcpu_close(struct vcpu *v);
 bool vcpu_power_on(struct vcpu *v, uint32_t entry, const uint32_t r[3]);
-bool vcpu_run(struct vcpu *v, uint64_t budget);
+bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner);
 void vcpu_answer(struct vcpu *v, uint64_t value);
 void vcpu_retire(struct vcpu *v, uint32_t length);
 void vcpu_abort(struct vcpu *v, bool prefetch, uint32_t address, bool is_write, uint32_t lpae_status,
