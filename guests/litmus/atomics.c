@@ -21,6 +21,7 @@ static struct {
 } overlapping ALIGNED(64);
 
 static uint32_t byte_wraps[2] ALIGNED(64), half_wraps;
+static struct barrier start;
 static uint32_t rounds;
 
 /* Add 1 with exclusives of one width; returns the value stored. */
@@ -58,6 +59,7 @@ static void increment_both_words(uint64_t *where)
 static void add_side_by_side(unsigned id)
 {
     (void)id;
+    barrier_wait(&start, vcpu_count());
     for (uint32_t round = 0; round < rounds; round++) {
         for (unsigned byte = 0; byte < 2; byte++)
             if (increment_byte(&adjacent.bytes[byte]) == 0)
@@ -70,6 +72,7 @@ static void add_side_by_side(unsigned id)
 
 static void add_overlapping(unsigned id)
 {
+    barrier_wait(&start, vcpu_count());
     for (uint32_t round = 0; round < rounds; round++) {
         increment_both_words(&overlapping.whole[0]);
         exclusive_add((uint32_t *)&overlapping.whole[0] + (id & 1), 1);

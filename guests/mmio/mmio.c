@@ -195,8 +195,8 @@ static bool complain(unsigned id, const struct test_case *test, const char *what
                      uint32_t on_device)
 {
     if (vcpus[id].complaints++ < COMPLAINTS)
-        print("mmio: vCPU %u: %s: %s %u is %x on RAM and %x on the device\n", id, test->name, what, index, on_ram,
-              on_device);
+        print("mmio: vCPU %u: \"%s\": %s %u is %x on RAM and %x on the device\n", id, test->name, what, index,
+              on_ram, on_device);
     return false;
 }
 
@@ -207,7 +207,7 @@ static bool compare(unsigned id, const struct test_case *test, const struct plac
     bool good = true;
 
     if (a->ended != SUPERVISOR_CALL || b->ended != SUPERVISOR_CALL)
-        return complain(id, test, "exception at", a->pc, a->ended, b->ended);
+        return complain(id, test, "ended by exception", 0, a->ended, b->ended);
     for (unsigned i = 0; i < 13; i++)
         if (!same(place, a->r[i], b->r[i]))
             good = complain(id, test, "r", i, a->r[i], b->r[i]);

@@ -8,8 +8,8 @@
 #include "mmu.h"
 #include "sync.h"
 
-#define LOCKED_INCREMENTS 20000u
-#define EXCLUSIVE_FACTOR 100u
+#define LOCKED_INCREMENTS 50000u
+#define EXCLUSIVE_FACTOR 20u
 
 static struct ticket_lock ticket ALIGNED(64);
 static struct mcs_lock mcs ALIGNED(64);
@@ -17,14 +17,26 @@ static struct mcs_node mcs_nodes[MAX_VCPUS];
 /* Plain: only the locks keep these right. */
 static volatile uint32_t ticket_counter ALIGNED(64), mcs_counter ALIGNED(64);
 static uint32_t exclusive_counter ALIGNED(64);
+static struct barrier start; /* or the first vCPU might be done before the last one begins */
 static uint32_t increments;
+
+/* Slow enough for another vCPU to come in between, if the lock lets it. */
+static void increment_slowly(volatile uint32_t *counter)
+{
+    uint32_t value = *counter;
+
+    for (unsigned delay = 50; delay; delay--)
+        asm volatile("");
+    *counter = value + 1;
+}
 
 static void count_under_ticket(unsigned id)
 {
     (void)id;
+    barrier_wait(&start, vcpu_count());
     for (uint32_t i = 0; i < increments; i++) {
         ticket_acquire(&ticket);
-        ticket_counter = ticket_counter + 1;
+        increment_slowly(&ticket_counter);
         ticket_release(&ticket);
     }
 }
@@ -32,15 +44,17 @@ static void count_under_ticket(unsigned id)
 static void count_exclusively(unsigned id)
 {
     (void)id;
+    barrier_wait(&start, vcpu_count());
     for (uint32_t i = 0; i < increments * EXCLUSIVE_FACTOR; i++)
         exclusive_add(&exclusive_counter, 1);
 }
 
 static void count_under_mcs(unsigned id)
 {
+    barrier_wait(&start, vcpu_count());
     for (uint32_t i = 0; i < increments; i++) {
         mcs_acquire(&mcs, &mcs_nodes[id]);
-        mcs_counter = mcs_counter + 1;
+        increment_slowly(&mcs_counter);
         mcs_release(&mcs, &mcs_nodes[id]);
     }
 }
