@@ -19,7 +19,7 @@ class PluginError(ValueError):
 def load(spec: DeviceSpec, wiring: Wiring) -> Device:
     """The device that `spec` names, constructed with `wiring`. Raises PluginError.
 
-    The file is executed once for each device. Files beside it may be imported by it.
+    The file is executed once, however many of its devices are used. It may import files that lie beside it.
     """
     name = f"{spec.path}:{spec.class_name}"
     if not os.path.isfile(spec.path):
@@ -35,24 +35,29 @@ def load(spec: DeviceSpec, wiring: Wiring) -> Device:
         raise PluginError(f"the constructor of {name} raised {_words(error)}") from error
     if not hasattr(device, "guest_mistakes"):
         raise PluginError(f"the constructor of {name} does not call super().__init__(wiring)")
+    if not isinstance(device.size_bytes, int):
+        raise PluginError(f"the size_bytes of {name} must be a number of bytes")
     if not device.widths or not set(device.widths) <= set(WIDTHS):
         raise PluginError(f"the widths of {name} must be some of 1, 2, 4 and 8")
     return device
 
 
 def _execute(path: str) -> ModuleType:
-    stem = os.path.splitext(os.path.basename(path))[0]
-    spec = importlib.util.spec_from_file_location(f"user_device_{stem}", path)
+    name = f"user device {os.path.realpath(path)}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is not a Python file: its name must end in .py")
     folder = os.path.dirname(os.path.abspath(path))
     if folder not in sys.path:
         sys.path.append(folder)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # dataclasses look their module up
+    sys.modules[name] = module  # before it runs: dataclasses look their module up
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        del sys.modules[name]
         raise PluginError(f"{path} raised {_words(error)} when it was loaded") from error
     return module
 
