@@ -34,7 +34,8 @@ from deploy.plan import Member
 START_S = 60.0
 START_PER_VCPU_S = 1.0
 SETTLE_S = 0.5
-LEAVE_S = 0.5
+LEAVE_S = 2.0
+LEAVE_AFTER_LOSS_S = 0.5
 
 
 class Phase(enum.Enum):
@@ -191,7 +192,7 @@ class Course:
         self.verdict, self.sentence = verdict, sentence
         self._ended_s = now_s
         self.phase = Phase.LEAVING
-        self.deadline_s = now_s + LEAVE_S
+        self.deadline_s = now_s + (LEAVE_AFTER_LOSS_S if verdict in ("lost", "error") else LEAVE_S)
         if self._over():
             return []
         if any(self._is_coordinator(index) for index in self._alive - self._killed):

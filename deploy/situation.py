@@ -25,8 +25,9 @@ class Activity:
     stops: int
 
 
-# The counters that count exits from the guest. The others count what was done about them, or natively.
-EXIT_KINDS = ("mmio_read", "mmio_write", "nisv", "hvc", "smc", "wfi", "tlbi", "cp15", "stage2", "other")
+# The counters that count exits from the guest; the others count what was done about them, or what needs no exit.
+# An exit without syndrome (nisv) adds the accesses that its instruction makes to mmio_read and mmio_write.
+EXIT_KINDS = ("mmio_read", "mmio_write", "nisv", "hvc", "smc", "wfi", "tlbi", "cp15", "icache", "stage2", "other")
 
 
 def counters(page: ControlPage) -> dict[str, int]:
