@@ -33,6 +33,7 @@ def test_the_kernel_kills_it_with_its_parent() -> None:
         pidfd = os.pidfd_open(child)
         try:
             parent.kill()
+            parent.wait()
             assert os.waitid(os.P_PIDFD, pidfd, os.WEXITED).si_status == signal.SIGKILL  # adopted by this subreaper
         finally:
             os.close(pidfd)
