@@ -109,8 +109,8 @@ class Syndrome:
         return self.hsr & 1 << 6 != 0
 
     @property
-    def status(self) -> int:
-        """DFSC or IFSC: the fault status code, HSR[5:0]."""
+    def dfsc(self) -> int:
+        """The fault status code, HSR[5:0] (IFSC of a prefetch abort is the same field)."""
         return self.hsr & 0x3F
 
     @property

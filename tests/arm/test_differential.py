@@ -2,7 +2,7 @@
 """The decoder and its execution against the engine: the same instruction, run by both, must do the same.
 
 Set ALLSTOP_DECODER_SAMPLES to run more than the default number of instructions, ALLSTOP_DECODER_SEED to draw
-others.
+others; `pytest -s` shows how often each class was compared.
 """
 
 from __future__ import annotations
@@ -115,6 +115,12 @@ def monitor_differs(native: Any, instruction: Instruction, planned: Plan, effect
     return None if status == int(address is None) else f"monitor {effects.exclusive}, but status {status}"
 
 
+def coverage(seen: Counter[str]) -> str:
+    """How often each class was compared; shown by `pytest -s`."""
+    table = [f"{seen[name]:8} {name}" for name in CLASS_NAMES]
+    return "\n".join([*table, f"{seen.total():8} instructions of {len(seen)} classes (of {len(CLASS_NAMES)})"])
+
+
 def compare(native: Any, traced: Any, rng: Random, drawn: Sample) -> str | None:
     """What differs when a sample is run, empty if nothing does; None where it cannot be staged."""
     pc = native.pc(rng, drawn.thumb)
@@ -139,7 +145,7 @@ def test_every_class_executes_as_on_the_engine(native: Any, traced: Any) -> None
         seen[drawn.class_name] += 1
         if differs:
             failures.append(differs)
-    print(f"{seen.total()} instructions of {len(seen)} classes (of {len(CLASS_NAMES)}), least {min(seen.values())}")
+    print(coverage(seen))
     assert not failures, "\n".join(failures)
     if SAMPLES >= 8000:
         assert seen.keys() == set(CLASS_NAMES)

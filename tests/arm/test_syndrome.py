@@ -17,7 +17,7 @@ def test_a_load_with_syndrome() -> None:
     syndrome = Syndrome(0x24 << 26 | 1 << 25 | 1 << 24 | 1 << 22 | 1 << 21 | 8 << 16 | 0x07)
     assert syndrome.ec == ExceptionClass.DATA_ABORT_LOWER
     assert (syndrome.il, syndrome.isv, syndrome.sas, syndrome.sse, syndrome.srt) == (4, True, 2, True, 8)
-    assert (syndrome.wnr, syndrome.cm, syndrome.s1ptw, syndrome.status) == (False, False, False, 7)
+    assert (syndrome.wnr, syndrome.cm, syndrome.s1ptw, syndrome.dfsc) == (False, False, False, 7)
     assert (syndrome.is_translation, syndrome.is_permission, syndrome.level) == (True, False, 3)
 
 
