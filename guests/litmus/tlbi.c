@@ -9,7 +9,7 @@
 #include "mmu.h"
 #include "sync.h"
 
-#define MOVES 2000u
+#define MOVES 1000u
 #define ATTRIBUTES (PAGE_NORMAL | PAGE_AP_PRIVILEGED | PAGE_XN)
 #define SPOILED 0xdead0000u
 
