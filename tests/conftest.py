@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,14 @@ def _reap_orphans(known: set[int]) -> None:
             os.waitpid(pid, os.WNOHANG)
 
 
+def _kill(pids: set[int]) -> None:
+    """What a failed test has left must not disturb the next one."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
 def _descriptors() -> dict[int, str]:
     found = {}
     for name in os.listdir("/proc/self/fd"):
@@ -87,6 +96,7 @@ def nothing_left_behind() -> Iterator[None]:
     deadline = time.monotonic() + DEADLINE_S
     while left := _left(children, descriptors, sockets, files):
         if time.monotonic() > deadline:
+            _kill(_children() - children)
             pytest.fail("left behind: " + "; ".join(left))
         gc.collect()
         time.sleep(0.02)
