@@ -13,8 +13,6 @@ from pathlib import Path
 
 
 def _load() -> None:
-    if "vcpu_worker.engine._engine" in sys.modules:
-        return
     flags = sys.getdlopenflags()
     sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
     try:

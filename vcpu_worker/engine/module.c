@@ -110,6 +110,11 @@ static PyObject *vcpu_new_object(PyTypeObject *type, PyObject *args, PyObject *k
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiiII|p", names, &control, &ram, &stage2, &number, &mpidr,
                                      &as_shipped))
         return NULL;
+    const char *refusal = seam_open(NULL);
+    if (refusal != NULL) {
+        PyErr_SetString(engine_error, refusal);
+        return NULL;
+    }
     Vcpu *self = (Vcpu *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;

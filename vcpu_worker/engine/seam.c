@@ -112,11 +112,9 @@ bool seam_fact(size_t index, const char **name, uint64_t *expected, uint64_t *fo
     return true;
 }
 
-const char *seam_open(const char *path)
+static const char *load(const char *path)
 {
     static char sentence[512];
-    if (library != NULL)
-        return NULL;
     if (dlopen(path, RTLD_LAZY | RTLD_NOLOAD) != NULL)
         return "unicorn was loaded before the engine, which must come first: import vcpu_worker.engine before unicorn";
     library = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
@@ -165,6 +163,15 @@ const char *seam_open(const char *path)
         memcpy(symbols[i].slot, &address, sizeof address);
     }
     return NULL;
+}
+
+/* A library that was refused stays loaded, so that its facts can be looked at, and stays refused. */
+const char *seam_open(const char *path)
+{
+    static const char *refusal = "the engine's library is not loaded";
+    if (library == NULL && path != NULL)
+        refusal = load(path);
+    return refusal;
 }
 
 void seam_enable(bool enabled)

@@ -38,7 +38,8 @@ struct seam_calls {
 
 extern struct seam_calls uc;
 
-/* Load the library at `path` and check that it is the one that is known. NULL, or one sentence. */
+/* Load the library at `path` and check that it is the one that is known. NULL, or one sentence. A library is loaded once;
+ * after that, and with NULL for a path, this says how it went. */
 const char *seam_open(const char *path);
 
 /* With `enabled` false the library behaves as shipped: no atomics or fences between processes. For the test that
