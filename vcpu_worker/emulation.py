@@ -82,7 +82,8 @@ class Emulation:
             for gva, size, shift in _pieces(access):
                 ipa = vcpu.translate(gva, access.write, access.privileged)
                 if ipa is None:
-                    self._stage1_abort(gva, access.write)
+                    lpae_status, short_status = vcpu.translation_fault()
+                    vcpu.abort(gva, is_write=access.write, lpae_status=lpae_status, short_status=short_status)
                     return False
                 pieces.append((access, gva, ipa, size, shift))
         values: list[int] = []
@@ -120,16 +121,6 @@ class Emulation:
             self._vcpu.abort(gva, is_write=is_write)
             return None
         raise DeviceFailedError(f"the device at {ipa:#010x} failed")
-
-    def _stage1_abort(self, gva: int, is_write: bool) -> None:
-        """The guest takes the fault that its own translation just reported in PAR."""
-        vcpu = self._vcpu
-        if vcpu.cp15(2, 0, 0, 2) >> 31:  # TTBCR.EAE: long descriptors
-            status = vcpu.cp15(0, 7, 0, 0, True) >> 1 & 0x3F
-            vcpu.abort(gva, is_write=is_write, lpae_status=status)
-        else:
-            status = vcpu.cp15(7, 4, 0, 0) >> 1 & 0x1F
-            vcpu.abort(gva, is_write=is_write, short_status=status)
 
     def _apply(self, effects: Effects) -> None:
         vcpu = self._vcpu

@@ -21,6 +21,7 @@
     { "tlb_flush_arm", 0x22264d5b868bd304 },
     { "arm_cpu_do_interrupt_arm", 0x3cdde9e836b2c2a7 },
     { "arm_cpu_exec_interrupt_arm", 0x464d85b57d4694b9 },
+    { "get_phys_addr_arm", 0xd2e44e415bd94947 },
     { "arm_cpu_tlb_fill_arm", 0x65f43ea571d7d871 },
     { "arm_rebuild_hflags_arm", 0x3c2b44a616d714a7 },
     { "arm_translate_init_arm", 0xc404bb49e930487d },

@@ -328,6 +328,11 @@ static PyObject *method_translate(Vcpu *self, PyObject *args)
     return PyLong_FromUnsignedLong(ipa);
 }
 
+static PyObject *method_translation_fault(Vcpu *self, PyObject *unused)
+{
+    return usable(self) ? Py_BuildValue("II", self->v.fault_lpae, self->v.fault_short) : NULL;
+}
+
 static PyObject *method_read_ram(Vcpu *self, PyObject *args)
 {
     unsigned ipa, bytes;
@@ -469,6 +474,7 @@ static PyMethodDef vcpu_methods[] = {
     SOME(fpexc, "fpexc([value]) -> value: bit 30 enables VFP and NEON, where CPACR does too."),
     SOME(cp15, "cp15(crn, crm, opc1, opc2, wide=False[, value]) -> value: read, or write and read back."),
     SOME(translate, "translate(gva, write, privileged) -> IPA by the guest's stage 1, None where it faults."),
+    NOARGS(translation_fault, "translation_fault() -> (lpae_status, short_status) of the last translate() that said None."),
     SOME(read_ram, "read_ram(ipa, bytes) -> bytes, None outside RAM."),
     SOME(write_ram, "write_ram(ipa, data) -> False outside RAM; translated code of these pages is dropped everywhere."),
     NOARGS(monitor, "monitor() -> (address, value) of the exclusive monitor, None when it is open."),

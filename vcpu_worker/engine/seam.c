@@ -39,6 +39,18 @@
 #define CPU_ENV 0xa2f0           /* ARMCPU.env: get_page_addr_code_arm's callers; arm_cpu_do_interrupt_arm */
 #define ENV_EXCLUSIVE_ADDR 0xec0 /* CPUARMState.exclusive_addr, exclusive_val */
 #define ENV_EXCLUSIVE_VAL 0xec8
+#define STAGE1_USER 0x20         /* ARMMMUIdx_Stage1_E0 and _E1: do_ats_write */
+#define STAGE1_PRIVILEGED 0x21
+
+/* ARMMMUFaultInfo, filled in by get_phys_addr_arm for arm_cpu_tlb_fill_arm. */
+struct fault {
+    uint32_t type;
+    uint32_t walk_ipa;
+    int32_t level, domain;
+    bool stage2, on_walk, external;
+};
+enum { FAULT_ACCESS_FLAG = 1, FAULT_DOMAIN = 4, FAULT_PERMISSION, FAULT_TRANSLATION, FAULT_ADDRESS_SIZE,
+       FAULT_EXTERNAL_ON_WALK = 9 };
 
 #define AT(base, offset, type) (*(type *)((char *)(base) + (offset)))
 
@@ -71,6 +83,7 @@ static struct {
     void (*do_interrupt)(void *);
     void (*flush_tlb)(void *);
     void (*invalidate_range)(uc_engine *, uintptr_t, uintptr_t);
+    bool (*get_phys_addr)(void *, uint32_t, int, int, uint64_t *, uint32_t *, int *, uint32_t *, struct fault *, void *);
     void (*wfe)(void *);
     void (*yield)(void *);
     const void *(*reginfo)(void *, uint32_t);
@@ -151,7 +164,7 @@ static const char *load(const char *path)
         { &real.gen_code, "tb_gen_code_arm" }, { &real.lookup, "tcg_tb_lookup_arm" },
         { &real.flush_blocks, "tb_flush_arm" }, { &real.do_interrupt, "arm_cpu_do_interrupt_arm" },
         { &real.flush_tlb, "tlb_flush_arm" }, { &real.invalidate_range, "tb_invalidate_phys_range_arm" },
-        { &real.wfe, "helper_wfe_arm" }, { &real.yield, "helper_yield_arm" },
+        { &real.get_phys_addr, "get_phys_addr_arm" }, { &real.wfe, "helper_wfe_arm" }, { &real.yield, "helper_yield_arm" },
         { &real.reginfo, "get_arm_cp_reginfo_arm" },
     };
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
@@ -215,6 +228,57 @@ void seam_invalidate_code(uint64_t ram_offset, uint64_t bytes)
 void seam_set_budget(bool active)
 {
     budget_active = active;
+}
+
+/* The fault status of B3.13.3 (ARM DDI 0406C): long-descriptor and short-descriptor format. */
+static void describe_fault(const struct fault *f, struct seam_translation *t)
+{
+    uint32_t level = (uint32_t)f->level & 3;
+    bool first = f->level == 1;
+    switch (f->on_walk ? FAULT_EXTERNAL_ON_WALK : f->type) {
+    case FAULT_ACCESS_FLAG:
+        t->lpae_status = 0x08 | level;
+        t->short_status = first ? 0x03 : 0x06;
+        break;
+    case FAULT_DOMAIN:
+        t->lpae_status = 0x3c | level;
+        t->short_status = first ? 0x09 : 0x0b;
+        break;
+    case FAULT_PERMISSION:
+        t->lpae_status = 0x0c | level;
+        t->short_status = first ? 0x0d : 0x0f;
+        break;
+    case FAULT_ADDRESS_SIZE:
+        t->lpae_status = level;
+        t->short_status = first ? 0x05 : 0x07;
+        break;
+    case FAULT_EXTERNAL_ON_WALK:
+        t->lpae_status = 0x14 | level;
+        t->short_status = first ? 0x0c : 0x0e;
+        break;
+    default: /* FAULT_TRANSLATION */
+        t->lpae_status = 0x04 | level;
+        t->short_status = first ? 0x05 : 0x07;
+    }
+}
+
+bool seam_translate(uint32_t gva, bool write, bool privileged, struct seam_translation *result)
+{
+    uint64_t ipa = 0;
+    uint32_t attributes = 0, page_bytes = 0;
+    int access = 0;
+    struct fault fault = { 0 };
+    memset(result, 0, sizeof *result);
+    /* Not by ATS1C: that one leaves by longjmp where a walk fails at stage 2, and outside a run there is nowhere to go. */
+    if (real.get_phys_addr(env(), gva, write, privileged ? STAGE1_PRIVILEGED : STAGE1_USER, &ipa, &attributes, &access,
+                           &page_bytes, &fault, NULL)) {
+        result->walk_stopped = fault.on_walk;
+        result->ipa = fault.walk_ipa;
+        describe_fault(&fault, result);
+        return false;
+    }
+    result->ipa = (uint32_t)ipa; /* the library, too, keeps 32 bits of what stage 1 says */
+    return true;
 }
 
 void seam_monitor(uint64_t *address, uint64_t *value)

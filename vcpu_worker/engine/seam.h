@@ -54,6 +54,16 @@ void seam_flush_tlb(void);                           /* between runs only */
 void seam_invalidate_code(uint64_t ram_offset, uint64_t bytes); /* between runs only */
 void seam_set_budget(bool active);                   /* the library's own instruction counter is in use */
 
+/* What the guest's stage 1 makes of an address, as seam_translate finds it. */
+struct seam_translation {
+    uint32_t ipa;
+    bool walk_stopped;                 /* the walk read a descriptor at `ipa`, which stage 2 does not map */
+    uint32_t lpae_status, short_status; /* of the fault: DFSC, and DFSR.FS */
+};
+
+/* Walk the guest's stage-1 tables, whatever its mode is, and change nothing, PAR included. False where it faults. */
+bool seam_translate(uint32_t gva, bool write, bool privileged, struct seam_translation *result);
+
 /* The exclusive monitor: address (all ones when open) and the value that was loaded. */
 void seam_monitor(uint64_t *address, uint64_t *value);
 void seam_set_monitor(uint64_t address, uint64_t value);

@@ -28,7 +28,6 @@
 #define PSR_E (1u << 9)
 #define PSR_IT 0x0600fc00u
 #define PSR_J (1u << 24)
-#define MODE_USR 0x10u
 #define MODE_SVC 0x13u
 #define MODE_ABT 0x17u
 #define MODE_HYP 0x1au
@@ -372,31 +371,18 @@ void vcpu_answer(struct vcpu *v, uint64_t answer)
     vcpu_retire(v, hsr >> 25 & 1 ? 4 : 2);
 }
 
-/* The library aborts the process when User mode asks for a translation: ask as Supervisor, and come back. */
-static void ask_translation(struct vcpu *v, uint32_t operation, uint32_t gva)
-{
-    bool user = (v->cpsr & 0x1f) == MODE_USR;
-    if (user)
-        vcpu_set_register(v, UC_ARM_REG_CPSR, (v->cpsr & ~0x1fu) | MODE_SVC);
-    SET_CP(v, 7, 8, 0, operation, gva); /* ATS1CPR, ATS1CPW, ATS1CUR, ATS1CUW */
-    if (user)
-        vcpu_set_register(v, UC_ARM_REG_CPSR, v->cpsr);
-}
-
+/* Translate by the guest's stage 1. Its tables may lie in pages that stage 2 has not seen yet. */
 bool vcpu_translate(struct vcpu *v, uint32_t gva, bool write, bool privileged, uint32_t *ipa)
 {
-    ask_translation(v, (privileged ? 0 : 2) + write, gva);
-    if (CP(v, 2, 0, 0, 2) >> 31) { /* TTBCR.EAE */
-        uint64_t par = vcpu_cp(v, 1, 0, 7, 0, 0);
-        if ((par & 1) || (par >> 32 & 0xff))
-            return false;
-        *ipa = (uint32_t)(par & 0xfffff000u) | (gva & 0xfff);
-        return true;
-    }
-    uint32_t par = CP(v, 7, 4, 0, 0);
-    if (par & 1)
+    struct seam_translation t;
+    while (!seam_translate(gva, write, privileged, &t)) {
+        if (t.walk_stopped && stage2_fault(v, t.ipa, false, false))
+            continue;
+        v->fault_lpae = t.lpae_status;
+        v->fault_short = t.short_status;
         return false;
-    *ipa = par & 2 ? (par & 0xff000000u) | (gva & 0xffffff) : (par & 0xfffff000u) | (gva & 0xfff);
+    }
+    *ipa = t.ipa;
     return true;
 }
 

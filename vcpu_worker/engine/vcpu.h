@@ -62,6 +62,7 @@ struct vcpu {
     struct exit_record exit;
     uint32_t flip_pc, flip_page, flips_here;
     bool flip_execute;
+    uint32_t fault_lpae, fault_short; /* status of the last translation that failed */
     char sentence[256];            /* why an operation failed */
 };
 
