@@ -148,7 +148,7 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Stop `epoch`, asked for by `askers` ((owner, reason) each), did not come about: `missing` did not leave."""
+    """Stop `epoch` of `askers` ((owner, reason) each, at least one) did not come about: `missing` did not leave."""
 
     epoch: int
     missing: frozenset[int]
@@ -253,10 +253,8 @@ class Barrier:
         return [] if self.missing else self._grant()
 
     def _released(self, owner: bytes, epoch: int) -> list[Effect]:
-        if owner not in self.owners:
-            raise BarrierError("releases a world that it does not own")
-        if epoch != self.epoch:
-            raise BarrierError(f"releases stop {epoch}, but owns stop {self.epoch}")
+        if owner not in self.owners or epoch != self.epoch:
+            raise BarrierError("releases a stop that it does not own")
         del self.owners[owner]
         return self._settle()
 
@@ -266,7 +264,6 @@ class Barrier:
             return self._grant() if self.entering and not self.missing else []
         self.missing = frozenset()
         if not self.queue:
-            self._exempt = None
             return [Resume()]
         head = self.queue.popleft()
         if not head.may_share:
@@ -298,7 +295,7 @@ class Barrier:
         if hold != self.hold or not self.missing:
             return []
         waiting = (*self.entering.values(), *self.queue)
-        askers = tuple((request.owner, request.reason) for request in self.entering.values())
+        askers = tuple((request.owner, request.reason) for request in (self.entering or self.owners).values())
         effects: list[Effect] = [Failed(self.epoch, self.missing, askers)]
         effects += [Refuse(request.owner, BROKEN) for request in waiting]
         self.broken = True

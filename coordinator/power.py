@@ -161,7 +161,7 @@ class Power:
     def _called(self, call: Called) -> list[Effect]:
         vcpu = call.vcpu
         if self.states[vcpu] is PowerState.OFF:
-            raise PowerError(f"makes a PSCI call 0x{call.function:08x}, but vCPU {vcpu} is switched off")
+            raise PowerError("makes a PSCI call, but is switched off")
         self.states[vcpu] = PowerState.ON  # it runs: whether or not we have heard so
         match call.function:
             case PsciFunction.VERSION:
@@ -185,7 +185,7 @@ class Power:
         return [Answer(vcpu, value)]
 
     def _cpu_on(self, call: Called) -> list[Effect]:
-        target = vcpu_of_mpidr(call.argument1 & _AFFINITY_MASK)
+        target = vcpu_of_mpidr(call.argument1)
         entry = call.argument2
         if target >= len(self.states) or (entry & ~1) not in self._ram or entry & 3 == 2:
             code = PsciReturn.INVALID_PARAMETERS

@@ -59,8 +59,6 @@ _FIRST_SLICE_S = 0.002
 _SLICE_S = 0.005
 _LINGER_MS = 200
 _MESSAGES_AT_ONCE = 64
-OPERATOR_LEASE_S = 10.0
-"""An operator that owns the world and says nothing for so long (a Ping will do) loses it."""
 
 _EXPECTED = {(sender, kind) for kind, routes in ROUTES.items() for sender, receiver in routes
              if receiver == ROLE_COORDINATOR}
@@ -103,7 +101,10 @@ class Coordinator:
                 for _ in range(_MESSAGES_AT_ONCE):
                     if not self._take(zmq.NOBLOCK):
                         break
-                self._press_stop()
+                if self._barrier.missing:
+                    self._press_stop()
+                if not self._barrier.missing:
+                    page.set_activity(control.COORDINATOR, control.ACTIVITY_IDLE)
             else:
                 self._take(0)
             if self._leases:
@@ -151,7 +152,7 @@ class Coordinator:
             raise RefusedError(f"{message.__class__.__name__}, which is not its sender's to say")
         else:
             if peer.role == ROLE_OPERATOR and identity in self._leases:
-                self._leases[identity] = time.monotonic() + OPERATOR_LEASE_S
+                self._leases[identity] = time.monotonic() + self._config.operator_lease_s
             self._obey(identity, peer, message)
 
     def _greet(self, identity: bytes, message: Message) -> None:
@@ -248,16 +249,19 @@ class Coordinator:
                     self._end(verdict, status, sentence)
 
     def _stop(self, event: barrier.Event) -> None:
+        waited = self._barrier.missing
         for effect in self._barrier.handle(event):
             match effect:
                 case barrier.Hold():
                     self._hold = effect
-                    self._hold_until_s = time.monotonic() + self._config.stop_deadline_s
+                    if not waited:  # else the deadline of who is missing stays what it was
+                        self._hold_until_s = time.monotonic() + self._config.stop_deadline_s
                     self._look_who_left(_FIRST_SLICE_S)
                 case barrier.Grant():
                     owner = effect.owner
                     self._send(owner, WorldStopped(effect.epoch))
-                    lease_s = OPERATOR_LEASE_S if owner.startswith(OPERATOR_PREFIX) else self._config.stop_deadline_s
+                    config = self._config
+                    lease_s = config.operator_lease_s if owner.startswith(OPERATOR_PREFIX) else config.stop_deadline_s
                     self._leases[owner] = time.monotonic() + lease_s
                 case barrier.Resume():
                     self._page.resume()
@@ -278,9 +282,7 @@ class Coordinator:
     def _press_stop(self) -> None:
         """A stop takes its time: wait on, up to its deadline."""
         self._look_who_left(_SLICE_S)
-        if not self._barrier.missing:
-            self._page.set_activity(control.COORDINATOR, control.ACTIVITY_IDLE)
-        elif time.monotonic() >= self._hold_until_s:
+        if self._barrier.missing and time.monotonic() >= self._hold_until_s:
             self._stop(barrier.Expired(self._hold.hold))
 
     def _check_leases(self) -> None:
@@ -289,7 +291,8 @@ class Coordinator:
         for owner in [owner for owner, until_s in self._leases.items() if now_s >= until_s]:
             del self._leases[owner]
             if owner.startswith(OPERATOR_PREFIX):
-                self._send(owner, WorldRefused(f"taken back: its owner said nothing for {OPERATOR_LEASE_S:g} s"))
+                silence_s = self._config.operator_lease_s
+                self._send(owner, WorldRefused(f"taken back: its owner said nothing for {silence_s:g} s"))
                 self._members.forget(owner)
             else:
                 vcpu = self._members.peers[owner].vcpu

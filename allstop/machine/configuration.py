@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 RAM_BASE = 0x4000_0000
 MAX_MEMORY_BYTES = 0xB000_0000
 MAX_VCPUS = 128
-TLB_DISCIPLINES = ("broadcast", "ipi")
-FETCH_POLICIES = ("stop-world", "unprotected")
+TLB_DISCIPLINES = ("broadcast", "ipi", "local", "early")
+FETCH_POLICIES = ("stop-world", "unprotected", "validate", "abort")
 DECODERS = ("full", "kvm")
 
 
@@ -44,7 +44,8 @@ class MachineConfig:
     Endpoints are ZeroMQ addresses in the abstract socket namespace, which leaves no file behind. `token` (hex)
     must open every connection. `cores` is the number of host cores that the machine may use: a vCPU that waits in a
     loop gives its core away only where `vcpus` exceeds it. `launcher_pid` is the parent of every process of the run:
-    what each of them hands to `lifetime.tie_to_parent`.
+    what each of them hands to `lifetime.tie_to_parent`. `as_shipped` runs the engine without what makes it fit for
+    several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on.
     """
 
     vcpus: int
@@ -60,9 +61,11 @@ class MachineConfig:
     seed: int = 0
     launcher_pid: int = 0
     as_shipped: bool = False
+    keep_going: bool = False
     parameter: int = 0
     run_dir: str = ""
     stop_deadline_s: float = 1.5
+    operator_lease_s: float = 10.0
     devices: tuple[DeviceSpec, ...] = field(default=())
 
     def to_json(self) -> str:

@@ -24,8 +24,14 @@ from allstop.wire.messages import (
     ROLE_LAUNCHER,
     ROLE_OPERATOR,
     ROLE_WORKER,
+    Boot,
     Hello,
+    MembersReady,
     Message,
+    Ping,
+    Pong,
+    PowerOn,
+    Shutdown,
     Welcome,
 )
 
@@ -36,7 +42,7 @@ PATIENCE_S = 10.0
 class Rig:
     """A coordinator under test and everything around it, played by the test. Nothing outlives `close`."""
 
-    def __init__(self, vcpus: int, stop_deadline_s: float) -> None:
+    def __init__(self, vcpus: int, stop_deadline_s: float, operator_lease_s: float) -> None:
         name = f"ipc://@allstop-test-{secrets.token_hex(8)}"
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._fds = [os.memfd_create("control"), os.memfd_create("config")]
@@ -45,10 +51,11 @@ class Rig:
         self.config = MachineConfig(
             vcpus=vcpus, memory_bytes=1 << 20, token=secrets.token_hex(16), coordinator_endpoint=f"{name}-c",
             devices_endpoint=f"{name}-d", fds=SharedFds(self._fds[0], -1, -1), cores=2, launcher_pid=os.getpid(),
-            stop_deadline_s=stop_deadline_s)
+            stop_deadline_s=stop_deadline_s, operator_lease_s=operator_lease_s)
         os.write(self._fds[1], self.config.to_json().encode())
         self.devices = listen(self.context, self.config.devices_endpoint)
         self._channels: list[Channel] = []
+        self.launched: Channel
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "coordinator", "--config-fd", str(self._fds[1])], pass_fds=self._fds,
             env=dict(os.environ, PYTHONPATH=str(ROOT)), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -83,6 +90,39 @@ class Rig:
     def devices_send(self, message: Message) -> None:
         self.devices.send_multipart((COORDINATOR, encode(message)))
 
+    @staticmethod
+    def expect(channel: Channel, message: type[Message] | Message) -> Message:
+        """The next message on `channel`, which must be this one, or of this kind."""
+        reply = channel.receive(PATIENCE_S)
+        assert reply is not None, f"expected {message}, but nothing came"
+        if isinstance(message, type):
+            assert reply.__class__ is message, f"expected a {message.__name__}, got {reply}"
+        else:
+            assert reply == message and reply.__class__ is message.__class__, f"expected {message}, got {reply}"
+        return reply
+
+    def fence(self, channel: Channel) -> None:
+        """What the coordinator was sent on `channel` before is done, and it has answered nothing to it."""
+        channel.send(Ping(77))
+        self.expect(channel, Pong(77))
+
+    def leave(self) -> str:
+        """Say Shutdown as the launcher; what the coordinator had to say on stderr. It must exit with 0, by itself."""
+        self.launched.send(Shutdown())
+        _, errors = self.process.communicate(timeout=PATIENCE_S)
+        assert self.process.returncode == 0
+        return errors
+
+    def start_machine(self) -> list[Channel]:
+        """Connect everybody and boot: the workers' channels, vCPU 0 switched on."""
+        workers = [self.worker(vcpu) for vcpu in range(self.config.vcpus)]
+        self.launched = self.launcher()
+        self.welcome_as_devices()
+        self.expect(self.launched, MembersReady(self.config.vcpus))
+        self.launched.send(Boot(0x4000_0000, 1, 2))
+        self.expect(workers[0], PowerOn(0x4000_0000, 0, 1, 2))
+        return workers
+
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition that only shared memory shows."""
         deadline = time.monotonic() + PATIENCE_S
@@ -95,8 +135,8 @@ class Rig:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
         for channel in self._channels:
             channel.close()
         self.devices.close()
@@ -105,24 +145,13 @@ class Rig:
             os.close(fd)
 
 
-def expect(channel: Channel, message: type[Message] | Message) -> Message:
-    """The next message on `channel`, which must be this one, or of this kind."""
-    reply = channel.receive(PATIENCE_S)
-    if isinstance(message, type):
-        assert reply.__class__ is message, f"expected a {message.__name__}, got {reply}"
-        assert reply is not None
-    else:
-        assert reply == message and reply.__class__ is message.__class__, f"expected {message}, got {reply}"
-    return reply
-
-
 @pytest.fixture
 def start_rig() -> Iterator[Callable[..., Rig]]:
-    """Start a coordinator: start_rig(vcpus, stop_deadline_s=...)."""
+    """Start a coordinator: start_rig(vcpus, stop_deadline_s=..., operator_lease_s=...)."""
     rigs: list[Rig] = []
 
-    def start(vcpus: int, stop_deadline_s: float = PATIENCE_S) -> Rig:
-        rigs.append(Rig(vcpus, stop_deadline_s))
+    def start(vcpus: int, stop_deadline_s: float = PATIENCE_S, operator_lease_s: float = PATIENCE_S) -> Rig:
+        rigs.append(Rig(vcpus, stop_deadline_s, operator_lease_s))
         return rigs[-1]
 
     yield start

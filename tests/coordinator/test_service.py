@@ -1,0 +1,409 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A real coordinator on real sockets. The test is the launcher, the device server, and workers that move in the control
+page as an engine would."""
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import zmq
+
+from allstop.machine import control
+from allstop.wire.channel import Channel, ChannelError, worker_identity
+from allstop.wire.codec import decode, encode
+from allstop.wire.messages import (
+    PROTOCOL_VERSION,
+    ROLE_DEVICES,
+    ROLE_OPERATOR,
+    ROLE_WORKER,
+    VERDICTS,
+    Boot,
+    ComponentFailed,
+    GuestFailed,
+    GuestFinished,
+    Hello,
+    IrqLine,
+    MembersReady,
+    Message,
+    PowerOn,
+    ProcessLost,
+    PsciCall,
+    PsciReturn,
+    ReleaseWorld,
+    RunEnded,
+    Shutdown,
+    StopWorld,
+    Violated,
+    Welcome,
+    WorldRefused,
+    WorldStopped,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Rig
+
+PASS, FAIL, VIOLATION, LOST, ERROR = (VERDICTS.index(word) for word in ("pass", "fail", "violation", "lost", "error"))
+CPU_OFF, CPU_ON, AFFINITY_INFO, SYSTEM_OFF = 0x8400_0002, 0x8400_0003, 0x8400_0004, 0x8400_0008
+OFF, PENDING = control.POWER_OFF, control.POWER_PENDING
+
+
+def enter(rig: Rig, vcpu: int) -> None:
+    assert rig.page.set_mode(vcpu, control.IN_GUEST)
+
+
+def leave(rig: Rig, vcpu: int) -> None:
+    rig.page.set_mode(vcpu, control.OUTSIDE)
+
+
+def stopped(rig: Rig, vcpu: int) -> bool:
+    return bool(rig.page.requests(vcpu) & control.STOP)
+
+
+# Membership and boot
+
+
+def test_the_machine_is_ready_when_the_last_member_is_there(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(2)
+    launcher = rig.launcher()
+    rig.worker(1)
+    rig.welcome_as_devices()
+    rig.fence(launcher)
+    rig.worker(0)
+    rig.expect(launcher, MembersReady(2))
+
+
+def test_a_run_from_boot_to_shutdown_leaves_nobody_uninformed(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(2)
+    workers = rig.start_machine()
+    assert rig.page.pid(control.COORDINATOR) == rig.process.pid
+    rig.devices_send(GuestFinished(0, "vCPU 0 wrote 0"))
+    rig.expect(rig.launched, RunEnded(PASS, 0, "vCPU 0 wrote 0"))
+    assert rig.leave() == ""
+    for worker in workers:
+        rig.expect(worker, Shutdown())
+    assert rig.devices_receive() == (b"coordinator", Shutdown())
+    assert all(rig.page.requests(vcpu) & control.QUIT for vcpu in range(2))
+
+
+def test_a_wrong_token_opens_nothing_and_harms_nobody(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(1)
+    rig.start_machine()
+    with pytest.raises(ChannelError, match="token"):
+        Channel.open(rig.context, rig.config.coordinator_endpoint, worker_identity(0) + b"x", "00" * 16, ROLE_WORKER,
+                     deadline_s=0.2)
+    rig.fence(rig.launched)
+    assert "wrong token" in rig.leave()
+
+
+# PSCI
+
+
+def test_switching_a_vcpu_on_and_off(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(2)
+    first, second = rig.start_machine()
+    assert rig.page.power(0) == PENDING
+    first.send(PsciCall(CPU_ON, 1, 0x4000_1000, 7))
+    rig.expect(second, PowerOn(0x4000_1000, 7, 0, 0))
+    rig.expect(first, PsciReturn(0))
+    assert rig.page.power(1) == PENDING
+    first.send(PsciCall(AFFINITY_INFO, 1, 0, 0))
+    rig.expect(first, PsciReturn(2))
+    rig.page.set_power(1, control.POWER_ON)  # what its worker does when it starts
+    first.send(PsciCall(AFFINITY_INFO, 1, 0, 0))
+    rig.expect(first, PsciReturn(0))
+    second.send(PsciCall(CPU_OFF, 0, 0, 0))
+    rig.until(lambda: rig.page.power(1) == OFF)
+    rig.fence(second)
+
+
+def test_powering_the_machine_off_passes(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(1)
+    (worker,) = rig.start_machine()
+    worker.send(PsciCall(SYSTEM_OFF, 0, 0, 0))
+    rig.expect(rig.launched, RunEnded(PASS, 0, "the guest powered the machine off"))
+    rig.fence(worker)
+
+
+# The end of a run
+
+
+@pytest.mark.parametrize(("message", "ended"), [
+    (GuestFailed(0, "no vectors"), RunEnded(FAIL, 1, "no vectors")),
+    (Violated(0, "wrong bytes"), RunEnded(VIOLATION, 1, "wrong bytes")),
+    (ComponentFailed(ROLE_WORKER, 0, "engine broke"), RunEnded(ERROR, 1, "engine broke")),
+    (PsciCall(CPU_OFF, 0, 0, 0), RunEnded(FAIL, 1, "every vCPU is off and nothing can wake one")),
+])
+def test_a_worker_can_end_the_run_and_the_first_reason_wins(
+        start_rig: Callable[..., Rig], message: Message, ended: RunEnded) -> None:
+    rig = start_rig(1)
+    (worker,) = rig.start_machine()
+    worker.send(message)
+    rig.expect(rig.launched, ended)
+    rig.devices_send(GuestFinished(3, ""))
+    worker.send(GuestFailed(0, "too late"))
+    rig.fence(worker)
+    rig.fence(rig.launched)
+
+
+def test_the_device_server_can_end_the_run(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(1)
+    rig.start_machine()
+    rig.devices_send(GuestFinished(3, ""))
+    rig.expect(rig.launched, RunEnded(FAIL, 3, "the guest finished with status 3"))
+
+
+def test_a_launcher_that_comes_late_is_told(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(1)
+    worker = rig.worker(0)
+    worker.send(ComponentFailed(ROLE_WORKER, 0, "no engine"))
+    rig.fence(worker)
+    rig.expect(rig.launcher(), RunEnded(ERROR, 1, "no engine"))
+
+
+# Interrupts
+
+
+def test_an_interrupt_line_reaches_the_vcpu_and_the_newest_version_wins(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(2)
+    rig.start_machine()
+    rig.devices_send(IrqLine(1, 2 << 2 | 1))
+    rig.until(lambda: rig.page.line(1) == 2 << 2 | 1)
+    assert rig.page.requests(1) & control.INTERRUPT
+    rig.devices_send(IrqLine(1, 1 << 2))
+    rig.devices_send(IrqLine(9, 5 << 2 | 1))  # there is no such vCPU
+    rig.devices_send(IrqLine(0, 1 << 2 | 1))
+    rig.until(lambda: rig.page.line(0) == 1 << 2 | 1)
+    assert rig.page.line(1) == 2 << 2 | 1
+    assert "does not have" in rig.leave()
+
+
+# Stopping the world
+
+
+def test_the_world_is_granted_when_everybody_has_left_and_resumes_after(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(3)
+    owner = rig.start_machine()[0]
+    enter(rig, 1)
+    enter(rig, 2)
+    owner.send(StopWorld("test", False))
+    rig.until(lambda: stopped(rig, 1) and stopped(rig, 2))
+    assert not stopped(rig, 0), "the owner need not be asked"
+    leave(rig, 1)
+    rig.fence(owner)  # not granted: vCPU 2 is inside
+    rig.until(lambda: rig.page.describe(control.COORDINATOR) == "stopping the world, vCPUs missing: 2")
+    leave(rig, 2)
+    rig.expect(owner, WorldStopped(1))
+    assert not rig.page.set_mode(1, control.IN_GUEST), "nobody enters a stopped world"
+    leave(rig, 1)
+    rig.until(lambda: rig.page.describe(control.COORDINATOR) == "idle")
+    owner.send(ReleaseWorld(1))
+    rig.until(lambda: not stopped(rig, 1) and not stopped(rig, 2))
+    enter(rig, 1)
+
+
+def test_readers_share_and_a_writer_waits_its_turn(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(3)
+    first, second, third = rig.start_machine()
+    first.send(StopWorld("read", True))
+    rig.expect(first, WorldStopped(1))
+    second.send(StopWorld("read", True))
+    rig.expect(second, WorldStopped(1))
+    third.send(StopWorld("write", False))
+    first.send(ReleaseWorld(1))
+    rig.fence(third)
+    assert stopped(rig, 0), "who is done waits for the other reader"
+    second.send(ReleaseWorld(1))
+    rig.expect(third, WorldStopped(2))
+    third.send(ReleaseWorld(2))
+    rig.until(lambda: not any(stopped(rig, vcpu) for vcpu in range(3)))
+
+
+def test_the_heartbeat_goes_on_in_a_long_stop_and_without_work(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(2)
+    owner = rig.start_machine()[0]
+    for prepare in (lambda: enter(rig, 1), lambda: owner.send(StopWorld("long", False))):
+        prepare()
+        beats = rig.page.heartbeat(control.COORDINATOR)
+        started = time.monotonic()
+        rig.until(lambda beats=beats: rig.page.heartbeat(control.COORDINATOR) >= beats + 3)
+        assert time.monotonic() - started < 2
+
+
+def test_a_member_that_dies_in_the_middle_of_a_stop_ends_it(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(3)
+    owner = rig.start_machine()[0]
+    enter(rig, 1)
+    enter(rig, 2)
+    owner.send(StopWorld("test", False))
+    rig.until(lambda: stopped(rig, 1))
+    leave(rig, 2)
+    died = time.monotonic()
+    rig.launched.send(ProcessLost(ROLE_WORKER, 1, "vcpu-1 was killed by SIGKILL"))
+    rig.expect(rig.launched, RunEnded(LOST, 1, "vcpu-1 was killed by SIGKILL"))
+    rig.expect(owner, WorldStopped(1))
+    assert time.monotonic() - died < 2
+    owner.send(ReleaseWorld(1))
+    rig.until(lambda: not stopped(rig, 2))
+    rig.fence(owner)
+    assert not stopped(rig, 2), "and STOP is not posted again"
+
+
+def test_an_owner_that_dies_gives_the_world_back(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(2)
+    owner = rig.start_machine()[0]
+    owner.send(StopWorld("test", False))
+    rig.expect(owner, WorldStopped(1))
+    assert stopped(rig, 1)
+    rig.launched.send(ProcessLost(ROLE_WORKER, 0, "vcpu-0 left"))
+    rig.until(lambda: not stopped(rig, 1))
+
+
+def test_a_member_that_dies_while_it_is_waited_for_does_not_stop_the_others_for_ever(
+        start_rig: Callable[..., Rig]) -> None:
+    """The asker of a stop dies while vCPU 1 is inside: the stop is void, and vCPU 1 goes on."""
+    rig = start_rig(2)
+    owner = rig.start_machine()[0]
+    enter(rig, 1)
+    owner.send(StopWorld("test", False))
+    rig.until(lambda: stopped(rig, 1))
+    rig.launched.send(ProcessLost(ROLE_WORKER, 0, "vcpu-0 left"))
+    rig.expect(rig.launched, RunEnded)
+    rig.fence(rig.launched)
+    assert not stopped(rig, 1)
+
+
+def test_a_vcpu_that_does_not_leave_is_named(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(3, stop_deadline_s=0.3)
+    owner = rig.start_machine()[0]
+    operator = rig.operator()
+    rig.page.set_pid(2, 4711)
+    rig.page.set_activity(2, control.ACTIVITY_GUEST, pc=0x4000_1234)
+    enter(rig, 2)
+    started = time.monotonic()
+    owner.send(StopWorld("a fetch", False))
+    rig.until(lambda: stopped(rig, 1))
+    operator.send(StopWorld("to look", False))
+    rig.expect(rig.launched, RunEnded(
+        LOST, 1, "vCPU 2 (process 4711, in the guest at PC 0x40001234) did not leave the guest within 0.3 s after "
+                 "vCPU 0 asked to stop the world (a fetch)"))
+    assert 0.25 < time.monotonic() - started < 2
+    rig.expect(operator, WorldRefused)
+
+
+def test_a_worker_that_keeps_the_world_is_named(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(2, stop_deadline_s=0.3)
+    owner = rig.start_machine()[1]
+    owner.send(StopWorld("test", False))
+    rig.expect(owner, WorldStopped(1))
+    ended = rig.expect(rig.launched, RunEnded)
+    assert isinstance(ended, RunEnded) and ended.verdict == LOST
+    assert ended.sentence.startswith("vCPU 1 (process 0, ") and "kept the world stopped for 0.3 s" in ended.sentence
+    rig.until(lambda: not stopped(rig, 0))
+
+
+def test_an_owner_that_releases_in_time_is_not_blamed_later(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(2, stop_deadline_s=0.2)
+    owner, other = rig.start_machine()
+    owner.send(StopWorld("test", False))
+    rig.expect(owner, WorldStopped(1))
+    owner.send(ReleaseWorld(1))
+    other.send(StopWorld("test", False))
+    rig.expect(other, WorldStopped(2))
+    ended = rig.expect(rig.launched, RunEnded)
+    assert isinstance(ended, RunEnded) and ended.sentence.startswith("vCPU 1 ")
+
+
+def test_an_operator_that_goes_silent_loses_the_world_and_one_that_pings_keeps_it(
+        start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(1, operator_lease_s=0.4)
+    rig.start_machine()
+    operator = rig.operator()
+    operator.send(StopWorld("to look", False))
+    rig.expect(operator, WorldStopped(1))
+    kept_until = time.monotonic() + 0.9
+    rig.until(lambda: (rig.fence(operator), time.monotonic() > kept_until)[1])
+    assert stopped(rig, 0)
+    refused = rig.expect(operator, WorldRefused)
+    assert isinstance(refused, WorldRefused) and "said nothing for 0.4 s" in refused.sentence
+    rig.until(lambda: not stopped(rig, 0))
+    operator.send(ReleaseWorld(1))  # it is a stranger now, until it says Hello again
+    rig.fence(rig.launched)
+    assert "1 x a message of a stranger, before Hello" in rig.leave()
+
+
+def test_an_operator_is_told_what_it_did_wrong(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(1)
+    rig.start_machine()
+    operator = rig.operator()
+    operator.send(ReleaseWorld(5))
+    rig.expect(operator, WorldRefused)
+    operator.send(StopWorld("to look", False))
+    rig.expect(operator, WorldStopped(1))
+    operator.send(StopWorld("to look again", False))
+    rig.expect(operator, WorldRefused)
+    operator.send(ReleaseWorld(1))
+    rig.until(lambda: not stopped(rig, 0))
+
+
+# Those who do not speak our protocol
+
+
+def test_garbage_harms_nobody(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(1)
+    (worker,) = rig.start_machine()
+    stranger = rig.context.socket(zmq.DEALER)
+    stranger.linger = 0
+    stranger.setsockopt(zmq.IDENTITY, b"op-9")
+    stranger.connect(rig.config.coordinator_endpoint)
+    for socket in (stranger, worker.socket):
+        for junk in (b"", b"\xff" * 100, b"\x91\x01", bytes(range(64)), encode(Shutdown()) + b"\0"):
+            socket.send(junk)
+        # The second pair looks like a message that the launcher might send.
+        socket.send_multipart((encode(PsciReturn(0)), b"launcher", encode(Shutdown())))
+        socket.send_multipart((b"", b""))
+    stranger.send(encode(Shutdown()))
+    rig.devices.send_multipart((b"coordinator", b"\xc1"))
+    stranger.send(encode(Hello(PROTOCOL_VERSION, bytes.fromhex(rig.config.token), ROLE_OPERATOR, 0, os.getpid())))
+    assert stranger.poll(10_000) and decode(stranger.recv()).__class__ is Welcome, "no longer a stranger, and no other"
+    rig.fence(worker)
+    stranger.close()
+    errors = rig.leave()
+    assert "11 x bytes that are no message" in errors
+    assert "4 x a message of several frames" in errors
+    assert "1 x a message of a stranger, before Hello" in errors
+
+
+def test_nobody_speaks_for_another(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(1)
+    (worker,) = rig.start_machine()
+    operator = rig.operator()
+    others = (IrqLine(0, 5 << 2 | 1), Boot(0x4000_0000, 0, 0), ProcessLost(ROLE_DEVICES, 0, "not true"), Shutdown(),
+              GuestFinished(0, "not true"), RunEnded(0, 0, "not true"), WorldStopped(1))
+    for message in others:
+        worker.send(message)
+        operator.send(message)
+    rig.fence(worker)
+    rig.fence(operator)
+    rig.fence(rig.launched)
+    assert rig.page.line(0) == 0
+    assert rig.leave().count("which is not its sender's to say") == len(others)
+
+
+def test_an_identity_can_not_be_taken_over(start_rig: Callable[..., Rig]) -> None:
+    """Whoever connects as w0 while w0 is there gets nothing of it, and can not speak as it."""
+    rig = start_rig(1)
+    (worker,) = rig.start_machine()
+    thief = rig.context.socket(zmq.DEALER)
+    thief.linger = 0
+    thief.setsockopt(zmq.IDENTITY, worker_identity(0))
+    thief.connect(rig.config.coordinator_endpoint)
+    thief.send(encode(GuestFailed(0, "not true")))
+    worker.send(PsciCall(0x8400_0000, 0, 0, 0))
+    rig.expect(worker, PsciReturn(2))
+    rig.fence(rig.launched)
+    assert not thief.poll(0)
+    thief.close()
