@@ -3,6 +3,7 @@
 add."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -35,12 +36,14 @@ class Records:
         file.write(line + "\n")
 
     def flush(self) -> None:
-        """Hand everything to the kernel."""
+        """Hand everything to the kernel. Raises OSError."""
         for file in self._files.values():
             file.flush()
 
-    def close(self) -> None:
-        """Flush and close."""
+    def abandon(self) -> None:
+        """Keep no more records: the folder takes none."""
+        self._run_dir = ""
         for file in self._files.values():
-            file.close()
+            with contextlib.suppress(OSError):
+                file.close()
         self._files.clear()

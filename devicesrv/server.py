@@ -134,8 +134,12 @@ class DeviceServer:
 
     def close(self) -> None:
         """Flush what is on its way, and release everything but the context."""
-        self._board_summary()
-        self._records.close()
+        try:
+            self._record_summary()
+            self._records.flush()
+        except OSError as error:
+            print(f"devicesrv: the last records can not be written: {error}", file=sys.stderr)
+        self._records.abandon()
         unread = self._console.close(CONSOLE_DEADLINE_S)
         if unread or self._console.lost_bytes:
             print(f"devicesrv: {unread + self._console.lost_bytes} bytes of the console's output were not read",
@@ -230,9 +234,17 @@ class DeviceServer:
     def _do_chores(self) -> None:
         self._page.beat(self._page.DEVICES)
         self._console.drain()
-        self._records.flush()
+        self._flush_records()
         self._board.clock.tick()
         self._tell_lines()
+
+    def _flush_records(self) -> None:
+        try:
+            self._records.flush()
+        except OSError as error:
+            self._records.abandon()
+            self._tell(ComponentFailed(ROLE_DEVICES, 0, "the devices' records can not be written to "
+                                       f"{self._config.run_dir}: {error.strerror}"))
 
     def _tell_lines(self) -> None:
         gic = self._board.gic
@@ -254,7 +266,7 @@ class DeviceServer:
     def _send(self, identity: bytes, message: Message) -> None:
         self._socket.send_multipart((identity, encode(message)))
 
-    def _board_summary(self) -> None:
+    def _record_summary(self) -> None:
         """One line in devices.jsonl: what was refused, and what each device answered that a guest should not
         ask."""
         workers = [peer.memory for peer in self._peers.values() if peer.role == ROLE_WORKER]

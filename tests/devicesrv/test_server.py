@@ -438,3 +438,15 @@ def test_records_are_on_disk_while_the_run_goes_on(start_server: StartServer) ->
     server.worker(0).mmio(COUNTER_BASE)
     path = server.run_dir / "accesses.jsonl"
     wait_for(lambda: path.exists() and path.read_text().endswith("\n"))
+
+
+def test_records_that_can_not_be_written_fail_the_run_in_one_sentence(start_server: StartServer) -> None:
+    server = start_server()
+    (server.run_dir / "accesses.jsonl").symlink_to("/dev/full")
+    coordinator, worker = server.coordinator(), server.worker(0)
+    worker.mmio(COUNTER_BASE)
+    assert coordinator.receive() == ComponentFailed(
+        ROLE_DEVICES, 0, f"the devices' records can not be written to {server.run_dir}: No space left on device")
+    assert worker.mmio(COUNTER_BASE).value == 1
+    assert server.shut_down(coordinator) == 0
+    assert server.log.read_bytes() == b""
