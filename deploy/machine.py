@@ -36,12 +36,13 @@ class Machine:
     def __init__(self, image: str | os.PathLike[str], *, vcpus: int = 1, memory: str | int = DEFAULT_MEMORY,
                  timeout: float | None = None, run_dir: str | os.PathLike[str] | None = None, fetch: str = "stop-world",
                  tlb: str = "broadcast", decode: str = "full", devices: Sequence[str] = (), seed: int = 0,
-                 parameter: int = 0, load: int | None = None, as_shipped: bool = False) -> None:
+                 parameter: int = 0, load: int | None = None, as_shipped: bool = False,
+                 keep_going: bool = False) -> None:
         options = RunOptions(
             image=Path(image), vcpus=vcpus, memory_bytes=memory_size(memory), timeout_s=timeout,
             run_dir=None if run_dir is None else Path(run_dir), fetch=fetch, tlb=tlb, decode=decode, seed=seed,
             parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
-            as_shipped=as_shipped)
+            as_shipped=as_shipped, keep_going=keep_going)
         options.read_image()
         self._arguments = _arguments(options)
         self._process: subprocess.Popen[bytes] | None = None
@@ -149,6 +150,8 @@ def _arguments(options: RunOptions) -> list[str]:
         arguments.append(f"--load={options.load_ipa:#x}")
     if options.as_shipped:
         arguments.append("--as-shipped")
+    if options.keep_going:
+        arguments.append("--keep-going")
     arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)
     return [*arguments, "--", str(options.image)]
 

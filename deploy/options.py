@@ -50,6 +50,7 @@ class RunOptions:
     load_ipa: int | None = None
     devices: tuple[DeviceSpec, ...] = field(default=())
     as_shipped: bool = False
+    keep_going: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.vcpus <= MAX_VCPUS:

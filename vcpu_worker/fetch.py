@@ -30,7 +30,6 @@ from allstop.machine.control import (
     COUNT_FETCH_DISAGREED,
     COUNT_FETCH_REFUSED,
     COUNT_FETCH_RETRY,
-    COUNT_FETCH_WRONG,
     HISTOGRAM_FETCH,
     HISTOGRAM_STOP,
     ControlPage,
@@ -39,10 +38,12 @@ from allstop.wire.messages import ReleaseWorld, StopWorld, WorldStopped
 from vcpu_worker.emulation import EngineState
 from vcpu_worker.engine import EXIT_NISV, Exit, Vcpu
 from vcpu_worker.links import Links
+from vcpu_worker.oracle import Oracle
 
 _THUMB = 1 << 5
 _USER = 0x10
 _ALWAYS_DISAGREES = 10_000
+_PATIENCE = 8
 
 
 class FetchStuckError(Exception):
@@ -59,9 +60,11 @@ class Fetch:
         self._links = links
         self._checks = config.fetch != "unprotected"
         self._decode = decode_kvm if config.decode == "kvm" else decode
-        self._policy: Callable[[Exit], tuple[int | None, Exit]] = (
-            self._stop_world if config.fetch == "stop-world" else self._unprotected
-        )
+        policies: dict[str, Callable[[Exit], tuple[int | None, Exit]]] = {
+            "stop-world": self._stop_world, "unprotected": self._unprotected, "validate": self._validate}
+        self._policy = policies.get(config.fetch)  # None: abort, which fetches nothing
+        self._oracle = Oracle(number, page, links, config.keep_going)
+        self._retries = 0
         self._stuck_at = (-1, -1)
         self._stuck_times = 0
 
@@ -69,6 +72,9 @@ class Fetch:
         """What the trapped instruction does; None when the vCPU has to enter again, or has taken a data abort because
         the instruction is refused; or another exit, to be handled first. Raises RunIsOver and FetchStuckError."""
         page, number = self._page, self._number
+        if self._policy is None:
+            self._vcpu.abort(trap.hdfar, is_write=bool(trap.hsr >> 6 & 1))
+            return None
         started = time.perf_counter_ns()
         page.set_activity(number, ACTIVITY_FETCH, trap.pc)
         word, trap = self._policy(trap)
@@ -78,12 +84,11 @@ class Fetch:
         if word is None:
             page.count(number, COUNT_FETCH_RETRY)
             return None
-        if trap.length and word != trap.instruction:
-            page.count(number, COUNT_FETCH_WRONG)
         try:
             instruction: Instruction = self._decode(word, bool(trap.cpsr & _THUMB))
             planned = plan(instruction, EngineState(self._vcpu))
         except UndecodableError:
+            self._oracle.look(trap, word, page.epochs()[1])
             page.count(number, COUNT_FETCH_REFUSED)
             self._vcpu.abort(trap.hdfar, is_write=bool(trap.hsr >> 6 & 1))
             return None
@@ -91,10 +96,24 @@ class Fetch:
             page.count(number, COUNT_FETCH_DISAGREED)
             self._disagreed(trap, instruction)
             return None
+        self._oracle.look(trap, word, page.epochs()[1])
         return planned
 
     def _unprotected(self, trap: Exit) -> tuple[int | None, Exit]:
         return self._read_now(trap), trap
+
+    def _validate(self, trap: Exit) -> tuple[int | None, Exit]:
+        """Read without a stop, and believe it when nothing was invalidated meanwhile; else try again. A vCPU that is
+        disturbed again and again stops the world once, so that it goes on."""
+        word = self._read_now(trap)
+        if self._still_valid(trap):
+            self._retries = 0
+            return word, trap
+        self._retries += 1
+        if self._retries <= _PATIENCE:
+            return None, trap
+        self._retries = 0
+        return self._stop_world(trap)
 
     def _stop_world(self, trap: Exit) -> tuple[int | None, Exit]:
         """Read in a stopped world. Readers share one. Where an invalidation came before the stop, the instruction is

@@ -62,9 +62,11 @@ enum { CP_TLB_BROADCAST = 0, CP_TLB_IPI = 1, CP_TLB_LOCAL = 2, CP_TLB_EARLY = 3 
     X(WFI, "wfi") X(WFE, "wfe") X(YIELD, "yield") X(TLBI, "tlbi") X(CP15, "cp15") X(STAGE2_FAULT, "stage2")  \
     X(FLIP_EXEC, "flip_to_exec") X(FLIP_WRITE, "flip_to_write") X(SHARED_CODE, "write_exec_pages")           \
     X(TLB_FLUSH, "tlb_flush") X(CODE_FLUSH, "code_flush") X(INTERRUPT, "interrupt") X(KICK, "kick")          \
-    X(STOPPED, "stopped") X(ICACHE, "icache") X(PING, "ping") X(UNASSIGNED, "unassigned") X(ABORT, "abort_injected")             \
+    X(STOPPED, "stopped") X(ICACHE, "icache") X(PING, "ping") X(UNASSIGNED, "unassigned")                    \
+    X(ABORT, "abort_injected")                                                                               \
     X(FETCH_RETRY, "fetch_retry") X(FETCH_REFUSED, "fetch_refused") X(FETCH_DISAGREED, "fetch_disagreed")    \
-    X(FETCH_WRONG, "fetch_wrong") X(RESENT, "mmio_resent") X(STALE, "mmio_stale_reply") X(OTHER, "other")
+    X(FETCH_WRONG, "fetch_wrong") X(STALE_TLB, "stale_tlb") X(RESENT, "mmio_resent")                         \
+    X(STALE, "mmio_stale_reply") X(OTHER, "other")
 
 enum {
 #define X(name, text) CP_COUNT_##name,

@@ -421,10 +421,22 @@ void vcpu_wait_for_interrupt(struct vcpu *v)
     }
 }
 
+static bool same_stay(uint32_t before, uint32_t now)
+{
+    bool was_in = (before & CP_MODE_MASK) == CP_IN_GUEST || (before & CP_MODE_MASK) == CP_EXITING;
+    bool is_in = (now & CP_MODE_MASK) == CP_IN_GUEST || (now & CP_MODE_MASK) == CP_EXITING;
+    return was_in && is_in && before >> 2 == now >> 2;
+}
+
+/* A guest's TLB maintenance, and the TLB oracle: a vCPU that is still on the very stay in the guest on which it was
+ * before, when the invalidation is done, may use what was invalidated. Flushes are served between stays only. */
 static void invalidate_tlb(struct vcpu *v)
 {
     uint32_t discipline = atomic_load_explicit(&v->host->tlb_discipline, memory_order_relaxed);
+    uint32_t before[CP_MAX_VCPUS];
     cp_count(v->slot, CP_COUNT_TLBI);
+    for (uint32_t i = 0; i < v->host->vcpus; i++)
+        before[i] = i == v->number ? 0 : atomic_load(&cp_vcpu(v->host, i)->mode);
     if (discipline == CP_TLB_LOCAL) {
         atomic_fetch_add(&v->host->invalidations_begun, 1);
         seam_flush_tlb();
@@ -432,6 +444,9 @@ static void invalidate_tlb(struct vcpu *v)
     } else {
         vcpu_shootdown(v, CP_TLB_FLUSH, discipline == CP_TLB_IPI, discipline != CP_TLB_EARLY);
     }
+    for (uint32_t i = 0; i < v->host->vcpus; i++)
+        if (same_stay(before[i], atomic_load(&cp_vcpu(v->host, i)->mode)))
+            cp_count(v->slot, CP_COUNT_STALE_TLB);
     vcpu_retire(v, 4);
 }
 
