@@ -88,7 +88,8 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
         stack.callback(supervisor.close)
         supervisor.run(assembly.config)
         console.finish(lambda fd: not course.interrupted_before and _writable(fd, signals.fd))
-        return _verdict(course, console, assembly.page)
+        verdict = _verdict(course, console, assembly.page)
+        return verdict if options.keep_going else verdict.overruled()
 
 
 def _create_log(name: str, folder: RunFolder | None) -> BinaryIO:

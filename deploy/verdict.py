@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from allstop.wire.messages import VERDICTS
@@ -56,6 +56,15 @@ class Verdict:
     fetches: Latency = Latency()
     counters: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def overruled(self) -> Verdict:
+        """What the oracles that only count make of the guest's own verdict."""
+        stale = self.counters.get("stale_tlb", 0)
+        if self.verdict not in ("pass", "fail") or not stale:
+            return self
+        sentence = (f"{stale} times a TLB invalidation was over while another vCPU, in the guest ever since, could "
+                    f"still use what it invalidated (the guest's own verdict was {self.verdict})")
+        return replace(self, verdict="violation", sentence=sentence)
 
     @property
     def exit_code(self) -> int:
