@@ -8,6 +8,7 @@ promises to take.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 from collections.abc import Callable
@@ -72,6 +73,9 @@ class ConsoleRelay:
         self.write()
         while self._pending and wait(self.out_fd):
             self.write()
+        if not self.at_line_start and self._out_open and os.isatty(self.out_fd):
+            with contextlib.suppress(OSError):
+                os.write(self.out_fd, b"\n")  # what is said of the run begins on a line of its own
 
     def _writable(self) -> bool:
         poll = select.poll()

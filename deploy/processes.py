@@ -81,9 +81,9 @@ class ChildProcess:
 def child_environment() -> dict[str, str]:
     """The environment for our own modules: they are found where this one was found, installed or not."""
     environment = dict(os.environ)
-    if _ROOT.name not in ("site-packages", "dist-packages"):
-        inherited = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join((str(_ROOT), inherited) if inherited else (str(_ROOT),))
+    inherited = environment.get("PYTHONPATH", "").split(os.pathsep)
+    if _ROOT.name not in ("site-packages", "dist-packages") and inherited[0] != str(_ROOT):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), *inherited)))
     return environment
 
 

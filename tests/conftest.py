@@ -19,8 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.processes import child_environment
+
+# A busy host is slow, not wrong.
+settings.register_profile("allstop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("allstop")
 
 DEADLINE_S = 5.0
 _PR_SET_CHILD_SUBREAPER = 36

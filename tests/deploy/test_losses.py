@@ -68,6 +68,16 @@ def test_a_process_that_is_stopped_for_a_moment_only_is_forgiven(machine: Callab
         assert running.finish()[0] == 5
 
 
+def test_a_machine_that_is_suspended_as_a_whole_goes_on(machine: Callable[..., Any], until: Any) -> None:
+    """Ctrl-Z at the terminal stops the launcher too: nobody is accused for the time that nobody watched."""
+    with machine("spin.elf", "--vcpus", 2, "--quiet", "--timeout", 4, process_group=0) as running:
+        until(running.in_guest, "the guest")
+        os.killpg(running.launcher.pid, signal.SIGSTOP)
+        time.sleep(2.0)  # longer than any process may sleep unseen
+        os.killpg(running.launcher.pid, signal.SIGCONT)
+        assert running.finish()[0] == 5
+
+
 def test_a_device_that_hangs_is_found_and_named(command: Any, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import time\nfrom devicesrv.device import Device\n"

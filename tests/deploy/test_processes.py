@@ -94,5 +94,7 @@ def test_our_modules_come_before_what_the_user_has(monkeypatch: pytest.MonkeyPat
     root = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", "/theirs")
     assert child_environment()["PYTHONPATH"] == f"{root}{os.pathsep}/theirs"
+    monkeypatch.setenv("PYTHONPATH", child_environment()["PYTHONPATH"])
+    assert child_environment()["PYTHONPATH"] == f"{root}{os.pathsep}/theirs"
     monkeypatch.delenv("PYTHONPATH")
     assert child_environment()["PYTHONPATH"] == root
