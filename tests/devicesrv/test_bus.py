@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devicesrv.bus import Bus, BusError
@@ -113,6 +113,7 @@ def test_a_device_begins_and_ends_on_pages() -> None:
             Bus().attach(ipa, device)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), unique=True, max_size=8), st.integers(0, 50 * 0x1000),
        st.sampled_from((1, 2, 4, 8)))
 def test_the_device_that_holds_an_address_answers(pages: list[int], ipa: int, size: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devicesrv.exactly_once import IGNORED, ReplyMemory
@@ -45,6 +45,7 @@ def test_a_reply_out_of_order_is_the_servers_fault(seq: int, reply: bytes) -> No
     assert memory.recall(3) == b"x"
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_whatever_the_network_does(data: st.DataObject) -> None:
     """The vCPU sends a request until an answer to it comes; every copy may arrive late, often or not at all."""

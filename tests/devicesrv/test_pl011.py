@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devicesrv import pl011
@@ -155,6 +155,7 @@ def test_loopback_receives_what_it_sends_and_overruns(uart: Uart) -> None:
     assert uart.read(pl011.DR) == 0, "b is lost"
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=20) | st.integers(1, 20), max_size=30))
 def test_every_character_arrives_in_order_and_the_interrupt_never_forgets_one(course: list[bytes | int]) -> None:
     """Bytes arrive, a number of reads: what was taken is what is read, and while something waits the line is high."""

@@ -133,6 +133,19 @@ def test_other_vcpus_lines_are_sent_before_the_reply_and_ones_own_in_it(start_se
     assert coordinator.is_silent(sender), "what a reply carries is not sent again"
 
 
+def test_every_change_of_a_line_is_told_when_it_happens(start_server: StartServer) -> None:
+    server = start_server()
+    coordinator, sender, target = server.coordinator(), server.worker(0), server.worker(1)
+    switch_on_gic(sender)
+    switch_on_gic(target)
+    for _ in range(30):
+        sender.mmio(GICD_SGIR, 0b10 << 16 | 3)
+        assert target.mmio(GICC_IAR).value == 3
+        target.mmio(GICC_EOIR, 3)
+    assert [coordinator.receive() for _ in range(30)] == [
+        IrqLine(1, version << 2 | 1) for version in range(1, 60, 2)]
+
+
 def test_private_interrupts_come_from_the_worker(start_server: StartServer) -> None:
     server = start_server()
     coordinator, worker = server.coordinator(), server.worker(1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allstop.machine.board import RAMDEV_BYTES
@@ -84,6 +84,7 @@ def test_counter_counts_every_access_before_a_read(outside: Outside) -> None:
     assert outside.records[5][1] == {"count": 5, "vcpu": 1, "offset": 0, "size": 4, "write": False, "value": 5}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 32), st.sampled_from((1, 2, 4, 8)), st.none() | st.integers(0, (1 << 64) - 1)),
                 max_size=40))
 def test_ram_device_is_memory(accesses: list[tuple[int, int, int | None]]) -> None:
