@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`allstop race`: the race of 2013 on a real guest, how often it is lost, and what each cure costs."""
+from __future__ import annotations
+
+import argparse
+import json
+
+from allstop.cli.speech import say, write_all
+from allstop.machine.configuration import FETCH_POLICIES, TLB_DISCIPLINES
+from deploy.errors import UsageError
+from deploy.options import check_choice, number
+from stress.race import DISCIPLINES, FETCHES, Row, Trial, matrix, run_trial
+
+SUMMARY = "measure how often each fetch policy decodes the wrong instruction"
+LONG_FETCHES = 200_000
+_STDOUT = 1
+_TRIAL_TIMEOUT_S = 300.0
+_HEAD = (f"{'fetch':12} {'tlb':10} {'fetches':>9} {'wrong':>7}  {'wrong, 95 % interval':24} {'retries':>8} "
+         f"{'aborts':>7} {'us/fetch':>9} {'us/inval':>9}\n")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `race`."""
+    parser.epilog = "exit status: 0 the world is as the theory says, 1 it is not"
+    parser.add_argument("--vcpus", metavar="N", default="4", help="vCPUs of the guest (default %(default)s)")
+    parser.add_argument("--trials", metavar="N", default="1", help="runs of each cell (default %(default)s)")
+    parser.add_argument("--seed", metavar="N", default="1", help="of the first trial (default %(default)s)")
+    parser.add_argument("--fetch", metavar="P,...", default=",".join(FETCHES), help="policies (default %(default)s)")
+    parser.add_argument("--tlb", metavar="D,...", default=",".join(DISCIPLINES),
+                        help="disciplines (default %(default)s)")
+    parser.add_argument("--parameter", metavar="N", default="0", help="of the guest, see guests/swapper")
+    parser.add_argument("--long", action="store_true",
+                        help=f"until each cell has {LONG_FETCHES:,} fetches: a million over the sound cells")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the matrix; the exit status. Raises UsageError, HarnessError."""
+    fetches, disciplines = arguments.fetch.split(","), arguments.tlb.split(",")
+    for fetch in fetches:
+        check_choice("fetch policy", fetch, FETCH_POLICIES)
+    for tlb in disciplines:
+        check_choice("TLB discipline", tlb, TLB_DISCIPLINES)
+    vcpus, seed = number("number of vCPUs", arguments.vcpus), number("seed", arguments.seed)
+    trials, parameter = number("number of trials", arguments.trials), number("parameter", arguments.parameter)
+    if trials < 1:
+        raise UsageError(f"the number of trials must be positive, not {trials}")
+
+    def enough(row: Row) -> bool:
+        return row.fetches >= LONG_FETCHES if arguments.long else row.trials >= trials
+
+    def trial(fetch: str, tlb: str, which: int) -> Trial:
+        return run_trial(fetch, tlb, vcpus, seed + which & 0xFFFFFFFF, parameter, _TRIAL_TIMEOUT_S)
+
+    rows: list[Row] = []
+    if not arguments.json:
+        write_all(_STDOUT, _HEAD)
+    for row in matrix(fetches, disciplines, enough, trial):
+        rows.append(row)
+        if not arguments.json:
+            write_all(_STDOUT, _line(row))
+    complaints = [row.complaint for row in rows if row.complaint]
+    if arguments.json:
+        write_all(_STDOUT, json.dumps({"as_the_theory_says": not complaints, "complaints": complaints, "vcpus": vcpus,
+                                       "seed": seed, "rows": [_record(row) for row in rows]}) + "\n")
+    else:
+        for complaint in complaints:
+            say(complaint)
+        if not complaints:
+            write_all(_STDOUT, "as the theory says\n")
+    return 1 if complaints else 0
+
+
+def _line(row: Row) -> str:
+    low, high = row.interval
+    return (f"{row.fetch:12} {row.tlb:10} {row.fetches:9,} {row.wrong:7,}  {low:10.5%} .. {high:10.5%} "
+            f"{row.retries:8,} {row.aborts:7,} {row.p50_us:9.1f} {row.invalidation_p50_us:9.1f}\n")
+
+
+def _record(row: Row) -> dict[str, object]:
+    low, high = row.interval
+    return {"fetch": row.fetch, "tlb": row.tlb, "trials": row.trials, "fetches": row.fetches, "wrong": row.wrong,
+            "wrong_low": low, "wrong_high": high, "retries": row.retries, "aborts": row.aborts,
+            "guest_wrong": row.guest_wrong, "guest_aborts": row.guest_aborts, "p50_us": row.p50_us,
+            "invalidation_p50_us": row.invalidation_p50_us, "failures": list(row.failures)}

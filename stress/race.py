@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The fetch race, measured: how often each fetch policy decodes the wrong instruction under each TLB discipline.
+
+The guest `swapper` makes accesses without syndrome from pages that it keeps swapping. A cell of the matrix is one
+policy under one discipline; its trials differ in their seed. What the theory says of a cell is part of it:
+
+    unprotected x broadcast   wrong: nobody waits for a hypervisor that is between trap and read
+    unprotected x ipi         right: an invalidation waits until the trap has been handled
+    stop-world, validate      right under both
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from deploy.machine import Machine
+from deploy.verdict import Verdict
+from stress.conformance import IMAGES
+from stress.results import results
+
+FETCHES = ("unprotected", "stop-world", "validate", "abort")
+DISCIPLINES = ("broadcast", "ipi")
+_SOUND = {("unprotected", "ipi"), ("stop-world", "broadcast"), ("stop-world", "ipi"), ("validate", "broadcast"),
+          ("validate", "ipi")}
+_RACE = ("unprotected", "broadcast")
+_Z95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell, its trials added up. `p50_us` is of a fetch, `invalidation_p50_us` of a TLB shootdown: the mean of
+    the trials' medians. `guest_wrong` and `guest_aborts` are what the guest itself saw. `failures` are runs that ended
+    otherwise than the guest's own way, a sentence each."""
+
+    fetch: str
+    tlb: str
+    trials: int = 0
+    fetches: int = 0
+    wrong: int = 0
+    retries: int = 0
+    aborts: int = 0
+    guest_wrong: int = 0
+    guest_aborts: int = 0
+    p50_us: float = 0.0
+    invalidation_p50_us: float = 0.0
+    failures: tuple[str, ...] = ()
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the rate of wrong decodes (Wilson's score interval)."""
+        if not self.fetches:
+            return 0.0, 1.0
+        n, rate = self.fetches, self.wrong / self.fetches
+        middle = (rate + _Z95 ** 2 / (2 * n)) / (1 + _Z95 ** 2 / n)
+        half = _Z95 / (1 + _Z95 ** 2 / n) * math.sqrt(rate * (1 - rate) / n + _Z95 ** 2 / (4 * n * n))
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+    @property
+    def complaint(self) -> str:
+        """What is not as the theory says; empty when all is."""
+        if self.failures:
+            return self.failures[0]
+        if (self.fetch, self.tlb) == _RACE and self.wrong < 2:
+            return (f"unprotected x broadcast decoded {self.wrong} wrong in {self.fetches:,} fetches: the race did not "
+                    "show")
+        if (self.fetch, self.tlb) in _SOUND:
+            if self.wrong or self.guest_wrong:
+                return (f"{self.fetch} x {self.tlb} decoded {self.wrong} wrong in {self.fetches:,} fetches, "
+                        f"and the guest saw {self.guest_wrong}")
+            if not self.fetches:
+                return f"{self.fetch} x {self.tlb} fetched nothing"
+        return ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one run of the guest adds to its row."""
+
+    verdict: Verdict
+    figures: dict[str, str]
+
+
+def run_trial(fetch: str, tlb: str, vcpus: int, seed: int, parameter: int, timeout_s: float) -> Trial:
+    """Run the guest once. Violations are counted, they do not end it."""
+    with Machine(IMAGES / "swapper.elf", vcpus=vcpus, fetch=fetch, tlb=tlb, seed=seed, parameter=parameter,
+                 timeout=timeout_s, keep_going=True) as machine:
+        verdict = machine.wait()
+        figures = next((row for row in results(machine.console) if row.get("guest") == "swapper"), {})
+    return Trial(verdict, figures)
+
+
+def with_trial(row: Row, trial: Trial) -> Row:
+    """The row with one more trial."""
+    verdict, figures = trial.verdict, trial.figures
+    failures = row.failures
+    if verdict.verdict not in ("pass", "fail") or not figures:
+        failures += (f"{row.fetch} x {row.tlb} ended with {verdict.verdict}: {verdict.sentence}",)
+    fetches = verdict.fetches.count if row.fetch != "abort" else verdict.exits["nisv"]
+    return replace(
+        row, trials=row.trials + 1, fetches=row.fetches + fetches, wrong=row.wrong + verdict.counters["fetch_wrong"],
+        retries=row.retries + verdict.counters["fetch_retry"] + verdict.counters["fetch_disagreed"],
+        aborts=row.aborts + verdict.counters["abort_injected"],
+        guest_wrong=row.guest_wrong + int(figures.get("wrong", 0)),
+        guest_aborts=row.guest_aborts + int(figures.get("aborts", 0)),
+        p50_us=_mean(row.p50_us, verdict.fetches.p50_us, row.trials),
+        invalidation_p50_us=_mean(row.invalidation_p50_us, verdict.shootdowns.p50_us, row.trials),
+        failures=failures)
+
+
+def _mean(old: float, new: float, trials: int) -> float:
+    return round((old * trials + new) / (trials + 1), 3)
+
+
+def matrix(fetches: Iterable[str], disciplines: Iterable[str], enough: Callable[[Row], bool],
+           trial: Callable[[str, str, int], Trial]) -> Iterator[Row]:
+    """Each cell's row, when it has `enough`. `trial(fetch, tlb, number)` runs one; a failed trial ends its cell."""
+    disciplines = tuple(disciplines)
+    for fetch in fetches:
+        for tlb in disciplines:
+            row = Row(fetch, tlb)
+            while not row.failures and not enough(row):
+                row = with_trial(row, trial(fetch, tlb, row.trials))
+            yield row

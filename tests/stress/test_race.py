@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the matrix says of a world that is not as the theory says."""
+from __future__ import annotations
+
+import pytest
+
+from deploy.verdict import Latency, Verdict
+from stress.race import Row, Trial, matrix, with_trial
+
+
+def trial(wrong: int = 0, verdict: str = "pass", fetches: int = 100, guest_wrong: int = 0) -> Trial:
+    counters = {"fetch_wrong": wrong, "fetch_retry": 3, "fetch_disagreed": 1, "abort_injected": 0}
+    figures = {"guest": "swapper", "wrong": str(guest_wrong), "aborts": "0"}
+    return Trial(Verdict(verdict, "because", 4, exits={"nisv": fetches}, counters=counters,
+                         fetches=Latency(fetches, 20.0, 90.0)), figures)
+
+
+@pytest.mark.parametrize(("fetch", "tlb", "wrong", "right"), [
+    ("unprotected", "broadcast", 0, False), ("unprotected", "broadcast", 1, False), ("unprotected", "broadcast", 2, True),
+    ("unprotected", "ipi", 0, True), ("unprotected", "ipi", 1, False),
+    ("stop-world", "broadcast", 0, True), ("stop-world", "broadcast", 1, False),
+    ("validate", "ipi", 0, True), ("validate", "broadcast", 1, False),
+    ("abort", "broadcast", 0, True),
+])
+def test_a_cell_is_held_against_the_theory(fetch: str, tlb: str, wrong: int, right: bool) -> None:
+    row = with_trial(Row(fetch, tlb), trial(wrong))
+    assert (row.complaint == "") is right, row.complaint
+
+
+def test_what_the_guest_saw_counts_too() -> None:
+    assert with_trial(Row("stop-world", "broadcast"), trial(guest_wrong=1)).complaint
+    assert with_trial(Row("stop-world", "broadcast"), trial(fetches=0)).complaint
+
+
+def test_a_run_that_did_not_finish_is_a_complaint_and_ends_its_cell() -> None:
+    rows = list(matrix(["validate"], ["ipi"], lambda row: row.trials >= 5, lambda *_: trial(verdict="timeout")))
+    assert [row.trials for row in rows] == [1]
+    assert "timeout" in rows[0].complaint
+
+
+def test_trials_add_up() -> None:
+    row = with_trial(with_trial(Row("unprotected", "broadcast"), trial(4)), trial(6))
+    assert (row.trials, row.fetches, row.wrong, row.retries, row.p50_us) == (2, 200, 10, 8, 20.0)
+    low, high = row.interval
+    assert low < 0.05 < high
+
+
+def test_the_interval_never_claims_certainty() -> None:
+    low, high = with_trial(Row("stop-world", "ipi"), trial(0)).interval
+    assert low == 0.0 and 0.0 < high < 0.05
