@@ -223,6 +223,18 @@ def test_a_terminal_sees_how_it_goes(command: Any, guests: Path) -> None:
     assert seen.rpartition("\x1b[K")[2].startswith("allstop: timeout")
 
 
+def test_the_summary_begins_on_a_line_of_its_own(command: Any, guests: Path) -> None:
+    ours, theirs = os.openpty()
+    try:
+        assert command("run", guests / "silent.elf", stdout=theirs, stderr=theirs).returncode == 0
+        os.set_blocking(ours, False)
+        seen = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "no newline\r\nallstop: pass" in seen.replace("\r\x1b[K", "")
+
+
 def test_who_takes_no_output_does_not_stop_the_machine(machine: Callable[..., Any], guests: Path, until: Any) -> None:
     """A full pipe that nobody reads is no reason to stop watching: the timeout still comes."""
     reader, writer = os.pipe()
