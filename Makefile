@@ -34,7 +34,7 @@ $(VENV)/packages.stamp: pyproject.toml setup.py
 	touch $@
 
 $(VENV)/extensions.stamp: $(VENV)/packages.stamp $(C_SOURCES)
-	$(BIN)/python setup.py -q build_ext --inplace
+	$(BIN)/python -W ignore setup.py -q build_ext --inplace
 	touch $@
 
 clean:
