@@ -16,7 +16,8 @@ def trial(wrong: int = 0, verdict: str = "pass", fetches: int = 100, guest_wrong
 
 
 @pytest.mark.parametrize(("fetch", "tlb", "wrong", "right"), [
-    ("unprotected", "broadcast", 0, False), ("unprotected", "broadcast", 1, False), ("unprotected", "broadcast", 2, True),
+    ("unprotected", "broadcast", 0, False), ("unprotected", "broadcast", 1, False),
+    ("unprotected", "broadcast", 2, True),
     ("unprotected", "ipi", 0, True), ("unprotected", "ipi", 1, False),
     ("stop-world", "broadcast", 0, True), ("stop-world", "broadcast", 1, False),
     ("validate", "ipi", 0, True), ("validate", "broadcast", 1, False),
