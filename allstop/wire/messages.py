@@ -94,43 +94,44 @@ class MmioReply(NamedTuple):
 
 class IrqLine(NamedTuple):
     """The level of a vCPU's interrupt inputs has changed. `line` = version << 2 | FIQ << 1 | IRQ; versions grow with
-    each change of that vCPU's line, so that the newest wins whichever way it arrives. Device server to coordinator."""
+    each change of that vCPU's line, so that the newest wins whichever way it arrives."""
 
     vcpu: U16
     line: U64
 
 
 class PpiLevel(NamedTuple):
-    """The level of a private interrupt (timers) of the sending vCPU. Worker to device server; no reply."""
+    """The level of a private interrupt (timers) of the sending vCPU. There is no reply."""
 
     intid: U16
     level: Flag
 
 
 class GuestFinished(NamedTuple):
-    """The guest wrote its exit status to the test device (0 is pass). Device server to coordinator."""
+    """The guest wrote its exit status to the test device (0 is pass): the run ends with verdict `pass` or `fail`."""
 
     status: U32
     detail: Text
 
 
 class GuestFailed(NamedTuple):
-    """The guest can not go on (it jumped where there is no memory and has no vectors there, say). Worker to
-    coordinator; the run ends with verdict `fail`."""
+    """The guest can not go on (it jumped where there is no memory and has no vectors there, say). The run
+    ends with verdict `fail`."""
 
     vcpu: U16
     sentence: Text
 
 
 class Violated(NamedTuple):
-    """An oracle fired. Worker to coordinator; the run ends with verdict `violation` unless told to go on."""
+    """An oracle fired. The run ends with verdict `violation`."""
 
     vcpu: U16
     sentence: Text
 
 
 class ComponentFailed(NamedTuple):
-    """A device or a part of the harness failed in a way that ends the run. `sentence` says what to do."""
+    """A device or a part of the harness failed: the run ends with verdict `error`. `sentence` says what to do; `vcpu`
+    means something where `role` is a worker's."""
 
     role: U8
     vcpu: U16
@@ -138,7 +139,7 @@ class ComponentFailed(NamedTuple):
 
 
 class PsciCall(NamedTuple):
-    """A PSCI call that a vCPU made by HVC: r0 to r3. Worker to coordinator."""
+    """A PSCI call that a vCPU made by HVC: r0 to r3."""
 
     function: U32
     argument1: U32
@@ -165,20 +166,21 @@ class PowerOn(NamedTuple):
 
 class StopWorld(NamedTuple):
     """Ask for the world. Requests queue. Owners that only read guest memory say so by `may_share`: they may hold
-    the same stop together. `reason` is for the journal. Worker or operator to coordinator."""
+    the same stop together. `reason` is for whoever asks why the machine waits. An operator that has the world must say
+    something now and then (a Ping will do), or it loses the world."""
 
     reason: Text
     may_share: Flag
 
 
 class WorldStopped(NamedTuple):
-    """Every vCPU is out of the guest and stays out until ReleaseWorld. Coordinator to the owner."""
+    """Every vCPU is out of the guest and stays out until ReleaseWorld."""
 
     epoch: U64
 
 
 class ReleaseWorld(NamedTuple):
-    """The owner of stop `epoch` is done. Owner to coordinator."""
+    """The owner of stop `epoch` is done."""
 
     epoch: U64
 
@@ -191,7 +193,7 @@ class WorldRefused(NamedTuple):
 
 
 class Boot(NamedTuple):
-    """All is ready: start the boot vCPU. Launcher to coordinator."""
+    """All is ready: start the boot vCPU."""
 
     entry: U32
     r1: U32
@@ -199,13 +201,14 @@ class Boot(NamedTuple):
 
 
 class MembersReady(NamedTuple):
-    """Every worker and the device server have said Hello to the coordinator. Coordinator to launcher."""
+    """Every worker and the device server have said Hello to the coordinator."""
 
     vcpus: U16
 
 
 class ProcessLost(NamedTuple):
-    """The launcher saw a process die or hang. The coordinator takes it out of every barrier and ends the run."""
+    """The launcher saw a process die or hang. The coordinator takes it out of every barrier and ends the
+    run with verdict `lost`."""
 
     role: U8
     vcpu: U16
@@ -213,8 +216,8 @@ class ProcessLost(NamedTuple):
 
 
 class RunEnded(NamedTuple):
-    """The run has a verdict: an index into VERDICTS, the guest's own status, and one sentence. Coordinator to
-    launcher."""
+    """The run has a verdict: an index into VERDICTS, the guest's own status, and one sentence. Sent
+    once: the first reason wins."""
 
     verdict: U8
     status: U32
@@ -222,11 +225,11 @@ class RunEnded(NamedTuple):
 
 
 class Shutdown(NamedTuple):
-    """Leave now, cleanly. To workers, device server, coordinator."""
+    """Leave now, cleanly."""
 
 
 class Ping(NamedTuple):
-    """Are you there? Answered with a Pong by any process from any accepted peer."""
+    """Are you there? Servers answer it with Pong."""
 
     nonce: U64
 

@@ -54,7 +54,6 @@ class Rig:
             stop_deadline_s=stop_deadline_s, operator_lease_s=operator_lease_s)
         os.write(self._fds[1], self.config.to_json().encode())
         self.devices = listen(self.context, self.config.devices_endpoint)
-        self._channels: list[Channel] = []
         self.launched: Channel
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "coordinator", "--config-fd", str(self._fds[1])], pass_fds=self._fds,
@@ -62,10 +61,8 @@ class Rig:
 
     def connect(self, identity: bytes, role: int, vcpu: int = 0) -> Channel:
         """A peer that was welcomed."""
-        channel = Channel.open(self.context, self.config.coordinator_endpoint, identity, self.config.token, role, vcpu,
-                               PATIENCE_S)
-        self._channels.append(channel)
-        return channel
+        return Channel.open(self.context, self.config.coordinator_endpoint, identity, self.config.token, role, vcpu,
+                            PATIENCE_S)
 
     def launcher(self) -> Channel:
         return self.connect(LAUNCHER, ROLE_LAUNCHER)
@@ -137,10 +134,7 @@ class Rig:
         self.process.wait()
         if self.process.stderr is not None:
             self.process.stderr.close()
-        for channel in self._channels:
-            channel.close()
-        self.devices.close()
-        self.context.term()
+        self.context.destroy(linger=0)  # and every socket, also those of a test that failed
         for fd in self._fds:
             os.close(fd)
 
