@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The two C extensions; everything else is in pyproject.toml."""
+"""The three C extensions; everything else is in pyproject.toml."""
 import importlib.util
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from setuptools import Extension, setup
 
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 PAGE = "allstop/machine/control_page.h"
+JOURNAL = "allstop/machine/journal.h"
 ENGINE = "vcpu_worker/engine"
 
 unicorn = importlib.util.find_spec("unicorn")
@@ -19,9 +20,12 @@ setup(
             "allstop.machine.control", ["allstop/machine/control.c"], depends=[PAGE], extra_compile_args=FLAGS
         ),
         Extension(
+            "allstop.machine.recorder", ["allstop/machine/recorder.c"], depends=[JOURNAL], extra_compile_args=FLAGS
+        ),
+        Extension(
             "vcpu_worker.engine._engine",
             [f"{ENGINE}/{name}.c" for name in ("module", "vcpu", "stage2", "seam")],
-            depends=[PAGE, f"{ENGINE}/seam.h", f"{ENGINE}/vcpu.h", f"{ENGINE}/facts.h"],
+            depends=[PAGE, JOURNAL, f"{ENGINE}/seam.h", f"{ENGINE}/vcpu.h", f"{ENGINE}/facts.h"],
             include_dirs=[str(Path(unicorn.origin).parent / "include")],
             extra_compile_args=FLAGS,
             libraries=["dl"],

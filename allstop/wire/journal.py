@@ -16,9 +16,11 @@ import enum
 import os
 import struct
 from collections.abc import Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
 
 MAGIC = b"ASJRNL1\n"
 VERSION = 1

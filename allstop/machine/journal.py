@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The journal that a process of a machine writes, where the machine keeps journals."""
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from allstop.wire.journal import FOLDER, SUFFIX
+
+if TYPE_CHECKING:
+    from allstop.machine.configuration import MachineConfig
+    from allstop.machine.recorder import Recorder
+
+
+def open_journal(config: MachineConfig, process: str, role: int, vcpu: int = 0) -> Recorder | None:
+    """The journal of `process`, in the run folder; None where the machine keeps none. Raises OSError."""
+    if not config.journal:
+        return None
+    from allstop.machine.recorder import Recorder
+
+    return Recorder(os.path.join(config.run_dir, FOLDER, process + SUFFIX), process, role, vcpu)
