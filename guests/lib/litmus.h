@@ -3,7 +3,7 @@
  * Two vCPUs that run a few instructions at the same moment, again and again. vCPUs 2k and 2k+1 are a pair.
  *
  * Runs come in batches of CELLS, each run on a cell of its own. Before each run the two wait for each other, but
- * not for long: on a host with too few cores the partner may not be running, and then this batch goes on without
+ * not for long: on a host with too few cores the partner may not be running, and then the next runs go on without
  * waiting. Only between batches do they wait as long as it takes. Shared words hold the number of the batch that
  * wrote them: nothing needs resetting.
  */
@@ -18,7 +18,8 @@ struct lone_word {
 } ALIGNED(128);
 
 #define MAX_PAIRS (MAX_VCPUS / 2)
-#define CELLS 512u
+#define CELLS 128u
+#define CELLS_APART 64u /* after so many runs without the partner, wait for it again */
 
 static inline unsigned pair_count(void) { return vcpu_count() / 2; }
 

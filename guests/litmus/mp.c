@@ -25,14 +25,14 @@ static bool fenced;
 static inline __attribute__((always_inline)) void play_side(unsigned number, unsigned side, bool fence)
 {
     struct pair *pair = &pairs[number];
-    uint32_t flag, data;
+    uint32_t flag, data, met = 0;
 
     for (uint32_t batch = 1; batch <= batches; batch++) {
-        bool together = true;
+        bool together = false;
 
         meet(&pair->ready[side].value, &pair->ready[!side].value, batch);
         for (unsigned cell = 0; cell < CELLS; cell++) {
-            if (together)
+            if (together || cell % CELLS_APART == 0)
                 together = meet_briefly(&pair->position[side].value, &pair->position[!side].value,
                                         batch * CELLS + cell);
             stagger(side, cell);
@@ -48,10 +48,11 @@ static inline __attribute__((always_inline)) void play_side(unsigned number, uns
                 dmb();
             data = cells[number][cell].data.value;
             pair->outcomes[(flag == batch) << 1 | (data == batch)]++;
-            pair->met += together;
+            met += together;
         }
-        pair->position[side].value = (batch + 1) * CELLS - 1;
     }
+    if (side == 1)
+        pair->met = met;
 }
 
 static void play(unsigned id)
@@ -79,7 +80,6 @@ static uint32_t run_variant(bool fence)
             cells[number][cell].data.value = cells[number][cell].flag.value = 0;
         for (unsigned outcome = 0; outcome < 4; outcome++)
             pair->outcomes[outcome] = 0;
-        pair->met = 0;
     }
     on_all_vcpus(play);
     for (unsigned number = 0; number < pair_count(); number++) {

@@ -14,7 +14,7 @@
 static struct pair {
     struct lone_word ready[2], position[2];
     uint32_t outcomes[4], met;
-    uint8_t loaded_new[2][CELLS] ALIGNED(128);
+    uint8_t loaded_new[2][2][CELLS] ALIGNED(128); /* of even and odd batches: one is tallied, one is being made */
 } pairs[MAX_PAIRS];
 static struct {
     struct lone_word shared[2]; /* x and y */
@@ -22,25 +22,30 @@ static struct {
 static uint32_t batches;
 static bool fenced;
 
-static void tally(struct pair *pair)
+static void tally(struct pair *pair, uint32_t batch)
 {
+    uint8_t (*loaded_new)[CELLS] = pair->loaded_new[batch % 2];
+
     for (unsigned cell = 0; cell < CELLS; cell++)
-        pair->outcomes[pair->loaded_new[0][cell] << 1 | pair->loaded_new[1][cell]]++;
+        pair->outcomes[loaded_new[0][cell] << 1 | loaded_new[1][cell]]++;
 }
 
 static inline __attribute__((always_inline)) void play_side(unsigned number, unsigned side, bool fence)
 {
     struct pair *pair = &pairs[number];
+    uint32_t met = 0;
 
     for (uint32_t batch = 1; batch <= batches; batch++) {
-        bool together = true;
+        bool together = false;
 
-        meet(&pair->ready[side].value, &pair->ready[!side].value, 2 * batch - 1);
+        meet(&pair->ready[side].value, &pair->ready[!side].value, batch);
+        if (side == 0 && batch > 1)
+            tally(pair, batch - 1);
         for (unsigned cell = 0; cell < CELLS; cell++) {
             volatile uint32_t *mine = &cells[number][cell].shared[side].value;
             volatile uint32_t *other = &cells[number][cell].shared[!side].value;
 
-            if (together)
+            if (together || cell % CELLS_APART == 0)
                 together = meet_briefly(&pair->position[side].value, &pair->position[!side].value,
                                         batch * CELLS + cell);
             stagger(side, cell);
@@ -48,14 +53,14 @@ static inline __attribute__((always_inline)) void play_side(unsigned number, uns
             if (fence)
                 dmb();
             uint32_t loaded = *other;
-            pair->loaded_new[side][cell] = loaded == batch;
-            pair->met += side == 0 && together;
+            pair->loaded_new[batch % 2][side][cell] = loaded == batch;
+            met += together;
         }
-        /* A partner that comes late finds the batch over, and need not wait in it. */
-        pair->position[side].value = (batch + 1) * CELLS - 1;
-        meet(&pair->ready[side].value, &pair->ready[!side].value, 2 * batch);
-        if (side == 0)
-            tally(pair);
+    }
+    meet(&pair->ready[side].value, &pair->ready[!side].value, batches + 1);
+    if (side == 0) {
+        tally(pair, batches);
+        pair->met = met;
     }
 }
 
@@ -84,7 +89,6 @@ static uint32_t run_variant(bool fence)
             cells[number][cell].shared[0].value = cells[number][cell].shared[1].value = 0;
         for (unsigned outcome = 0; outcome < 4; outcome++)
             pair->outcomes[outcome] = 0;
-        pair->met = 0;
     }
     on_all_vcpus(play);
     for (unsigned number = 0; number < pair_count(); number++) {
