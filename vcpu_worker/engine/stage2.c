@@ -2,14 +2,16 @@
 /* Stage 2, shared by the workers of a host: write-xor-execute, page by page, decided at the fault.
  *
  * A page starts absent. Its first use makes it executable and read-only, or writable and execute-never. The other use
- * faults and flips it. Flipping follows one order, because other vCPUs hold the old entry in their TLBs:
+ * faults and flips it. Flipping breaks before it makes, because other vCPUs hold the old entry in their TLBs:
  *
- *   vCPU0 changes the entry (compare and swap; a vCPU that loses the race just tries its access again)
+ *   vCPU0 breaks the entry (compare and swap; a vCPU that loses the race just tries its access again)
  *   vCPU0 posts TLB_FLUSH, and CODE_FLUSH where the page becomes executable, to all, and waits for those in the guest
- *   vCPU0 flushes its own, and goes on
+ *   vCPU0 flushes its own, makes the new entry, and goes on
  *
  * So when vCPU0's store is done, no vCPU executes from the page without a fault; and when vCPU1 has made it executable
- * again, nobody holds a translation of what the page was before.
+ * again, nobody holds a translation of what the page was before. Without the break, a third party gets in between: vCPU0
+ * makes the page writable and has yet to post; vCPU2 faults on it too, finds it writable, stores new code and tells
+ * vCPU1, which still runs the old code from its TLB. A broken entry has no other meaning than "wait".
  *
  * A page that an instruction writes while executing from it would flip for ever. After FLIPS flips, or when the same
  * instruction flips it back and forth, it stays readable, writable and executable: a mixed page. The engine then sees
@@ -17,6 +19,8 @@
  * asks for anyway, which traps (stage2_sync_code).
  */
 #include "vcpu.h"
+
+#include <sched.h>
 
 #define VALID 1ull
 #define READ_ONLY (1ull << 6)
@@ -56,7 +60,7 @@ static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
     bool keep_all = livelocked(v, ipa >> 12, execute) || flips >= FLIPS;
     uint64_t access = keep_all ? READ_WRITE : execute ? READ_ONLY : READ_WRITE | XN;
     uint64_t new = (old & ~(ACCESS_MASK | XN | FLIP_MASK)) | access | (flips + (flips < FLIPS)) << FLIP_SHIFT;
-    if (!atomic_compare_exchange_strong(entry, &old, new))
+    if (!atomic_compare_exchange_strong(entry, &old, new & ~VALID))
         return;
     if (keep_all)
         atomic_fetch_add(&v->host->mixed_pages, 1);
@@ -64,6 +68,7 @@ static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
     if (execute || keep_all)
         cp_log_code(v->host, ipa >> 12);
     vcpu_shootdown(v, execute || keep_all ? CP_TLB_FLUSH | CP_CODE_FLUSH : CP_TLB_FLUSH, false, true);
+    atomic_store(entry, new);
 }
 
 bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write)
@@ -74,6 +79,10 @@ bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write)
     _Atomic uint64_t *entry = entry_of(v, ipa);
     uint64_t old = atomic_load(entry);
     if (!(old & VALID)) {
+        if (old != 0) { /* broken: whoever flips it waits for us to be here */
+            sched_yield();
+            return true;
+        }
         uint64_t access = v->as_shipped ? READ_WRITE : execute ? READ_ONLY : READ_WRITE | XN;
         atomic_compare_exchange_strong(entry, &old, (ipa & ~0xfffu) | ATTRIBUTES | access);
         return true;
@@ -102,10 +111,16 @@ static void drop_code(struct vcpu *v, uint32_t page)
     vcpu_shootdown(v, CP_CODE_FLUSH, false, true);
 }
 
+static bool is_mixed(uint64_t entry)
+{
+    return (entry & VALID) && !(entry & XN) && (entry & ACCESS_MASK) == READ_WRITE;
+}
+
 void stage2_wrote(struct vcpu *v, uint32_t ipa)
 {
+    atomic_thread_fence(memory_order_seq_cst);
     uint64_t entry = atomic_load(entry_of(v, ipa));
-    if ((entry & VALID) && !(entry & XN) && (entry & ACCESS_MASK) == READ_WRITE)
+    if ((entry & VALID) && !(entry & XN) && !v->as_shipped)
         drop_code(v, ipa >> 12);
 }
 
@@ -116,6 +131,7 @@ void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva)
         return; /* write-xor-execute has seen every write */
     if (everything)
         drop_code(v, CP_CODE_ALL);
-    else if (vcpu_translate(v, gva, false, true, &ipa) && stage2_in_ram(v, ipa))
-        stage2_wrote(v, ipa);
+    else if (vcpu_translate(v, gva, false, true, &ipa) && stage2_in_ram(v, ipa)
+        && is_mixed(atomic_load(entry_of(v, ipa))))
+        drop_code(v, ipa >> 12);
 }

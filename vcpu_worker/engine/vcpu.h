@@ -94,7 +94,8 @@ bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write);
 bool stage2_in_ram(const struct vcpu *v, uint32_t ipa);
 /* Instruction cache maintenance by address, or of all: other vCPUs see what was written to mixed pages. */
 void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva);
-/* The hypervisor wrote to the page: where it is mixed, nobody's translated code knows. */
+/* The hypervisor wrote to the page, unseen by translated code: drop it where the page is mixed, or where another vCPU made
+ * it executable between stage2_make_writable and the store. */
 void stage2_wrote(struct vcpu *v, uint32_t ipa);
 void stage2_make_writable(struct vcpu *v, uint32_t ipa);
 
