@@ -24,7 +24,7 @@ from deploy.plan import Member, members
 from deploy.processes import ChildProcess
 from deploy.rundir import VERDICT_NAME, RunFolder
 from deploy.signals import SignalPipe
-from deploy.situation import EXIT_KINDS, counters, latency
+from deploy.situation import EXIT_KINDS, counters, figures, latency
 from deploy.status_line import StatusLine
 from deploy.supervisor import Supervisor
 from deploy.verdict import Verdict
@@ -79,6 +79,8 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
         console = ConsoleRelay(assembly.console_fd, around.console_fd, log, status.clear if status else lambda: None)
         if folder is not None:
             folder.write_text("run.json", _record(assembly, team, options))
+            if options.journal:
+                folder.make_folder("journal")
 
         def start(member: Member) -> ChildProcess:
             return ChildProcess(member, assembly.config_fd, assembly.inherited_fds, _create_log(member.name, folder))
@@ -88,6 +90,9 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
         stack.callback(supervisor.close)
         supervisor.run(assembly.config)
         console.finish(lambda fd: not course.interrupted_before and _writable(fd, signals.fd))
+        if folder is not None:
+            with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
+                folder.write_text("figures.json", json.dumps(figures(assembly.page)) + "\n")
         verdict = _verdict(course, console, assembly.page)
         return verdict if options.keep_going else verdict.overruled()
 

@@ -51,12 +51,15 @@ class RunOptions:
     devices: tuple[DeviceSpec, ...] = field(default=())
     as_shipped: bool = False
     keep_going: bool = False
+    journal: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.vcpus <= MAX_VCPUS:
             raise UsageError(f"a machine has 1 to {MAX_VCPUS} vCPUs, not {self.vcpus}")
         if self.timeout_s is not None and not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
             raise UsageError(f"the timeout must be a positive number of seconds, not {self.timeout_s}")
+        if self.journal and self.run_dir is None:
+            raise UsageError("a journal needs a folder to lie in: name one with --run-dir")
         memory_size(self.memory_bytes)
         check_choice("fetch policy", self.fetch, FETCH_POLICIES)
         check_choice("TLB discipline", self.tlb, TLB_DISCIPLINES)

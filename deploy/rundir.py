@@ -4,6 +4,8 @@
     run.json       what was asked for and what was started
     NAME.log       what each process said (stderr)
     console.log    the guest's console
+    journal/       what each process did, where journals are kept
+    figures.json   counters and histograms of each vCPU
     verdict.json   how it ended; it appears whole, or not at all
 
 A folder is one run's. The folder itself is locked while the run lasts; the lock dies with the launcher.
@@ -67,6 +69,10 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+    def make_folder(self, name: str) -> None:
+        """A new folder of the run. Raises OSError."""
+        (self.path / name).mkdir()
 
     def close(self) -> None:
         """Give the folder up; what is in it stays."""

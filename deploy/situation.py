@@ -30,6 +30,10 @@ class Activity:
 EXIT_KINDS = ("mmio_read", "mmio_write", "nisv", "hvc", "smc", "wfi", "tlbi", "cp15", "icache", "stage2", "other")
 
 
+HISTOGRAMS = {"mmio": control.HISTOGRAM_MMIO, "stop": control.HISTOGRAM_STOP,
+              "shootdown": control.HISTOGRAM_SHOOTDOWN, "fetch": control.HISTOGRAM_FETCH}
+
+
 def counters(page: ControlPage) -> dict[str, int]:
     """Every counter by name, all vCPUs together."""
     columns = zip(*(page.counters(vcpu) for vcpu in range(page.vcpus)), strict=True)
@@ -40,6 +44,15 @@ def latency(page: ControlPage, histogram: int) -> Latency:
     """One histogram, all vCPUs together."""
     return Latency.of_histograms([page.histogram(vcpu, histogram) for vcpu in range(page.vcpus)],
                                  control.bucket_ns)
+
+
+def figures(page: ControlPage) -> list[dict[str, dict[str, object]]]:
+    """For each vCPU its counters by name, and its histograms: [middle in ns, how many] for each bucket in use."""
+    return [{"counters": dict(zip(control.COUNTER_NAMES, page.counters(vcpu), strict=True)),
+             "histograms": {name: [[control.bucket_ns(bucket), n]
+                                   for bucket, n in enumerate(page.histogram(vcpu, histogram)) if n]
+                            for name, histogram in HISTOGRAMS.items()}}
+            for vcpu in range(page.vcpus)]
 
 
 def activity(page: ControlPage) -> Activity:

@@ -45,7 +45,8 @@ class MachineConfig:
     must open every connection. `cores` is the number of host cores that the machine may use: a vCPU that waits in a
     loop gives its core away only where `vcpus` exceeds it. `launcher_pid` is the parent of every process of the run:
     what each of them hands to `lifetime.tie_to_parent`. `as_shipped` runs the engine without what makes it fit for
-    several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on.
+    several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on. `journal` has every
+    process keep one, in `run_dir`.
     """
 
     vcpus: int
@@ -62,6 +63,7 @@ class MachineConfig:
     launcher_pid: int = 0
     as_shipped: bool = False
     keep_going: bool = False
+    journal: bool = False
     parameter: int = 0
     run_dir: str = ""
     stop_deadline_s: float = 1.5

@@ -25,14 +25,22 @@
 #define JOURNAL_WINDOW_BYTES (1u << 20)
 #define JOURNAL_CAPSULE "allstop.machine.recorder.journal"
 
-/* The kinds that are written natively; all of them, with their meaning, are in allstop.wire.journal.Kind. */
-#define JOURNAL_NATIVE_KINDS(X)                                                                              \
-    X(TEXT, 1) X(TLBI, 32) X(SHOOTDOWN, 33) X(FLUSHED, 34) X(FLIPPED, 35) X(SLEPT, 36) X(PARKED, 37)         \
-    X(LINE_TAKEN, 38) X(ABORTED, 39)
+/* Mirrors allstop.wire.journal.Kind, which says what each means; tests/wire/test_journal.py compares. */
+#define JOURNAL_KINDS(X) \
+    X(TEXT, 1) \
+    X(EXIT, 16) X(MMIO, 17) X(FETCHED, 18) X(FETCH_RETRIED, 19) X(FETCH_REFUSED, 20) \
+    X(FETCH_DISAGREED, 21) X(VIOLATION, 22) X(STOP_ASKED, 23) X(STOP_GRANTED, 24) X(WORLD_HELD, 25) \
+    X(PSCI, 26) X(POWERED_ON, 27) X(POWERED_OFF, 28) X(FAILED, 29) \
+    X(TLBI, 32) X(SHOOTDOWN, 33) X(FLUSHED, 34) X(FLIPPED, 35) X(SLEPT, 36) X(PARKED, 37) \
+    X(LINE_TAKEN, 38) X(ABORTED, 39) \
+    X(STOP_QUEUED, 64) X(STOPPED, 65) X(RELEASED, 66) X(RESUMED, 67) X(PSCI_CALLED, 68) \
+    X(POWER_STARTED, 69) X(POWER_STOPPED, 70) X(LINE_SET, 71) X(LOST, 72) X(ENDED, 73) \
+    X(MEMBERS_READY, 74) \
+    X(ACCESS, 96) X(REPEATED, 97) X(DEVICE_FAILED, 98) X(FINISHED, 99)
 
 enum journal_kind {
 #define X(name, number) JOURNAL_##name = number,
-    JOURNAL_NATIVE_KINDS(X)
+    JOURNAL_KINDS(X)
 #undef X
 };
 

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The journal that a process of a machine writes, where the machine keeps journals."""
+"""The journal that a process of a machine writes, where the machine keeps journals. Nothing is loaded where not."""
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
-
-from allstop.wire.journal import FOLDER, SUFFIX
 
 if TYPE_CHECKING:
     from allstop.machine.configuration import MachineConfig
@@ -17,5 +15,6 @@ def open_journal(config: MachineConfig, process: str, role: int, vcpu: int = 0) 
     if not config.journal:
         return None
     from allstop.machine.recorder import Recorder
+    from allstop.wire.journal import FOLDER, SUFFIX
 
     return Recorder(os.path.join(config.run_dir, FOLDER, process + SUFFIX), process, role, vcpu)

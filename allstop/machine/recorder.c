@@ -170,7 +170,8 @@ static PyMethodDef recorder_methods[] = {
 static PyTypeObject recorder_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "allstop.machine.recorder.Recorder",
-    .tp_doc = "Recorder(path, process, role, vcpu=0): the journal of this process, a new file. Raises OSError.",
+    .tp_doc = "Recorder(path, process, role, vcpu=0): the journal of this process, a new file. Raises OSError. Its "
+              "attributes in capitals are the kinds of events, as in allstop.wire.journal.Kind.",
     .tp_basicsize = sizeof(Recorder),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = recorder_new,
@@ -189,18 +190,18 @@ PyMODINIT_FUNC PyInit_recorder(void)
 {
     if (PyType_Ready(&recorder_type) < 0)
         return NULL;
-    PyObject *module = PyModule_Create(&recorder_module), *kinds = PyDict_New();
-    if (module == NULL || kinds == NULL || PyModule_AddObjectRef(module, "Recorder", (PyObject *)&recorder_type) < 0
-        || PyModule_AddObject(module, "NATIVE_KINDS", kinds) < 0)
-        return NULL;
 #define X(name, number)                                                                                      \
     {                                                                                                        \
         PyObject *value = PyLong_FromLong(number);                                                           \
-        if (value == NULL || PyDict_SetItemString(kinds, #name, value) < 0)                                  \
+        if (value == NULL || PyDict_SetItemString(recorder_type.tp_dict, #name, value) < 0)                  \
             return NULL;                                                                                     \
         Py_DECREF(value);                                                                                    \
     }
-    JOURNAL_NATIVE_KINDS(X)
+    JOURNAL_KINDS(X)
 #undef X
+    PyType_Modified(&recorder_type);
+    PyObject *module = PyModule_Create(&recorder_module);
+    if (module == NULL || PyModule_AddObjectRef(module, "Recorder", (PyObject *)&recorder_type) < 0)
+        return NULL;
     return module;
 }

@@ -1,6 +1,42 @@
-NATIVE_KINDS: dict[str, int]
-
 class Recorder:
+    TEXT: int
+    EXIT: int
+    MMIO: int
+    FETCHED: int
+    FETCH_RETRIED: int
+    FETCH_REFUSED: int
+    FETCH_DISAGREED: int
+    VIOLATION: int
+    STOP_ASKED: int
+    STOP_GRANTED: int
+    WORLD_HELD: int
+    PSCI: int
+    POWERED_ON: int
+    POWERED_OFF: int
+    FAILED: int
+    TLBI: int
+    SHOOTDOWN: int
+    FLUSHED: int
+    FLIPPED: int
+    SLEPT: int
+    PARKED: int
+    LINE_TAKEN: int
+    ABORTED: int
+    STOP_QUEUED: int
+    STOPPED: int
+    RELEASED: int
+    RESUMED: int
+    PSCI_CALLED: int
+    POWER_STARTED: int
+    POWER_STOPPED: int
+    LINE_SET: int
+    LOST: int
+    ENDED: int
+    MEMBERS_READY: int
+    ACCESS: int
+    REPEATED: int
+    DEVICE_FAILED: int
+    FINISHED: int
     def __new__(cls, path: str, process: str, role: int, vcpu: int = 0) -> Recorder: ...
     def event(self, kind: int, vcpu: int, /, *operands: int) -> None: ...
     def span(self, kind: int, vcpu: int, began_ns: int, /, *operands: int) -> None: ...
