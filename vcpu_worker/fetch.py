@@ -58,6 +58,7 @@ class Fetch:
         self._number = number
         self._page = page
         self._links = links
+        self._journal = links.journal
         self._checks = config.fetch != "unprotected"
         self._decode = decode_kvm if config.decode == "kvm" else decode
         policies: dict[str, Callable[[Exit], tuple[int | None, Exit]]] = {
@@ -79,10 +80,16 @@ class Fetch:
         page.set_activity(number, ACTIVITY_FETCH, trap.pc)
         word, trap = self._policy(trap)
         page.record(number, HISTOGRAM_FETCH, time.perf_counter_ns() - started)
+        journal = self._journal
         if trap.kind != EXIT_NISV:
             return trap
+        if journal is not None:
+            journal.span(journal.FETCHED, number, started, trap.pc, trap.instruction if trap.length else -1,
+                         -1 if word is None else word, trap.hdfar, page.epochs()[1] - trap.epoch)
         if word is None:
             page.count(number, COUNT_FETCH_RETRY)
+            if journal is not None:
+                journal.event(journal.FETCH_RETRIED, number, trap.pc)
             return None
         try:
             instruction: Instruction = self._decode(word, bool(trap.cpsr & _THUMB))
@@ -90,10 +97,14 @@ class Fetch:
         except UndecodableError:
             self._oracle.look(trap, word, page.epochs()[1])
             page.count(number, COUNT_FETCH_REFUSED)
+            if journal is not None:
+                journal.event(journal.FETCH_REFUSED, number, trap.pc, word)
             self._vcpu.abort(trap.hdfar, is_write=bool(trap.hsr >> 6 & 1))
             return None
         if self._checks and not _agrees(planned, trap):
             page.count(number, COUNT_FETCH_DISAGREED)
+            if journal is not None:
+                journal.event(journal.FETCH_DISAGREED, number, trap.pc, word, trap.hdfar)
             self._disagreed(trap, instruction)
             return None
         self._oracle.look(trap, word, page.epochs()[1])
@@ -123,6 +134,8 @@ class Fetch:
             if self._still_valid(trap):
                 return self._read_now(trap), trap
         self._page.count(self._number, COUNT_FETCH_RETRY)
+        if (journal := self._journal) is not None:
+            journal.event(journal.FETCH_RETRIED, self._number, trap.pc)
         with self._stopped(may_share=False):
             trap = self._vcpu.run(1, True)
             return (self._read_now(trap) if trap.kind == EXIT_NISV else None), trap
@@ -132,14 +145,21 @@ class Fetch:
         page, number = self._page, self._number
         started = time.perf_counter_ns()
         page.set_activity(number, ACTIVITY_WAIT_WORLD)
+        if (journal := self._journal) is not None:
+            journal.event(journal.STOP_ASKED, number, may_share)
         self._links.tell(StopWorld("fetch without syndrome", may_share))
         stopped = self._links.wait(WorldStopped)
         page.record(number, HISTOGRAM_STOP, time.perf_counter_ns() - started)
         page.set_activity(number, ACTIVITY_OWN_WORLD)
+        if journal is not None:
+            journal.span(journal.STOP_GRANTED, number, started, stopped.epoch, may_share)
+            started = time.perf_counter_ns()
         try:
             yield
         finally:
             self._links.tell(ReleaseWorld(stopped.epoch))
+            if journal is not None:
+                journal.span(journal.WORLD_HELD, number, started, stopped.epoch)
 
     def _still_valid(self, trap: Exit) -> bool:
         """Whether no translation of this vCPU's trapped instruction was invalidated since, or was about to be."""

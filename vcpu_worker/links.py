@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import zmq
 
@@ -25,6 +25,9 @@ from allstop.wire.channel import Channel, worker_identity
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import ROLE_WORKER, Message, MmioReply, MmioRequest, Shutdown
 
+if TYPE_CHECKING:
+    from allstop.machine.recorder import Recorder
+
 BEAT_S = 0.25
 RESEND_BEATS = 2
 M = TypeVar("M", bound=Message)
@@ -39,8 +42,9 @@ class RunIsOver(Exception):
 class Links:
     """The connections of the worker of `vcpu`."""
 
-    def __init__(self, config: MachineConfig, page: ControlPage, vcpu: int) -> None:
+    def __init__(self, config: MachineConfig, page: ControlPage, vcpu: int, journal: Recorder | None = None) -> None:
         self._page = page
+        self.journal = journal
         self._vcpu = vcpu
         self._context = zmq.Context(1)
         identity = worker_identity(vcpu)
@@ -86,6 +90,9 @@ class Links:
                 reply = None
             if isinstance(reply, MmioReply) and reply.seq == sequence:
                 page.record(self._vcpu, HISTOGRAM_MMIO, _now_ns() - started)
+                if (journal := self.journal) is not None:
+                    journal.span(journal.MMIO, self._vcpu, started, ipa, size, is_write,
+                                 value if is_write else reply.value, reply.status)
                 return reply
             page.count(self._vcpu, COUNT_STALE)
 

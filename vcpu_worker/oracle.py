@@ -23,6 +23,7 @@ class Oracle:
         self._number = number
         self._page = page
         self._links = links
+        self._journal = links.journal
         self._keep_going = keep_going
 
     def look(self, trap: Exit, word: int, begun: int) -> None:
@@ -30,6 +31,10 @@ class Oracle:
         if trap.length == 0 or word == trap.instruction:
             return
         self._page.count(self._number, COUNT_FETCH_WRONG)
+        if (journal := self._journal) is not None:
+            journal.event(journal.VIOLATION, self._number, trap.pc, trap.instruction, word, trap.hdfar,
+                          begun - trap.epoch, trap.cpsr >> 5 & 1)
+            journal.text(self._story(trap, word, begun))
         if not self._keep_going:
             self._links.tell(Violated(self._number, self._story(trap, word, begun)))
 

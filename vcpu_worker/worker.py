@@ -6,12 +6,14 @@ again, so whatever it latched is completed exactly once.
 """
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from allstop.arm.psci import PsciFunction
 from allstop.machine import board
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.control import ACTIVITY_OFF, ACTIVITY_PSCI, COUNT_UNASSIGNED, POWER_ON, ControlPage
+from allstop.machine.journal import open_journal
 from allstop.wire.messages import (
     MMIO_OK,
     MMIO_UNASSIGNED,
@@ -66,6 +68,7 @@ class Worker:
         self._page = page
         self._vcpu = vcpu
         self._links = links
+        self._journal = links.journal
         self._emulation = Emulation(vcpu, number, page, links, config.memory_bytes)
         self._fetch = Fetch(config, vcpu, number, page, links)
         self._on = False
@@ -89,7 +92,8 @@ class Worker:
         page = ControlPage(config.fds.control)
         fds = config.fds
         vcpu = Vcpu(fds.control, fds.ram, fds.stage2, number, board.mpidr(number), config.as_shipped)
-        return cls(config, number, page, vcpu, Links(config, page, number))
+        journal = open_journal(config, f"vcpu-{number}", ROLE_WORKER, number)
+        return cls(config, number, page, vcpu, Links(config, page, number, journal))
 
     def run(self) -> int:
         """Serve until the machine shuts down; the exit status of the process."""
@@ -107,14 +111,28 @@ class Worker:
         finally:
             self._links.close()
             self._vcpu.close()
+            if self._journal is not None:
+                self._journal.close()
 
     def handle(self, leave: Exit) -> None:
         """Do what this exit asks for; afterwards the vCPU may enter again."""
-        self._handlers[leave.kind](leave)
+        journal = self._journal
+        if journal is None:
+            self._handlers[leave.kind](leave)
+            return
+        began_ns = time.perf_counter_ns()
+        try:
+            self._handlers[leave.kind](leave)
+        finally:
+            journal.span(journal.EXIT, self._number, began_ns, leave.kind, leave.pc, leave.hsr, leave.ipa,
+                         leave.instruction)
 
     def _fail(self, sentence: str, known: bool = False) -> int:
         """Tell why this vCPU can not go on, unless the coordinator knows, and wait for the end of the run."""
         say_last_words(sentence)
+        if self._journal is not None:
+            self._journal.event(self._journal.FAILED, self._number)
+            self._journal.text(sentence)
         if not known:
             self._links.tell(ComponentFailed(ROLE_WORKER, self._number, sentence))
         try:
@@ -125,6 +143,8 @@ class Worker:
 
     def _wait_for_power(self) -> None:
         self._page.set_activity(self._number, ACTIVITY_OFF)
+        if self._journal is not None:
+            self._journal.event(self._journal.POWERED_OFF, self._number)
         self._power_on(self._links.wait(PowerOn))
         self._on = True
 
@@ -132,6 +152,8 @@ class Worker:
         """Start where the message says, and tell the others that this vCPU is on: some wait only for those."""
         self._vcpu.power_on(*message)
         self._page.set_power(self._number, POWER_ON)
+        if self._journal is not None:
+            self._journal.event(self._journal.POWERED_ON, self._number, message.entry, message.r0)
 
     def _mmio(self, leave: Exit) -> None:
         reply = self._links.mmio(leave.ipa, leave.size, leave.is_write == 1, leave.value)
@@ -157,14 +179,19 @@ class Worker:
             self._vcpu.set_core(0, _UNKNOWN_FUNCTION)  # SMC calling convention (ARM DEN 0028)
             return
         self._page.set_activity(self._number, ACTIVITY_PSCI)
+        began_ns = time.perf_counter_ns()
         self._links.tell(PsciCall(function, *arguments))
         if function == PsciFunction.CPU_OFF:
             self._page.set_activity(self._number, ACTIVITY_OFF)
+            if self._journal is not None:
+                self._journal.event(self._journal.POWERED_OFF, self._number)
         answer = self._links.wait_either(PsciReturn, PowerOn)  # off, it may be switched on again
         if isinstance(answer, PowerOn):
             self._power_on(answer)
             return
         self._vcpu.set_core(0, answer.value)
+        if self._journal is not None:
+            self._journal.span(self._journal.PSCI, self._number, began_ns, function, *arguments, answer.value)
         if function == PsciFunction.CPU_SUSPEND and answer.value == 0:
             self._vcpu.wait_for_interrupt()
 

@@ -45,8 +45,8 @@ class MachineConfig:
     must open every connection. `cores` is the number of host cores that the machine may use: a vCPU that waits in a
     loop gives its core away only where `vcpus` exceeds it. `launcher_pid` is the parent of every process of the run:
     what each of them hands to `lifetime.tie_to_parent`. `as_shipped` runs the engine without what makes it fit for
-    several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on. `journal` has every
-    process keep one, in `run_dir`.
+    several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on. `journal`
+    has every process keep one, in `run_dir`.
     """
 
     vcpus: int

@@ -205,12 +205,13 @@ class Journal:
         data = os.pread(self._fd, HEADER_BYTES, 0)
         if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
             raise JournalError(f"{self.path.name} is no journal, or was cut within its first {HEADER_BYTES} bytes")
-        _, version, record_bytes, role, vcpu, pid, closed, began, unix, records, dropped, name = _HEADER.unpack_from(data)
+        (_, version, record_bytes, role, vcpu, pid, closed, began_ns, began_unix_ns, records, dropped,
+         name) = _HEADER.unpack(data[:_HEADER.size])
         if version != VERSION or record_bytes != RECORD_BYTES:
             raise JournalError(f"{self.path.name} is a journal of format {version}, and this allstop reads format "
                                f"{VERSION}: use the allstop that wrote it")
         process = name.rstrip(b"\0").decode(errors="replace")
-        return Header(process, role, vcpu, pid, bool(closed), began, unix, records, dropped)
+        return Header(process, role, vcpu, pid, bool(closed), began_ns, began_unix_ns, records, dropped)
 
     def _survey(self) -> tuple[int, int, bool]:
         """How many records there are up to the last good one, how many of these are not good, and whether another one
