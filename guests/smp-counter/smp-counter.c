@@ -8,8 +8,8 @@
 #include "mmu.h"
 #include "sync.h"
 
-#define LOCKED_INCREMENTS 50000u
-#define EXCLUSIVE_FACTOR 20u
+#define LOCKED_INCREMENTS 20000u
+#define EXCLUSIVE_FACTOR 50u
 
 static struct ticket_lock ticket ALIGNED(64);
 static struct mcs_lock mcs ALIGNED(64);
