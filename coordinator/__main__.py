@@ -22,7 +22,7 @@ def main() -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         coordinator = Coordinator(config, context)
-    except ChannelError as error:
+    except (ChannelError, OSError) as error:
         print(f"coordinator: {error}", file=sys.stderr)
         return 1
     coordinator.serve()

@@ -19,6 +19,7 @@ import zmq
 
 from allstop.machine import control
 from allstop.machine.configuration import MachineConfig
+from allstop.machine.journal import open_journal
 from allstop.wire.channel import COORDINATOR, DEVICES, LAUNCHER, OPERATOR_PREFIX, call, listen, worker_identity
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
@@ -59,6 +60,7 @@ _FIRST_SLICE_S = 0.002
 _SLICE_S = 0.005
 _LINGER_MS = 200
 _MESSAGES_AT_ONCE = 64
+_NOBODY = -1  # in a journal: an event of no vCPU
 
 _EXPECTED = {(sender, kind) for kind, routes in ROUTES.items() for sender, receiver in routes
              if receiver == ROLE_COORDINATOR}
@@ -87,6 +89,8 @@ class Coordinator:
         self._receive, self._more, self._emit = self._router.recv, self._router.getsockopt, self._router.send
         self._hold = barrier.Hold(0, frozenset())
         self._hold_until_s = 0.0
+        self._hold_began_ns = 0
+        self._journal = open_journal(config, "coordinator", ROLE_COORDINATOR)
         self._leases: dict[bytes, float] = {}
         self._ended: RunEnded | None = None
         self._leaving = False
@@ -114,6 +118,8 @@ class Coordinator:
     def close(self) -> None:
         """Close the sockets, after giving the last messages time to leave; say what was refused."""
         self._router.close(_LINGER_MS)
+        if self._journal is not None:
+            self._journal.close()
         for reason, count in self.refused.most_common(10):
             print(f"coordinator: refused {count} x {reason}", file=sys.stderr)
 
@@ -166,13 +172,17 @@ class Coordinator:
         match message:
             case StopWorld():
                 vcpu = peer.vcpu if peer.role == ROLE_WORKER else None
+                self._note("STOP_QUEUED", self._vcpu_of(identity), message.may_share, text=message.reason)
                 self._stop(barrier.Asked(identity, vcpu, message.may_share, message.reason))
             case ReleaseWorld():
+                self._note("RELEASED", self._vcpu_of(identity), message.epoch)
                 self._stop(barrier.Released(identity, message.epoch))
                 self._leases.pop(identity, None)
             case IrqLine(vcpu, line):
-                self._page.set_line(self._known(vcpu), line)
+                news = self._page.set_line(self._known(vcpu), line)
+                self._note("LINE_SET", vcpu, line, news)
             case PsciCall(function, argument1, argument2, argument3):
+                self._note("PSCI_CALLED", peer.vcpu, function, argument1, argument2, argument3)
                 self._notice_who_started()
                 self._perform_power(self._power.handle(
                     power.Called(peer.vcpu, function, argument1, argument2, argument3)))
@@ -208,6 +218,7 @@ class Coordinator:
         """A process is dead: the run has its verdict, and nobody waits for it."""
         if role == ROLE_WORKER:
             self._known(vcpu)
+        self._note("LOST", vcpu if role == ROLE_WORKER else _NOBODY, role, text=sentence)
         self._end("lost", 1, sentence)
         self._perform_membership(self._members.handle(membership.Departed(role, vcpu)))
         if role == ROLE_WORKER:
@@ -233,6 +244,7 @@ class Coordinator:
                 case membership.Accept(identity):
                     self._send(identity, Welcome(PROTOCOL_VERSION, os.getpid()))
                 case membership.AllHere():
+                    self._note("MEMBERS_READY", _NOBODY)
                     self._send(LAUNCHER, MembersReady(self._config.vcpus))
 
     def _perform_power(self, effects: list[power.Effect]) -> None:
@@ -241,9 +253,11 @@ class Coordinator:
                 case power.Answer(vcpu, value):
                     self._send(worker_identity(vcpu), PsciReturn(value))
                 case power.Start(vcpu, entry, r0, r1, r2):
+                    self._note("POWER_STARTED", vcpu, entry, r0)
                     self._page.set_power(vcpu, control.POWER_PENDING)
                     self._send(worker_identity(vcpu), PowerOn(entry, r0, r1, r2))
                 case power.Stopped(vcpu):
+                    self._note("POWER_STOPPED", vcpu)
                     self._page.set_power(vcpu, control.POWER_OFF)
                 case power.End(verdict, status, sentence):
                     self._end(verdict, status, sentence)
@@ -256,15 +270,19 @@ class Coordinator:
                     self._hold = effect
                     if not waited:  # else the deadline of who is missing stays what it was
                         self._hold_until_s = time.monotonic() + self._config.stop_deadline_s
+                        self._hold_began_ns = time.monotonic_ns()
                     self._look_who_left(_FIRST_SLICE_S)
                 case barrier.Grant():
                     owner = effect.owner
                     self._send(owner, WorldStopped(effect.epoch))
+                    if (journal := self._journal) is not None:
+                        journal.span(journal.STOPPED, self._vcpu_of(owner), self._hold_began_ns, effect.epoch)
                     config = self._config
                     lease_s = config.operator_lease_s if owner.startswith(OPERATOR_PREFIX) else config.stop_deadline_s
                     self._leases[owner] = time.monotonic() + lease_s
                 case barrier.Resume():
                     self._page.resume()
+                    self._note("RESUMED", _NOBODY)
                 case barrier.Refuse():
                     if effect.owner.startswith(OPERATOR_PREFIX):
                         self._send(effect.owner, WorldRefused(effect.sentence))
@@ -319,7 +337,18 @@ class Coordinator:
         """The run is over: the first reason wins."""
         if self._ended is None:
             self._ended = RunEnded(VERDICTS.index(verdict), status, sentence)
+            self._note("ENDED", _NOBODY, self._ended.verdict, status, text=sentence)
             self._send(LAUNCHER, self._ended)
+
+    def _vcpu_of(self, owner: bytes) -> int:
+        peer = self._members.peers[owner]
+        return peer.vcpu if peer.role == ROLE_WORKER else _NOBODY
+
+    def _note(self, kind: str, vcpu: int, *operands: int, text: str = "") -> None:
+        """Journal an event."""
+        if (journal := self._journal) is not None:
+            journal.event(getattr(journal, kind), vcpu, *operands)
+            journal.text(text)
 
     def _spread_shutdown(self) -> None:
         for identity, peer in self._members.peers.items():

@@ -33,9 +33,9 @@ def main() -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         server = DeviceServer(config, page, context)
-    except (BusError, PluginError, ChannelError) as error:
+    except (BusError, PluginError, ChannelError, OSError) as error:
         print(f"devicesrv: {error}", file=sys.stderr)
-        return 1 if isinstance(error, ChannelError) else 2
+        return 1 if isinstance(error, (ChannelError, OSError)) else 2
     server.serve()
     server.close()
     context.term()

@@ -23,6 +23,7 @@ from typing import Protocol
 import zmq
 
 from allstop.machine.configuration import MachineConfig
+from allstop.machine.journal import open_journal
 from allstop.wire.channel import COORDINATOR, identity_fits, listen
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
@@ -102,6 +103,7 @@ class DeviceServer:
         self._token = bytes.fromhex(config.token)
         self._console = Console(config.fds.console)
         self._records = Records(config.run_dir)
+        self._journal = open_journal(config, "devicesrv", ROLE_DEVICES)
         self._peers: dict[bytes, Peer] = {}
         self._untold: list[bytes] = []  # for the coordinator, until it says Hello
         self._stop = False
@@ -145,6 +147,8 @@ class DeviceServer:
             print(f"devicesrv: {unread + self._console.lost_bytes} bytes of the console's output were not read",
                   file=sys.stderr)
         self._socket.close(LINGER_MS)
+        if self._journal is not None:
+            self._journal.close()
 
     def _handle(self, identity: bytes, payload: bytes) -> None:
         try:
@@ -158,6 +162,8 @@ class DeviceServer:
             if reply is None:
                 reply = self._perform(peer.vcpu, message)
                 peer.memory.remember(message.seq, reply)
+            elif self._journal is not None:
+                self._journal.event(self._journal.REPEATED, peer.vcpu, message.seq)
             if reply:
                 self._socket.send(identity, zmq.SNDMORE)
                 self._socket.send(reply)
@@ -176,6 +182,7 @@ class DeviceServer:
             return encode(MmioReply(seq, MMIO_MALFORMED, 0, gic.lines[vcpu]))
         page = self._page
         page.set_activity(page.DEVICES, page.ACTIVITY_DEVICE, ipa)
+        began_ns = 0 if self._journal is None else time.perf_counter_ns()
         try:
             answer = self._board.bus.access(ipa, size, is_write, value, vcpu)
             status = MMIO_OK
@@ -185,6 +192,8 @@ class DeviceServer:
             self._device_failed(vcpu, request, error)
             answer, status = 0, MMIO_FAILED
         page.set_activity(page.DEVICES, page.ACTIVITY_IDLE)
+        if (journal := self._journal) is not None:
+            journal.span(journal.ACCESS, vcpu, began_ns, ipa, size, is_write, value if is_write else answer, status)
         if gic.changed:
             gic.changed.discard(vcpu)
             self._tell_lines()
@@ -196,8 +205,12 @@ class DeviceServer:
         access = f"{request.size}-byte write of 0x{request.value:x} to" if request.is_write else (
             f"{request.size}-byte read of")
         traceback.print_exception(error, file=sys.stderr)
-        self._tell(ComponentFailed(ROLE_DEVICES, vcpu, f"device {name} raised {type(error).__name__} at vCPU {vcpu}'s "
-                                   f"{access} 0x{request.ipa:08x}: {error}"[:1000]))
+        sentence = (f"device {name} raised {type(error).__name__} at vCPU {vcpu}'s {access} 0x{request.ipa:08x}: "
+                    f"{error}")[:1000]
+        if (journal := self._journal) is not None:
+            journal.event(journal.DEVICE_FAILED, vcpu, request.ipa, request.size, request.is_write, request.value)
+            journal.text(sentence)
+        self._tell(ComponentFailed(ROLE_DEVICES, vcpu, sentence))
 
     def _welcome(self, identity: bytes, hello: Hello) -> None:
         if (hello.version != PROTOCOL_VERSION or not hmac.compare_digest(hello.token, self._token)
@@ -253,6 +266,9 @@ class DeviceServer:
         gic.changed.clear()
 
     def _finish(self, status: int, detail: str) -> None:
+        if (journal := self._journal) is not None:
+            journal.event(journal.FINISHED, -1, status)
+            journal.text(detail)
         self._tell(GuestFinished(status, detail))
 
     def _tell(self, message: Message) -> None:

@@ -121,10 +121,11 @@ static PyObject *recorder_span(Recorder *self, PyObject *const *args, Py_ssize_t
 
 static PyObject *recorder_text(Recorder *self, PyObject *arg)
 {
-    Py_ssize_t left;
-    const char *text = PyUnicode_AsUTF8AndSize(arg, &left);
-    if (text == NULL)
+    PyObject *encoded = PyUnicode_AsEncodedString(arg, "utf-8", "replace");
+    if (encoded == NULL)
         return NULL;
+    const char *text = PyBytes_AS_STRING(encoded);
+    Py_ssize_t left = PyBytes_GET_SIZE(encoded);
     uint64_t now_ns = journal_now_ns();
     while (left > 0) {
         uint64_t operands[6] = { 0 };
@@ -134,6 +135,7 @@ static PyObject *recorder_text(Recorder *self, PyObject *arg)
         text += bytes;
         left -= (Py_ssize_t)bytes;
     }
+    Py_DECREF(encoded);
     Py_RETURN_NONE;
 }
 

@@ -29,7 +29,7 @@ RECORD_BYTES = 64
 WINDOW_BYTES = 1 << 20
 SUFFIX = ".journal"
 FOLDER = "journal"
-NO_VCPU = 0xFFFF
+NO_VCPU = 0xFFFF  # the vCPU field of what is no vCPU's; writers say -1
 NOTHING = (1 << 64) - 1
 
 _HEADER = struct.Struct("<8s6IQQQQ32s")
@@ -90,9 +90,9 @@ class Kind(enum.IntEnum):
 
     # Coordinator
     STOP_QUEUED = 64, "may_share", "this vCPU, or an operator, asked for the world; the words say why"
-    STOPPED = 65, "epoch took_ns", "the world was granted to this vCPU, or an operator; from the request on"
+    STOPPED = 65, "epoch took_ns", "the world was granted to this vCPU, or an operator; since the vCPUs were told to leave"
     RELEASED = 66, "epoch", "this vCPU, or an operator, gave the world back"
-    RESUMED = 67, "epoch", "nobody wants the world stopped: the vCPUs go on"
+    RESUMED = 67, "", "nobody wants the world stopped: the vCPUs go on"
     PSCI_CALLED = 68, "function argument1 argument2 argument3", "a PSCI call arrived"
     POWER_STARTED = 69, "entry r0", "a vCPU is switched on"
     POWER_STOPPED = 70, "", "a vCPU is off"
