@@ -257,20 +257,28 @@ static inline int cp_sleep(struct cp_vcpu *v, uint32_t wake, uint64_t timeout_ns
     return result;
 }
 
-/* V is parked until none of `bits` is requested. */
+/* V is parked until none of `bits` is requested, or one of `unless`; as a sleeper, so that a post wakes it. */
 static inline int cp_park(struct cp_vcpu *v, uint32_t bits, uint32_t unless, uint64_t timeout_ns)
 {
+    uint32_t mode = atomic_load_explicit(&v->mode, memory_order_relaxed) & ~CP_MODE_MASK;
     uint64_t deadline = cp_now_ns() + timeout_ns;
+    int result = 0;
+    atomic_store(&v->mode, mode | CP_SLEEPING);
     for (;;) {
         uint32_t seen = atomic_load(&v->requests);
         if (!(seen & bits) || (seen & unless))
-            return 0;
+            break;
         uint64_t now = cp_now_ns();
-        if (now >= deadline)
-            return ETIMEDOUT;
-        if (cp_futex_wait(&v->requests, seen, deadline - now) == EINTR)
-            return EINTR;
+        if (now >= deadline) {
+            result = ETIMEDOUT;
+            break;
+        }
+        result = cp_futex_wait(&v->requests, seen, deadline - now);
+        if (result == EINTR)
+            break;
     }
+    atomic_store(&v->mode, mode);
+    return result;
 }
 
 /* The newest version of the line word wins, whichever way it came. True when `line` was news. */
