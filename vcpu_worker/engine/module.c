@@ -450,9 +450,7 @@ static PyObject *method_restore(Vcpu *self, PyObject *arg)
     memcpy(context, data, (size_t)size);
     uc.context_restore(self->v.uc, context);
     uc.context_free(context);
-    seam_flush_tlb();
-    self->v.pc = vcpu_register(&self->v, UC_ARM_REG_R15);
-    self->v.cpsr = vcpu_register(&self->v, UC_ARM_REG_CPSR);
+    vcpu_restored(&self->v);
     Py_RETURN_NONE;
 }
 

@@ -173,17 +173,13 @@ bool vcpu_power_on(struct vcpu *v, uint32_t entry, const uint32_t r[3])
 {
     if (failed(v, "be reset", uc.context_restore(v->uc, v->pristine)))
         return false;
-    seam_flush_tlb();
+    vcpu_restored(v);
     seam_set_monitor(UINT64_MAX, 0);
     for (int i = 0; i < 3; i++)
         vcpu_set_register(v, UC_ARM_REG_R0 + i, r[i]);
     v->cpsr = MODE_SVC | 0x1c0u | (entry & 1 ? PSR_T : 0);
     vcpu_set_register(v, UC_ARM_REG_CPSR, v->cpsr);
     v->pc = entry & ~1u;
-    v->latched = false;
-    v->hcr &= ~(HCR_VI | HCR_VF);
-    SET_CP(v, 1, 1, 4, 0, v->hcr);
-    atomic_fetch_or(&v->slot->requests, CP_INTERRUPT); /* look at the line anew */
     return true;
 }
 
@@ -343,6 +339,18 @@ void vcpu_abort(struct vcpu *v, bool prefetch, uint32_t address, bool is_write, 
 void vcpu_undefined(struct vcpu *v)
 {
     enter_exception(v, MODE_UND, 0x04, v->pc + (v->cpsr & PSR_T ? 2 : 4));
+}
+
+/* The engine's context was replaced: what is kept beside it, or comes from outside, has to follow. */
+void vcpu_restored(struct vcpu *v)
+{
+    seam_flush_tlb();
+    v->pc = vcpu_register(v, UC_ARM_REG_R15);
+    v->cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
+    v->latched = false;
+    v->hcr &= ~(HCR_VI | HCR_VF);
+    SET_CP(v, 1, 1, 4, 0, v->hcr);
+    atomic_fetch_or(&v->slot->requests, CP_INTERRUPT); /* look at the line anew */
 }
 
 static uint32_t swapped(uint32_t value, uint32_t size)
@@ -578,6 +586,7 @@ bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner)
 {
     struct cp_vcpu *slot = v->slot;
     v->ignored = owner ? CP_STOP : 0;
+    v->latched = false; /* an exit that was not answered is over: its instruction is executed again, if at all */
     cp_activity(&slot->process, CP_ACTIVITY_GUEST, 0);
     for (;;) {
         uint32_t requests = atomic_load(&slot->requests) & ~v->ignored;

@@ -69,6 +69,7 @@ struct vcpu {
 bool vcpu_open(struct vcpu *v, uint32_t mpidr);
 void vcpu_close(struct vcpu *v);
 bool vcpu_power_on(struct vcpu *v, uint32_t entry, const uint32_t r[3]);
+void vcpu_restored(struct vcpu *v);
 bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner);
 void vcpu_answer(struct vcpu *v, uint64_t value);
 void vcpu_retire(struct vcpu *v, uint32_t length);
