@@ -239,8 +239,7 @@ static PyObject *method_set_core(Vcpu *self, PyObject *args)
     if (n == 15) {
         self->v.pc = value & ~1u;
     } else if (n == 16) {
-        vcpu_set_register(&self->v, UC_ARM_REG_CPSR, value);
-        self->v.cpsr = vcpu_register(&self->v, UC_ARM_REG_CPSR);
+        vcpu_set_cpsr(&self->v, value);
     } else {
         vcpu_set_register(&self->v, vcpu_core_id(n), value);
     }
@@ -255,9 +254,11 @@ static PyObject *method_banked(Vcpu *self, PyObject *args)
         return NULL;
     if (n > 14 && n != 16)
         return PyErr_Format(PyExc_IndexError, "r0 to r14, and 16 for SPSR, not %u", n);
+    if (!vcpu_is_mode(mode))
+        return PyErr_Format(PyExc_ValueError, "a guest has no mode 0x%x", mode);
     int id = n == 16 ? UC_ARM_REG_SPSR : vcpu_core_id(n);
     uint32_t cpsr = vcpu_register(&self->v, UC_ARM_REG_CPSR);
-    vcpu_set_register(&self->v, UC_ARM_REG_CPSR, (cpsr & ~0x1fu) | (mode & 0x1f));
+    vcpu_set_register(&self->v, UC_ARM_REG_CPSR, (cpsr & ~0x1fu) | mode);
     if (PyTuple_GET_SIZE(args) == 3)
         vcpu_set_register(&self->v, id, value);
     uint32_t result = vcpu_register(&self->v, id);
@@ -338,7 +339,7 @@ static PyObject *method_read_ram(Vcpu *self, PyObject *args)
     unsigned ipa, bytes;
     if (!PyArg_ParseTuple(args, "II", &ipa, &bytes) || !usable(self))
         return NULL;
-    if (bytes == 0 || !stage2_in_ram(&self->v, ipa) || !stage2_in_ram(&self->v, ipa + bytes - 1))
+    if (!stage2_all_in_ram(&self->v, ipa, bytes))
         Py_RETURN_NONE;
     return PyBytes_FromStringAndSize((char *)self->v.ram + (ipa - RAM_BASE), bytes);
 }
@@ -349,7 +350,7 @@ static PyObject *method_write_ram(Vcpu *self, PyObject *args)
     Py_buffer data;
     if (!PyArg_ParseTuple(args, "Iy*", &ipa, &data))
         return NULL;
-    bool done = usable(self) && data.len > 0 && vcpu_write_ram(&self->v, ipa, data.buf, (size_t)data.len);
+    bool done = usable(self) && vcpu_write_ram(&self->v, ipa, data.buf, (size_t)data.len);
     PyBuffer_Release(&data);
     return PyErr_Occurred() ? NULL : PyBool_FromLong(done);
 }
@@ -465,7 +466,7 @@ static PyMethodDef vcpu_methods[] = {
     ONE(answer, "answer(value): complete the latched MMIO access, once; the instruction retires."),
     ONE(retire, "retire(length): PC and ITSTATE go on over an instruction that was served."),
     NOARGS(core, "core() -> (r0, ..., r14, pc, cpsr) of the current mode."),
-    SOME(set_core, "set_core(n, value): r0 to r14, 15 for PC, 16 for CPSR."),
+    SOME(set_core, "set_core(n, value): r0 to r14, 15 for PC, 16 for CPSR, whose mode stays where a guest can not have it."),
     SOME(banked, "banked(mode, n[, value]) -> value: r0 to r14 as `mode` sees them, 16 for its SPSR."),
     ONE(d, "d(n) -> 64 bits of VFP register d0 to d31."),
     SOME(set_d, "set_d(n, value)."),

@@ -412,7 +412,8 @@ INTERPOSED TranslationBlock *tb_gen_code_arm(void *cpu, uint32_t pc, uint32_t cs
     reading_halfwords = 0;
     TranslationBlock *block = real.gen_code(cpu, pc, cs_base, flags, cflags);
     is_reading = false;
-    keep_block(block);
+    if (engine != NULL)
+        keep_block(block);
     return block;
 }
 
@@ -430,7 +431,7 @@ INTERPOSED void tb_flush_arm(void *cpu)
 
 INTERPOSED void tcg_func_start_arm(TCGContext *tcg)
 {
-    if (parallel)
+    if (parallel && engine != NULL)
         AT(tcg, TCG_CFLAGS, uint32_t) |= CF_PARALLEL;
     real.tcg_func_start(tcg);
 }

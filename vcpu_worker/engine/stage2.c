@@ -42,6 +42,11 @@ bool stage2_in_ram(const struct vcpu *v, uint32_t ipa)
     return ipa >= RAM_BASE && (uint64_t)ipa - RAM_BASE < v->ram_bytes;
 }
 
+bool stage2_all_in_ram(const struct vcpu *v, uint32_t ipa, uint64_t bytes)
+{
+    return stage2_in_ram(v, ipa) && bytes != 0 && bytes <= v->ram_bytes - (ipa - RAM_BASE);
+}
+
 /* An instruction that faults on one page in turns, for execution and for writing, makes no progress. */
 static bool livelocked(struct vcpu *v, uint32_t page, bool execute)
 {

@@ -72,6 +72,21 @@ int vcpu_core_id(unsigned n)
     return n < 13 ? UC_ARM_REG_R0 + (int)n : n == 13 ? UC_ARM_REG_R13 : n == 14 ? UC_ARM_REG_R14 : UC_ARM_REG_R15;
 }
 
+bool vcpu_is_mode(uint32_t mode)
+{
+    return mode <= 0x1f && 0x888f0000u >> mode & 1;
+}
+
+/* A mode that a guest can not have leaves the mode as it is, as an exception return does: the library is less careful when
+ * it comes from User mode. */
+void vcpu_set_cpsr(struct vcpu *v, uint32_t value)
+{
+    if (!vcpu_is_mode(value & 0x1f))
+        value = (value & ~0x1fu) | (v->cpsr & 0x1f);
+    vcpu_set_register(v, UC_ARM_REG_CPSR, value);
+    v->cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
+}
+
 #define CP(v, crn, crm, opc1, opc2) ((uint32_t)vcpu_cp(v, 0, crn, crm, opc1, opc2))
 #define SET_CP(v, crn, crm, opc1, opc2, value) vcpu_set_cp(v, 0, crn, crm, opc1, opc2, value)
 
@@ -153,8 +168,12 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
     the_vcpu = v;
     seam_enable(!v->as_shipped);
     seam_attach(v->uc, &v->slot->requests, &events);
-    return !failed(v, "keep its reset state", uc.context_alloc(v->uc, &v->pristine))
-        && !failed(v, "keep its reset state", uc.context_save(v->uc, v->pristine));
+    if (failed(v, "keep its reset state", uc.context_alloc(v->uc, &v->pristine))
+        || failed(v, "keep its reset state", uc.context_save(v->uc, v->pristine))) {
+        vcpu_close(v);
+        return false;
+    }
+    return true;
 }
 
 void vcpu_close(struct vcpu *v)
@@ -396,7 +415,7 @@ bool vcpu_translate(struct vcpu *v, uint32_t gva, bool write, bool privileged, u
 
 bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes)
 {
-    if (!stage2_in_ram(v, ipa) || !stage2_in_ram(v, ipa + (uint32_t)bytes - 1))
+    if (!stage2_all_in_ram(v, ipa, bytes))
         return false;
     for (uint32_t page = ipa & ~0xfffu; page <= ((ipa + (uint32_t)bytes - 1) & ~0xfffu); page += 4096)
         stage2_make_writable(v, page);

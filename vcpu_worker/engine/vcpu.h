@@ -83,6 +83,8 @@ void vcpu_serve(struct vcpu *v);
 void vcpu_wait_for_interrupt(struct vcpu *v);
 
 int vcpu_core_id(unsigned n);
+bool vcpu_is_mode(uint32_t mode); /* of a guest: neither Monitor nor Hyp */
+void vcpu_set_cpsr(struct vcpu *v, uint32_t value);
 uint32_t vcpu_register(struct vcpu *v, int id);
 void vcpu_set_register(struct vcpu *v, int id, uint32_t value);
 uint64_t vcpu_cp(struct vcpu *v, uint32_t is64, uint32_t crn, uint32_t crm, uint32_t opc1, uint32_t opc2);
@@ -93,6 +95,7 @@ void vcpu_set_cp(struct vcpu *v, uint32_t is64, uint32_t crn, uint32_t crm, uint
 /* Serve a stage-2 fault: true when the access may be tried again, false when `ipa` is not in RAM. */
 bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write);
 bool stage2_in_ram(const struct vcpu *v, uint32_t ipa);
+bool stage2_all_in_ram(const struct vcpu *v, uint32_t ipa, uint64_t bytes);
 /* Instruction cache maintenance by address, or of all: other vCPUs see what was written to mixed pages. */
 void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva);
 /* The hypervisor wrote to the page, unseen by translated code: drop it where the page is mixed, or where another vCPU made
