@@ -56,7 +56,9 @@ class Console:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        return len(self._waiting)
+        unread = len(self._waiting)
+        self._waiting.clear()
+        return unread
 
     def _try(self, data: bytes | bytearray) -> int:
         """How many bytes are dealt with; 0 if the pipe is full."""

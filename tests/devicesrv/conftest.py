@@ -79,7 +79,7 @@ class ServerProcess:
     """`python -m devicesrv` for a machine of `vcpus`, with everything that it is given."""
 
     def __init__(self, folder: Path, vcpus: int = 2, devices: tuple[DeviceSpec, ...] = (), seed: int = 1,
-                 parameter: int = 0, endpoint: str = "") -> None:
+                 parameter: int = 0, endpoint: str = "", launcher_pid: int = 0) -> None:
         self.token = secrets.token_bytes(16)
         self.run_dir = folder / "run"
         self.run_dir.mkdir()
@@ -93,7 +93,8 @@ class ServerProcess:
             vcpus=vcpus, memory_bytes=1 << 21, token=self.token.hex(), coordinator_endpoint="",
             devices_endpoint=endpoint or f"ipc://@allstop-{secrets.token_hex(8)}-d",
             fds=SharedFds(control=self.control_fd, ram=-1, stage2=-1, console=console_fd), cores=2,
-            launcher_pid=os.getpid(), seed=seed, parameter=parameter, run_dir=str(self.run_dir), devices=devices)
+            launcher_pid=launcher_pid or os.getpid(), seed=seed, parameter=parameter,
+            run_dir=str(self.run_dir), devices=devices)
         config_fd = os.memfd_create("config")
         os.write(config_fd, config.to_json().encode())
         self.endpoint = config.devices_endpoint

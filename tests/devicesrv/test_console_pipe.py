@@ -58,6 +58,7 @@ def test_closing_does_not_wait_longer_than_it_may(pipe: tuple[int, Console]) -> 
     _, console = pipe
     console.write(bytes(PIPE_BYTES + 77))
     assert console.close(0.01) == 77
+    assert console.close(0.01) == 0
 
 
 def test_without_a_pipe_nothing_is_kept() -> None:

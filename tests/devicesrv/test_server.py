@@ -402,6 +402,20 @@ def test_the_heart_beats_idle_and_busy(start_server: StartServer) -> None:
     assert longest_silence_s(lambda: worker.mmio(RAMDEV_BASE)) < 1.0
 
 
+PAIR = '''
+from devicesrv.device import Device
+
+kept = []
+
+class Left(Device):
+    def write(self, offset, size, value, cpu):
+        kept.append(value)
+
+class Right(Device):
+    def read(self, offset, size, cpu):
+        return kept[-1]
+'''
+
 SLOW = '''
 import time
 from pathlib import Path
@@ -444,6 +458,20 @@ def test_ctrl_c_is_the_launchers_to_handle(start_server: StartServer) -> None:
     server.process.send_signal(signal.SIGINT)
     coordinator.ping()
     assert server.shut_down(coordinator) == 0
+
+
+def test_a_server_whose_launcher_is_gone_does_not_stay(start_server: StartServer) -> None:
+    assert start_server(launcher_pid=1).process.wait(10) == 1
+
+
+def test_devices_of_one_file_share_its_module(start_server: StartServer, tmp_path: Path) -> None:
+    path = tmp_path / "pair.py"
+    path.write_text(PAIR)
+    server = start_server(devices=(DeviceSpec(str(path), "Left", 0x0C00_0000),
+                                   DeviceSpec(str(path), "Right", 0x0C00_1000)))
+    worker = server.worker(0)
+    worker.mmio(0x0C00_0000, 0x77)
+    assert worker.mmio(0x0C00_1000).value == 0x77
 
 
 def test_records_are_on_disk_while_the_run_goes_on(start_server: StartServer) -> None:
