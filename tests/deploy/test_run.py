@@ -32,7 +32,7 @@ def test_a_guest_that_passes(command: Any, guests: Path) -> None:
 
 
 def test_json_is_one_object_and_nothing_else(command: Any, guests: Path) -> None:
-    done = command("run", "--json", guests / "smp-counter.elf", "--vcpus", 4)
+    done = command("run", "--json", guests / "smp-counter.elf", "--vcpus", 4, "--parameter", 200)
     assert done.returncode == 0, done.stderr
     verdict = json.loads(done.stdout)
     assert done.stdout.count("\n") == 1
