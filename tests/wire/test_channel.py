@@ -190,9 +190,10 @@ def test_another_user_is_not_let_in(context: Context, endpoint: str) -> None:
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
-    Channel.connect(context, endpoint, b"w0", TOKEN, ROLE_WORKER)
+    honest = Channel.connect(context, endpoint, b"w0", TOKEN, ROLE_WORKER)
     assert take(server)[0] == b"w0"
     assert not server.poll(0)
+    honest.close()
 
 
 @pytest.mark.parametrize(("role", "vcpu", "identity", "fits"), [
