@@ -289,40 +289,15 @@ def test_a_device_that_raises_fails_the_run_in_one_sentence_and_the_server_stays
     assert "no such drawer" in log
 
 
-@pytest.mark.parametrize(("text", "spec", "sentence"), [
-    (None, "Thing@0x0c000000", "there is no file {path} (device {path}:Thing)"),
-    ("x = 1", "Thing@0x0c000000", "{path} has no class Thing"),
-    ("Thing = 5", "Thing@0x0c000000", "{path}:Thing is not a subclass of devicesrv.device.Device"),
-    ("class Thing: pass", "Thing@0x0c000000", "{path}:Thing is not a subclass of devicesrv.device.Device"),
-    ("import nowhere_at_all", "Thing@0x0c000000",
-     "{path} raised ModuleNotFoundError: No module named 'nowhere_at_all' when it was loaded"),
-    ("class Thing(:", "Thing@0x0c000000", "{path} raised SyntaxError: "),
-    ("import sys; sys.exit(0)", "Thing@0x0c000000", "{path} raised SystemExit: 0 when it was loaded"),
-    ("class Thing(Device):\n    def __init__(self, wiring): raise RuntimeError('no')", "Thing@0x0c000000",
-     "the constructor of {path}:Thing raised RuntimeError: no"),
-    ("class Thing(Device):\n    def __init__(self): pass", "Thing@0x0c000000",
-     "the constructor of {path}:Thing raised TypeError: "),
-    ("class Thing(Device):\n    def __init__(self, wiring): pass", "Thing@0x0c000000",
-     "the constructor of {path}:Thing does not call super().__init__(wiring)"),
-    ("class Thing(Device):\n    widths = {3}", "Thing@0x0c000000",
-     "the widths of {path}:Thing must be some of 1, 2, 4 and 8"),
-    ("class Thing(Device):\n    size_bytes = '4K'", "Thing@0x0c000000",
-     "the size_bytes of {path}:Thing must be a number of bytes"),
-    ("class Thing(Device): pass", "Thing@0x09000000",
-     "Thing at 0x09000000 (0x1000 bytes) overlaps Pl011 at 0x09000000 (0x1000 bytes)"),
-    ("class Thing(Device):\n    size_bytes = 0x20000", "Thing@0x08ff0000",
-     "Thing at 0x08ff0000 (0x20000 bytes) overlaps Pl011 at 0x09000000 (0x1000 bytes)"),
-    ("class Thing(Device):\n    size_bytes = 0x20000", "Thing@0x3fff0000",
-     "Thing at 0x3fff0000 overlaps the guest's memory (0x40000000 to 0x401fffff)"),
-    ("class Thing(Device): pass", "Thing@0x0c000800", "Thing at 0x0c000800 must begin at"),
+@pytest.mark.parametrize(("text", "sentence"), [
+    ("", "{path} has no class Thing"),
+    ("class Thing(Device):\n    size_bytes = 0x200_0000", "Thing at 0x08000000 (0x2000000 bytes) overlaps "),
 ])
 def test_a_device_that_can_not_be_loaded_ends_the_process_with_one_sentence(
-        start_server: StartServer, tmp_path: Path, text: str | None, spec: str, sentence: str) -> None:
+        start_server: StartServer, tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "thing.py"
-    if text is not None:
-        path.write_text("from devicesrv.device import Device\n" + text)
-    name, _, ipa = spec.partition("@")
-    server = start_server(devices=(DeviceSpec(str(path), name, int(ipa, 0)),))
+    path.write_text("from devicesrv.device import Device\n" + text)
+    server = start_server(devices=(DeviceSpec(str(path), "Thing", 0x0800_0000),))
     assert server.process.wait(10) == 2
     said = server.log.read_text()
     assert said.startswith("devicesrv: " + sentence.format(path=path))
@@ -402,20 +377,6 @@ def test_the_heart_beats_idle_and_busy(start_server: StartServer) -> None:
     assert longest_silence_s(lambda: worker.mmio(RAMDEV_BASE)) < 1.0
 
 
-PAIR = '''
-from devicesrv.device import Device
-
-kept = []
-
-class Left(Device):
-    def write(self, offset, size, value, cpu):
-        kept.append(value)
-
-class Right(Device):
-    def read(self, offset, size, cpu):
-        return kept[-1]
-'''
-
 SLOW = '''
 import time
 from pathlib import Path
@@ -462,16 +423,6 @@ def test_ctrl_c_is_the_launchers_to_handle(start_server: StartServer) -> None:
 
 def test_a_server_whose_launcher_is_gone_does_not_stay(start_server: StartServer) -> None:
     assert start_server(launcher_pid=1).process.wait(10) == 1
-
-
-def test_devices_of_one_file_share_its_module(start_server: StartServer, tmp_path: Path) -> None:
-    path = tmp_path / "pair.py"
-    path.write_text(PAIR)
-    server = start_server(devices=(DeviceSpec(str(path), "Left", 0x0C00_0000),
-                                   DeviceSpec(str(path), "Right", 0x0C00_1000)))
-    worker = server.worker(0)
-    worker.mmio(0x0C00_0000, 0x77)
-    assert worker.mmio(0x0C00_1000).value == 0x77
 
 
 def test_records_are_on_disk_while_the_run_goes_on(start_server: StartServer) -> None:
