@@ -31,6 +31,7 @@ static PyMemberDef exit_members[] = {
     FIELD(value, T_ULONGLONG, "MMIO: what a store stores, in the order of the device's bytes"),
     FIELD(epoch, T_ULONGLONG, "invalidations begun, host-wide, when the guest was left"),
     FIELD(settled, T_UINT, "1 when all of these were done then"),
+    FIELD(executed, T_ULONGLONG, "under a budget: instructions executed by this run, without one that waits to be served"),
 #undef FIELD
     { NULL, 0, 0, 0, NULL },
 };

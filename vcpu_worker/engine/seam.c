@@ -9,6 +9,9 @@
  *                               host fences (QEMU's CF_PARALLEL, which the library never sets)
  *   helper_check_exit_request   called at each block start anyway: here it polls the vCPU's request word, so a stop is
  *                               exact, at a block start, and costs nothing more
+ *   translator_loop             under an instruction budget a block is one instruction, so that the polling counts them. The
+ *                               library's own counter lets an IT block pass as one, does not count in blocks that it has
+ *                               translated before, and starts again with each run
  *   tcg_gen_qemu_ld/st          the library also checks for a stop after each load and store; such a stop rewinds PC to an
  *                               access that has been done already. These checks are left out: exact, and faster
  *   helper_wfe, helper_yield    a place to give the host's core away, without leaving the run
@@ -64,12 +67,14 @@ static uc_engine *engine;
 static _Atomic uint32_t *request_word;
 static struct seam_events on;
 static bool parallel = true;
-static bool budget_active;
+static bool counting;
+static uint64_t budget_left;
 
 static struct {
     void (*tcg_func_start)(TCGContext *);
     void (*check_exit_request)(void *, uint32_t);
     void (*loop_exit_restore)(void *, uintptr_t);
+    void (*translator_loop)(const void *, void *, void *, TranslationBlock *, int);
     void (*loop_exit_noexc)(void *);
     void (*ld_i32)(TCGContext *, void *, void *, uintptr_t, int);
     void (*st_i32)(TCGContext *, void *, void *, uintptr_t, int);
@@ -158,7 +163,7 @@ static const char *load(const char *path)
         { &uc.context_size, "uc_context_size" }, { &uc.context_free, "uc_context_free" }, { &uc.strerror, "uc_strerror" },
         { &real.tcg_func_start, "tcg_func_start_arm" }, { &real.check_exit_request, "helper_check_exit_request_arm" },
         { &real.loop_exit_restore, "cpu_loop_exit_restore_arm" }, { &real.loop_exit_noexc, "cpu_loop_exit_noexc_arm" },
-        { &real.ld_i32, "tcg_gen_qemu_ld_i32_arm" }, { &real.st_i32, "tcg_gen_qemu_st_i32_arm" },
+        { &real.translator_loop, "translator_loop_arm" }, { &real.ld_i32, "tcg_gen_qemu_ld_i32_arm" }, { &real.st_i32, "tcg_gen_qemu_st_i32_arm" },
         { &real.ld_i64, "tcg_gen_qemu_ld_i64_arm" }, { &real.st_i64, "tcg_gen_qemu_st_i64_arm" },
         { &real.ldl_code, "cpu_ldl_code_arm" }, { &real.lduw_code, "cpu_lduw_code_arm" },
         { &real.gen_code, "tb_gen_code_arm" }, { &real.lookup, "tcg_tb_lookup_arm" },
@@ -197,6 +202,8 @@ void seam_attach(uc_engine *of, _Atomic uint32_t *requests, const struct seam_ev
     engine = of;
     request_word = requests;
     on = *events;
+    counting = false;
+    budget_left = 0;
     seam_forget_executed();
 }
 
@@ -225,9 +232,24 @@ void seam_invalidate_code(uint64_t ram_offset, uint64_t bytes)
     real.invalidate_range(engine, ram_offset, ram_offset + bytes);
 }
 
-void seam_set_budget(bool active)
+void seam_set_budget(uint64_t instructions)
 {
-    budget_active = active;
+    if (counting != (instructions != 0)) {
+        counting = instructions != 0;
+        real.flush_blocks(cpu());
+        seam_forget_executed();
+    }
+    budget_left = instructions;
+}
+
+uint64_t seam_budget_left(void)
+{
+    return budget_left;
+}
+
+void seam_uncount(void)
+{
+    budget_left += counting;
 }
 
 /* The fault status of B3.13.3 (ARM DDI 0406C): long-descriptor and short-descriptor format. */
@@ -452,17 +474,24 @@ INTERPOSED const void *get_arm_cp_reginfo_arm(void *table, uint32_t key)
 
 INTERPOSED void helper_check_exit_request_arm(void *of, uint32_t in_delay_slot)
 {
-    if (__builtin_expect(request_word == NULL || budget_active, false)) {
+    if (__builtin_expect(request_word == NULL, false)) {
         real.check_exit_request(of, in_delay_slot);
-        if (request_word == NULL)
-            return;
-    }
-    if (__builtin_expect(atomic_load_explicit(request_word, memory_order_relaxed) == 0, true))
         return;
-    if (on.poll()) {
+    }
+    bool requested = atomic_load_explicit(request_word, memory_order_relaxed) != 0;
+    if (__builtin_expect(!requested && !counting, true))
+        return;
+    if ((counting && budget_left == 0) || (requested && on.poll())) {
         uc.emu_stop(engine);
         real.loop_exit_restore(cpu(), (uintptr_t)__builtin_return_address(0));
     }
+    if (counting)
+        budget_left--;
+}
+
+INTERPOSED void translator_loop_arm(const void *operations, void *base, void *cpu, TranslationBlock *block, int longest)
+{
+    real.translator_loop(operations, base, cpu, block, counting ? 1 : longest);
 }
 
 static void give_way(bool is_wfe)

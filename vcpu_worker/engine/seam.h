@@ -52,7 +52,12 @@ void seam_attach(uc_engine *engine, _Atomic uint32_t *requests, const struct sea
 void seam_take_exception(void);                      /* as the architecture says, to EL1 or EL2 */
 void seam_flush_tlb(void);                           /* between runs only */
 void seam_invalidate_code(uint64_t ram_offset, uint64_t bytes); /* between runs only */
-void seam_set_budget(bool active);                   /* the library's own instruction counter is in use */
+
+/* Of the runs that follow: 0 is no budget. With one, a block is one instruction, so that it can be kept exactly, in IT
+ * blocks too. Between runs only; changing from none to some or back drops all translations. */
+void seam_set_budget(uint64_t instructions);
+uint64_t seam_budget_left(void);
+void seam_uncount(void);                             /* the instruction counted last has trapped, and was not executed */
 
 /* What the guest's stage 1 makes of an address, as seam_translate finds it. */
 struct seam_translation {

@@ -488,6 +488,8 @@ static bool data_abort(struct vcpu *v)
 {
     struct exit_record *x = &v->exit;
     bool walk = x->hsr >> 7 & 1, maintenance = x->hsr >> 8 & 1;
+    if (walk || !maintenance)
+        seam_uncount();
     if (stage2_fault(v, x->ipa, false, (x->hsr >> 6 & 1) && !walk && !maintenance))
         return false;
     if (walk) {
@@ -599,13 +601,9 @@ static void park(struct vcpu *v)
     cp_activity(&v->slot->process, CP_ACTIVITY_GUEST, 0);
 }
 
-/* Enter the guest, and go on until Python is needed. The owner of a stopped world may enter it alone. False on an
- * engine error, with `sentence` set. */
-bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner)
+static bool run(struct vcpu *v, uint64_t budget)
 {
     struct cp_vcpu *slot = v->slot;
-    v->ignored = owner ? CP_STOP : 0;
-    v->latched = false; /* an exit that was not answered is over: its instruction is executed again, if at all */
     cp_activity(&slot->process, CP_ACTIVITY_GUEST, 0);
     for (;;) {
         uint32_t requests = atomic_load(&slot->requests) & ~v->ignored;
@@ -629,8 +627,7 @@ bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner)
             continue;
         }
         v->trapped = false;
-        seam_set_budget(budget != 0);
-        uc_err error = uc.emu_start(v->uc, v->pc | (v->cpsr & PSR_T ? 1 : 0), 0, 0, budget);
+        uc_err error = uc.emu_start(v->uc, v->pc | (v->cpsr & PSR_T ? 1 : 0), 0, 0, 0);
         /* While still counted as in the guest: an invalidation that is done by now was served by us before the instruction
          * that trapped; one that is only begun may be done, and its page reused, as soon as we have left. */
         v->epoch = atomic_load(&v->host->invalidations_begun);
@@ -649,7 +646,19 @@ bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner)
         v->cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
         atomic_store_explicit(&slot->process.pc, v->pc, memory_order_relaxed);
         cp_count(slot, CP_COUNT_KICK);
-        if (budget && !(atomic_load(&slot->requests) & ~v->ignored))
+        if (budget && seam_budget_left() == 0)
             return leave_to_python(v, EXIT_BUDGET);
     }
+}
+
+/* Enter the guest, and go on until Python is needed. The owner of a stopped world may enter it alone. False on an
+ * engine error, with `sentence` set. */
+bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner)
+{
+    v->ignored = owner ? CP_STOP : 0;
+    v->latched = false; /* an exit that was not answered is over: its instruction is executed again, if at all */
+    seam_set_budget(budget);
+    bool good = run(v, budget);
+    v->exit.executed = budget - seam_budget_left();
+    return good;
 }

@@ -34,6 +34,7 @@ struct exit_record {
     uint32_t kind, hsr, hdfar, hifar, hpfar, ipa, pc, cpsr;
     uint32_t instruction, length; /* as it was translated; length 0 when not known */
     uint32_t size, is_write;      /* MMIO */
+    uint64_t executed;            /* under a budget: instructions executed in this run; one that trapped to be served is not */
     uint64_t value;               /* MMIO: what a store stores, as the device sees it */
     uint64_t epoch;               /* invalidations begun when the guest was left */
     uint32_t settled;             /* ... and all of them were done */
