@@ -28,6 +28,7 @@
 #define PSR_E (1u << 9)
 #define PSR_IT 0x0600fc00u
 #define PSR_J (1u << 24)
+#define MODE_USR 0x10u
 #define MODE_SVC 0x13u
 #define MODE_ABT 0x17u
 #define MODE_HYP 0x1au
@@ -484,6 +485,16 @@ static bool is_vector(struct vcpu *v, uint32_t address)
     return address - base < 0x20;
 }
 
+/* An access over a page boundary is described as if it were one of the page that faulted: its tail of 4 bytes at the page's
+ * start, where the page before is RAM. Only the instruction tells what it is. */
+static bool crosses_pages(struct vcpu *v, const struct exit_record *x, uint32_t size)
+{
+    uint32_t offset = x->hdfar & 0xfff, before;
+    if (offset != 0 || size == 1)
+        return offset + size > 4096;
+    return vcpu_translate(v, x->hdfar - 1, x->is_write, (x->cpsr & 0x1f) != MODE_USR, &before) && stage2_in_ram(v, before);
+}
+
 static bool data_abort(struct vcpu *v)
 {
     struct exit_record *x = &v->exit;
@@ -501,14 +512,15 @@ static bool data_abort(struct vcpu *v)
         return false;
     }
     x->is_write = x->hsr >> 6 & 1;
-    if (!(x->hsr >> 24 & 1)) {
+    uint32_t size = 1u << (x->hsr >> 22 & 3);
+    if (!(x->hsr >> 24 & 1) || crosses_pages(v, x, size)) {
         x->kind = EXIT_NISV;
         x->length = seam_executed(x->pc, x->cpsr & PSR_T, &x->instruction);
         cp_count(v->slot, CP_COUNT_NISV);
         return true;
     }
     x->kind = EXIT_MMIO;
-    x->size = 1u << (x->hsr >> 22 & 3);
+    x->size = size;
     v->latched = true;
     if (x->is_write) {
         uint32_t value = vcpu_register(v, vcpu_core_id(x->hsr >> 16 & 15));

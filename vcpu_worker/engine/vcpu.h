@@ -13,7 +13,7 @@
 /* Why run() returned. */
 #define EXITS(X)                                                                                             \
     X(MMIO)      /* stage-2 data abort outside RAM with a valid syndrome: value or register latched */       \
-    X(NISV)      /* the same without a syndrome: the instruction has to be fetched */                        \
+    X(NISV)      /* the same without a syndrome, or over a page boundary: the instruction has to be fetched */ \
     X(HVC) X(SMC)                                                                                            \
     X(FETCH)     /* stage-2 instruction abort outside RAM */                                                 \
     X(WALK)      /* a stage-1 walk left RAM */                                                               \
