@@ -93,6 +93,8 @@ class Worker:
         fds = config.fds
         vcpu = Vcpu(fds.control, fds.ram, fds.stage2, number, board.mpidr(number), config.as_shipped)
         journal = open_journal(config, f"vcpu-{number}", ROLE_WORKER, number)
+        if journal is not None:
+            vcpu.keep_journal(journal.native())
         return cls(config, number, page, vcpu, Links(config, page, number, journal))
 
     def run(self) -> int:

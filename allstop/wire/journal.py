@@ -90,7 +90,8 @@ class Kind(enum.IntEnum):
 
     # Coordinator
     STOP_QUEUED = 64, "may_share", "this vCPU, or an operator, asked for the world; the words say why"
-    STOPPED = 65, "epoch took_ns", "the world was granted to this vCPU, or an operator; since the vCPUs were told to leave"
+    STOPPED = 65, "epoch took_ns", \
+        "the world was granted to this vCPU, or an operator; since the vCPUs were told to leave"
     RELEASED = 66, "epoch", "this vCPU, or an operator, gave the world back"
     RESUMED = 67, "", "nobody wants the world stopped: the vCPUs go on"
     PSCI_CALLED = 68, "function argument1 argument2 argument3", "a PSCI call arrived"

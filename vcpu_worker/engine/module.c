@@ -65,6 +65,7 @@ typedef struct {
     PyObject_HEAD
     struct vcpu v;
     size_t host_bytes;
+    PyObject *journal; /* what keeps v.journal alive */
     bool open;
 } Vcpu;
 
@@ -155,6 +156,7 @@ fail:
 static void vcpu_dealloc(Vcpu *self)
 {
     unmap(self);
+    Py_XDECREF(self->journal);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -163,6 +165,17 @@ static bool usable(Vcpu *self)
     if (!self->open)
         PyErr_SetString(engine_error, "the vCPU is closed");
     return self->open;
+}
+
+static PyObject *method_keep_journal(Vcpu *self, PyObject *native)
+{
+    struct journal *journal = PyCapsule_GetPointer(native, JOURNAL_CAPSULE);
+    if (journal == NULL)
+        return NULL;
+    Py_INCREF(native);
+    Py_XSETREF(self->journal, native);
+    self->v.journal = journal;
+    Py_RETURN_NONE;
 }
 
 static PyObject *method_close(Vcpu *self, PyObject *unused)
@@ -486,6 +499,7 @@ static PyMethodDef vcpu_methods[] = {
     SOME(shootdown, "shootdown(ipi=False, wait=True, bits=TLB_FLUSH): ask every vCPU, wait, do it here."),
     NOARGS(save, "save() -> the whole vCPU as bytes."),
     ONE(restore, "restore(state): inverse of save()."),
+    ONE(keep_journal, "keep_journal(native): write what is served natively into the journal of a Recorder, its native()."),
     NOARGS(close, "close(): free the engine and the mappings."),
     { NULL, NULL, 0, NULL },
 };

@@ -61,7 +61,7 @@ static bool livelocked(struct vcpu *v, uint32_t page, bool execute)
 static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
 {
     _Atomic uint64_t *entry = entry_of(v, ipa);
-    uint64_t flips = (old & FLIP_MASK) >> FLIP_SHIFT;
+    uint64_t flips = (old & FLIP_MASK) >> FLIP_SHIFT, start = v->journal ? journal_now_ns() : 0;
     bool keep_all = livelocked(v, ipa >> 12, execute) || flips >= FLIPS;
     uint64_t access = keep_all ? READ_WRITE : execute ? READ_ONLY : READ_WRITE | XN;
     uint64_t new = (old & ~(ACCESS_MASK | XN | FLIP_MASK)) | access | (flips + (flips < FLIPS)) << FLIP_SHIFT;
@@ -73,6 +73,8 @@ static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
     if (execute || keep_all)
         cp_log_code(v->host, ipa >> 12);
     vcpu_shootdown(v, execute || keep_all ? CP_TLB_FLUSH | CP_CODE_FLUSH : CP_TLB_FLUSH, false, true);
+    if (v->journal)
+        journal_span(v->journal, JOURNAL_FLIPPED, v->number, start, ipa, execute, keep_all, v->pc);
     atomic_store(entry, new);
 }
 

@@ -240,6 +240,8 @@ void vcpu_serve(struct vcpu *v)
         return;
     /* First take the bit, then look at what it stands for: what is posted after that sets it again. */
     uint32_t posted = atomic_load(&v->slot->flush_posted);
+    if (v->journal && bits & (CP_TLB_FLUSH | CP_CODE_FLUSH))
+        journal_event(v->journal, JOURNAL_FLUSHED, v->number, bits, atomic_load(&v->host->invalidations_begun));
     atomic_fetch_and(&v->slot->requests, ~bits);
     if (bits & CP_TLB_FLUSH) {
         seam_flush_tlb();
@@ -255,8 +257,11 @@ void vcpu_serve(struct vcpu *v)
     if (bits & CP_INTERRUPT) {
         uint64_t line = atomic_load(&v->slot->line);
         uint32_t hcr = (v->hcr & ~(HCR_VI | HCR_VF)) | (line & 1 ? HCR_VI : 0) | (line & 2 ? HCR_VF : 0);
-        if (hcr != v->hcr)
+        if (hcr != v->hcr) {
             SET_CP(v, 1, 1, 4, 0, v->hcr = hcr);
+            if (v->journal)
+                journal_event(v->journal, JOURNAL_LINE_TAKEN, v->number, line & 3, v->pc);
+        }
         cp_count(v->slot, CP_COUNT_INTERRUPT);
     }
     if (bits & CP_PING) {
@@ -272,7 +277,7 @@ void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait)
     uint32_t exiting[CP_MAX_VCPUS], ticket[CP_MAX_VCPUS];
     uint32_t n = v->host->vcpus;
     uint64_t start = cp_now_ns();
-    atomic_fetch_add(&v->host->invalidations_begun, 1);
+    uint64_t invalidation = atomic_fetch_add(&v->host->invalidations_begun, 1) + 1;
     for (uint32_t i = 0; i < n; i++) {
         if (i == v->number)
             continue;
@@ -312,6 +317,8 @@ void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait)
     }
     atomic_fetch_add(&v->host->invalidations_done, 1);
     cp_record(v->slot, CP_HIST_SHOOTDOWN, cp_now_ns() - start);
+    if (v->journal)
+        journal_span(v->journal, JOURNAL_SHOOTDOWN, v->number, start, bits, ipi, invalidation);
     /* Our own, now. */
     atomic_fetch_or(&v->slot->requests, bits);
     vcpu_serve(v);
@@ -353,6 +360,8 @@ void vcpu_abort(struct vcpu *v, bool prefetch, uint32_t address, bool is_write, 
     SET_CP(v, 5, 0, 0, prefetch, status);        /* DFSR or IFSR */
     SET_CP(v, 6, 0, 0, prefetch ? 2 : 0, address); /* DFAR or IFAR */
     cp_count(v->slot, CP_COUNT_ABORT);
+    if (v->journal)
+        journal_event(v->journal, JOURNAL_ABORTED, v->number, address, is_write, prefetch, v->pc);
     enter_exception(v, MODE_ABT, prefetch ? 0x0c : 0x10, v->pc + (prefetch ? 4 : 8));
 }
 
@@ -440,13 +449,16 @@ void vcpu_wait_for_interrupt(struct vcpu *v)
 {
     cp_count(v->slot, CP_COUNT_WFI);
     cp_activity(&v->slot->process, CP_ACTIVITY_WFI, 0);
+    uint64_t start = v->journal ? journal_now_ns() : 0;
     for (;;) {
         vcpu_serve(v);
         if ((atomic_load(&v->slot->line) & 3) || (atomic_load(&v->slot->requests) & (CP_EVENT | CP_QUIT | CP_TICK)))
-            return;
+            break;
         cp_sleep(v->slot, WAKES, SLICE_NS);
         cp_beat(&v->slot->process);
     }
+    if (v->journal)
+        journal_span(v->journal, JOURNAL_SLEPT, v->number, start, v->pc);
 }
 
 static bool same_stay(uint32_t before, uint32_t now)
@@ -461,7 +473,8 @@ static bool same_stay(uint32_t before, uint32_t now)
 static void invalidate_tlb(struct vcpu *v)
 {
     uint32_t discipline = atomic_load_explicit(&v->host->tlb_discipline, memory_order_relaxed);
-    uint32_t before[CP_MAX_VCPUS];
+    uint32_t before[CP_MAX_VCPUS], stale = 0;
+    uint64_t start = v->journal ? journal_now_ns() : 0;
     cp_count(v->slot, CP_COUNT_TLBI);
     for (uint32_t i = 0; i < v->host->vcpus; i++)
         before[i] = i == v->number ? 0 : atomic_load(&cp_vcpu(v->host, i)->mode);
@@ -473,8 +486,13 @@ static void invalidate_tlb(struct vcpu *v)
         vcpu_shootdown(v, CP_TLB_FLUSH, discipline == CP_TLB_IPI, discipline != CP_TLB_EARLY);
     }
     for (uint32_t i = 0; i < v->host->vcpus; i++)
-        if (same_stay(before[i], atomic_load(&cp_vcpu(v->host, i)->mode)))
+        if (same_stay(before[i], atomic_load(&cp_vcpu(v->host, i)->mode))) {
             cp_count(v->slot, CP_COUNT_STALE_TLB);
+            stale++;
+        }
+    if (v->journal)
+        journal_span(v->journal, JOURNAL_TLBI, v->number, start, v->pc, discipline, stale,
+                     atomic_load(&v->host->invalidations_begun));
     vcpu_retire(v, 4);
 }
 
@@ -606,10 +624,13 @@ static void park(struct vcpu *v)
 {
     cp_count(v->slot, CP_COUNT_STOPPED);
     cp_activity(&v->slot->process, CP_ACTIVITY_PARKED, 0);
+    uint64_t start = v->journal ? journal_now_ns() : 0;
     while ((atomic_load(&v->slot->requests) & (CP_STOP | CP_QUIT)) == CP_STOP) {
         cp_park(v->slot, CP_STOP, CP_QUIT, SLICE_NS);
         cp_beat(&v->slot->process);
     }
+    if (v->journal)
+        journal_span(v->journal, JOURNAL_PARKED, v->number, start, v->pc);
     cp_activity(&v->slot->process, CP_ACTIVITY_GUEST, 0);
 }
 

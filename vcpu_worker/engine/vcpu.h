@@ -4,6 +4,7 @@
 #define ALLSTOP_VCPU_H
 
 #include "../../allstop/machine/control_page.h"
+#include "../../allstop/machine/journal.h"
 #include "seam.h"
 
 #define RAM_BASE 0x40000000u
@@ -65,6 +66,7 @@ struct vcpu {
     bool flip_execute;
     uint32_t fault_lpae, fault_short; /* status of the last translation that failed */
     char sentence[256];            /* why an operation failed */
+    struct journal *journal;       /* NULL: none is kept */
 };
 
 bool vcpu_open(struct vcpu *v, uint32_t mpidr);
