@@ -294,6 +294,18 @@ def test_a_vcpu_that_does_not_leave_is_named(start_rig: Callable[..., Rig]) -> N
     rig.expect(operator, WorldRefused)
 
 
+def test_who_joins_a_stop_does_not_give_the_missing_more_time(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(3, stop_deadline_s=1.0)
+    first, second, _ = rig.start_machine()
+    enter(rig, 2)
+    started = time.monotonic()
+    first.send(StopWorld("read", True))
+    rig.until(lambda: time.monotonic() > started + 0.8)
+    second.send(StopWorld("read", True))
+    rig.expect(rig.launched, RunEnded)
+    assert time.monotonic() - started < 1.7
+
+
 def test_a_worker_that_keeps_the_world_is_named(start_rig: Callable[..., Rig]) -> None:
     rig = start_rig(2, stop_deadline_s=0.3)
     owner = rig.start_machine()[1]
