@@ -18,16 +18,20 @@ from stress.results import results
 IMAGES = Path(__file__).resolve().parent.parent / "guests" / "images"
 FULL_RUNS = 10_000_000
 QUICK_RUNS = 200_000
+ATTEMPTS = 10
 Rows = Sequence[dict[str, str]]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a judge says: whether the check holds, over how many cases, and what was seen."""
+    """What a judge says: whether the check holds, over how many cases, and what was seen. One that is not `conclusive`
+    saw nothing wrong, but not either what shows that it would have: two vCPUs that never ran at the same time race
+    for nothing."""
 
     holds: bool
     cases: int
     seen: str
+    conclusive: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def _store_buffering(rows: Rows) -> Finding:
     fenced = [row for row in rows if row["fence"] == "dmb"]
     shown, forbidden = _sum(bare, "o00"), _sum(fenced, "o00")
     return Finding(shown > 0 and forbidden == 0, _sum(fenced, "runs"),
-                   f"both loads old: {forbidden:,} with DMB, {shown:,} without")
+                   f"both loads old: {forbidden:,} with DMB, {shown:,} without", shown > 0 or forbidden > 0)
 
 
 def _message_passing(rows: Rows) -> Finding:
@@ -88,7 +92,16 @@ CHECKS: tuple[Check, ...] = (
 
 
 def run_check(check: Check, runs: int, timeout_s: float, as_shipped: bool = False) -> Finding:
-    """Run one check with `runs` cases where it scales. A guest that hangs or reports nothing does not hold."""
+    """Run one check with `runs` cases where it scales, again where that was not conclusive: a busy host may run two
+    vCPUs one after the other. A guest that hangs or reports nothing does not hold."""
+    for _ in range(ATTEMPTS):
+        finding = _run_once(check, runs, timeout_s, as_shipped)
+        if finding.conclusive:
+            break
+    return finding
+
+
+def _run_once(check: Check, runs: int, timeout_s: float, as_shipped: bool) -> Finding:
     with Machine(IMAGES / f"{check.image}.elf", vcpus=check.vcpus, timeout=timeout_s,
                  parameter=runs if check.scaled else 0, as_shipped=as_shipped) as machine:
         verdict = machine.wait()

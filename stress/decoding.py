@@ -80,6 +80,7 @@ class DeviceRam(Links):
     """Stands for the device server: a device that is a RAM, in this process."""
 
     def __init__(self, size: int) -> None:
+        self.journal = None
         self.content = bytearray(size)
         self.accesses = 0
 

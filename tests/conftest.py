@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+import vcpu_worker.engine  # noqa: F401  the engine must be there before unicorn, which some tests compare with
 from deploy.processes import child_environment
 
 # A busy host is slow, not wrong.

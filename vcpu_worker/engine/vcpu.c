@@ -102,8 +102,7 @@ static bool on_poll(void)
 static void on_hint(bool is_wfe)
 {
     cp_count(the_vcpu->slot, is_wfe ? CP_COUNT_WFE : CP_COUNT_YIELD);
-    if (the_vcpu->oversubscribed)
-        sched_yield();
+    sched_yield(); /* also where there are cores enough for the machine: the host may have more to do */
 }
 
 static void on_exception(uc_engine *unused, uint32_t number, void *data)
