@@ -55,7 +55,11 @@ class Rig:
         os.write(self._fds[1], self.config.to_json().encode())
         self.devices = listen(self.context, self.config.devices_endpoint)
         self.launched: Channel
-        self.process = subprocess.Popen(
+        self.process = self.spawn()
+
+    def spawn(self) -> subprocess.Popen[str]:
+        """One more coordinator of this machine."""
+        return subprocess.Popen(
             [sys.executable, "-P", "-m", "coordinator", "--config-fd", str(self._fds[1])], pass_fds=self._fds,
             env=dict(os.environ, PYTHONPATH=str(ROOT)), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

@@ -419,3 +419,13 @@ def test_an_identity_can_not_be_taken_over(start_rig: Callable[..., Rig]) -> Non
     rig.fence(rig.launched)
     assert not thief.poll(0)
     thief.close()
+
+
+def test_an_address_that_is_taken_is_one_sentence_on_stderr(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(1)
+    rig.start_machine()
+    second = rig.spawn()
+    _, errors = second.communicate(timeout=10)
+    assert second.returncode == 1
+    assert errors.startswith(f"coordinator: cannot listen on {rig.config.coordinator_endpoint}: Address already in use")
+    assert errors.count("\n") == 1
