@@ -90,6 +90,7 @@ class Coordinator:
         self._hold = barrier.Hold(0, frozenset())
         self._hold_until_s = 0.0
         self._hold_began_ns = 0
+        self._stop_shown = 0
         self._journal = open_journal(config, "coordinator", ROLE_COORDINATOR)
         self._leases: dict[bytes, float] = {}
         self._ended: RunEnded | None = None
@@ -275,6 +276,9 @@ class Coordinator:
                 case barrier.Grant():
                     owner = effect.owner
                     self._send(owner, WorldStopped(effect.epoch))
+                    if effect.epoch != self._stop_shown:  # the page counts stops, not owners
+                        self._stop_shown = effect.epoch
+                        self._page.next_stop_epoch()
                     if (journal := self._journal) is not None:
                         journal.span(journal.STOPPED, self._vcpu_of(owner), self._hold_began_ns, effect.epoch)
                     config = self._config

@@ -219,6 +219,7 @@ def test_readers_share_and_a_writer_waits_its_turn(start_rig: Callable[..., Rig]
     second.send(ReleaseWorld(1))
     rig.expect(third, WorldStopped(2))
     third.send(ReleaseWorld(2))
+    rig.until(lambda: rig.page.epochs()[0] == 2)  # two stops for three owners
     rig.until(lambda: not any(stopped(rig, vcpu) for vcpu in range(3)))
 
 
