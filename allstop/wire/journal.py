@@ -31,6 +31,7 @@ SUFFIX = ".journal"
 FOLDER = "journal"
 NO_VCPU = 0xFFFF  # the vCPU field of what is no vCPU's; writers say -1
 NOTHING = (1 << 64) - 1
+EXIT_NAMES = ("MMIO", "NISV", "HVC", "SMC", "FETCH", "WALK", "CP15", "REQUEST", "BUDGET", "LOST", "OTHER")
 
 _HEADER = struct.Struct("<8s6IQQQQ32s")
 _RECORD = struct.Struct("<QIHH6Q")
@@ -144,7 +145,7 @@ class Event(NamedTuple):
         """How long it took; 0 for what has no duration."""
         return self.operands[-1] if self.kind.is_span else 0
 
-    def __getitem__(self, name: str) -> int:  # type: ignore[override]
+    def operand(self, name: str) -> int:
         """An operand by its name."""
         return self.operands[self.kind.operands.index(name)]
 
@@ -201,6 +202,12 @@ class Journal:
                 pending = Event(t_ns, kind, vcpu, tuple(operands[:len(kind.operands)]))
         if pending is not None:
             yield pending._replace(text=words.decode(errors="replace")) if words else pending
+
+    @property
+    def ended_ns(self) -> int:
+        """The time of the last event; when the journal began, if there is none."""
+        data = os.pread(self._fd, 8, HEADER_BYTES + (self.count - 1) * RECORD_BYTES) if self.count else b""
+        return int.from_bytes(data, "little") or self.header.began_ns
 
     def _read_header(self) -> Header:
         data = os.pread(self._fd, HEADER_BYTES, 0)

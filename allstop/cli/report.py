@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`allstop report`: a run as one page to look at."""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from allstop.cli.speech import say, write_all
+
+SUMMARY = "make a page of a run: verdict, timeline, costs, counters"
+_STDOUT = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `report`."""
+    parser.add_argument("run_dir", metavar="RUN-DIR", type=Path, help="what --run-dir of a run named")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: report.html in RUN-DIR")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Write it; the exit status. Raises UsageError, OSError."""
+    from stress.recorded_run import RecordedRun
+    from stress.report import write_report
+
+    out = arguments.output or arguments.run_dir / "report.html"
+    with RecordedRun(arguments.run_dir) as run:
+        for sentence in run.conditions:
+            say(f"note: {sentence}")
+        write_report(run, out)
+    write_all(_STDOUT, f"{out}\n")
+    return 0
