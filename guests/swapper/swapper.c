@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The fetch race. Accessors call a routine whose one access, on a device, has no syndrome, from a page that a swapper
+ * keeps taking away, as a kernel's reclaim would: clear the entry, TLBIMVAIS, DSB, use the frame for something else,
+ * and have another version of the routine in another frame, mapped at once or by the prefetch abort handler. Each call
+ * must do exactly what one of the versions does; what a reused frame holds, does something else.
+ *
+ * Who decodes the access by reading the page after it trapped loses this race now and then:
+ *
+ *   accessor                    its hypervisor                  swapper
+ *   ldr r6, [r5], #4  traps
+ *                               translates PC: frame 0
+ *                                                               clears the entry; TLBIMVAIS, DSB: done
+ *                                                               writes to frame 0
+ *                               reads frame 0, decodes
+ *
+ * vCPUs 0 to S-1 are swappers, each with two pages of code that the others share out among them; vCPU 0 alone is both.
+ * The parameter: [15:0] calls by accessor; [18:16] what they call: 0 by vCPU number modulo 4 one of the following, 1 ARM,
+ * 2 Thumb, 3 Thumb across the two pages, 4 all three in User mode; [25:20] swappers, at most half of the vCPUs.
+ */
+#include "swapper.h"
+#include "mmu.h"
+#include "sync.h"
+
+#ifdef QEMU
+#define RAMDEV_BASE 0x43f00000u /* no such device there: memory, and every call is the machine's own */
+#else
+#define RAMDEV_BASE 0x0b100000u
+#endif
+
+#define CALLS 600u
+#define FRAMES 3u /* by page: one in use, and two that hold something else, or wait with the next version */
+#define MAX_GROUPS (MAX_VCPUS / 2)
+#define COMPLAINTS 2u
+
+#define SLICE_BYTES 256u
+#define SLICE_WORDS (SLICE_BYTES / 4)
+#define BASE_OFFSET 128u
+
+#define CPSR_MASKS 0x1c0u
+#define PAGE_TRANSLATION 0x7u
+#define CODE_ATTRIBUTES (PAGE_NORMAL | PAGE_AP_USER)
+#define MEMORY_ATTRIBUTES (PAGE_NORMAL | PAGE_AP_USER | PAGE_XN)
+#define DEVICE_ATTRIBUTES ((1u << 6) | (1u << 10) | PAGE_AP_USER | PAGE_XN) /* uncached, shareable */
+
+/* The window: two pages of code for each group, then one of data for each vCPU. */
+#define DATA_PAGE (2 * MAX_GROUPS)
+
+/* Where the routines are in the two pages of code: all in the last line of one, and the first of the other. */
+enum { ARM, THUMB, STRADDLING, KINDS };
+static const uint32_t entries[KINDS] = { 0xfc0, 0xfd0, 0xffe };
+enum { MIXED, ONLY_ARM, ONLY_THUMB, ONLY_STRADDLING, USER };
+
+typedef uint32_t page[1024];
+static page frames[MAX_GROUPS][FRAMES][2] ALIGNED(4096) NOINIT;
+static page memory[MAX_VCPUS] ALIGNED(4096) NOINIT; /* stands in for the device when the versions are tried */
+
+static struct group {
+    struct ticket_lock lock; /* of the entries, and of: */
+    bool mapped[2];
+    unsigned current;        /* the frames of the two pages, mapped or not */
+    uint32_t random, swaps;
+    uint32_t accessors ALIGNED(64); /* that have calls to make */
+} ALIGNED(64) groups[MAX_GROUPS];
+
+static struct vcpu {
+    struct context in, out;
+    bool calling;
+    uint32_t random;
+    uint32_t accesses, faults, wrong, aborts;
+    uint32_t pattern[SLICE_WORDS];
+    struct {
+        uint32_t r[13], sp, lr;
+        uint32_t index, word; /* what a store leaves, and where; SLICE_WORDS for a load */
+    } expected[2][VERSIONS]; /* by instruction set */
+} vcpus[MAX_VCPUS];
+static uint32_t calls, what, swappers;
+
+static uint32_t next_random(uint32_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    return *state;
+}
+
+/* ------------------------------------------------------------------ swappers */
+
+static unsigned code_page(unsigned number, unsigned half) { return 2 * number + half; }
+
+static void bring_in(unsigned number, unsigned half)
+{
+    struct group *group = &groups[number];
+
+    window_map(code_page(number, half), frames[number][group->current][half], CODE_ATTRIBUTES);
+    group->mapped[half] = true;
+    dsb();
+}
+
+/* Write `arm` and `thumb`, two words each, where one of the two pages has routines: nobody looks at the rest. */
+static void fill(page frame, unsigned half, const uint32_t *arm, const uint32_t *thumb)
+{
+    if (half == 0) {
+        frame[entries[ARM] / 4] = arm[0];
+        frame[entries[ARM] / 4 + 1] = arm[1];
+        frame[entries[THUMB] / 4] = thumb[0];
+        frame[entries[THUMB] / 4 + 1] = thumb[1];
+        frame[entries[STRADDLING] / 4] = thumb[0] << 16;
+    } else {
+        frame[0] = thumb[0] >> 16 | thumb[1] << 16;
+    }
+}
+
+/*
+ * The next version goes to the next frames while the pages are still in use; then, under the lock, each page is taken
+ * away, and its frame reused as soon as the DSB says that no vCPU can fetch from it.
+ */
+static void swap(unsigned number)
+{
+    struct group *group = &groups[number];
+    unsigned old = group->current, new = (old + 1) % FRAMES, version = next_random(&group->random) >> 8;
+    const uint32_t *arm_spoil = &arm_spoils[(group->random >> 12) % (SPOILS - 1)];
+    const uint32_t *thumb_spoil = &thumb_spoils[(group->random >> 16) % (SPOILS - 1)];
+    bool at_once = group->random >> 24 & 1;
+
+    for (unsigned half = 0; half < 2; half++)
+        fill(frames[number][new][half], half, arm_versions[version % VERSIONS], thumb_versions[version % VERSIONS]);
+    code_publish((uint8_t *)frames[number][new][0] + entries[ARM], PAGE_BYTES - entries[ARM]);
+    code_publish(frames[number][new][1], 4);
+    ticket_acquire(&group->lock);
+    for (unsigned half = 0; half < 2; half++) {
+        window_unmap(code_page(number, half));
+        group->mapped[half] = false;
+        tlb_invalidate_page(window_page(code_page(number, half)));
+        fill(frames[number][old][half], half, arm_spoil, thumb_spoil);
+    }
+    CP15_WRITE(0, c7, c1, 6, 0); /* BPIALLIS: these addresses get other code */
+    dsb();
+    group->current = new;
+    if (at_once)
+        for (unsigned half = 0; half < 2; half++)
+            bring_in(number, half);
+    group->swaps++;
+    ticket_release(&group->lock);
+}
+
+/* ------------------------------------------------------------------ exceptions */
+
+/* The call of this vCPU ends here. */
+static bool end_call(struct frame *frame, unsigned kind)
+{
+    struct vcpu *self = &vcpus[vcpu_id()];
+
+    if (!self->calling)
+        return false;
+    self->calling = false;
+    for (unsigned i = 0; i < 13; i++)
+        self->out.r[i] = frame->r[i];
+    asm volatile("stmia %0, {sp, lr}^" :: "r"(&self->out.sp) : "memory");
+    self->out.pc = frame->pc;
+    self->out.cpsr = frame->cpsr;
+    self->out.ended = kind;
+    frame->pc = (uint32_t)call_returned;
+    frame->cpsr = MODE_SVC | CPSR_MASKS;
+    return true;
+}
+
+static bool on_undefined(struct frame *frame) { return end_call(frame, UNDEFINED); }
+static bool on_supervisor_call(struct frame *frame) { return end_call(frame, SUPERVISOR_CALL); }
+static bool on_data_abort(struct frame *frame) { return end_call(frame, DATA_ABORT); }
+
+/* A page fault. Whose page came back meanwhile has nothing to do, unless the other page of a straddling one is meant. */
+static bool on_prefetch_abort(struct frame *frame)
+{
+    unsigned faulted = (read_ifar() - WINDOW_BASE) / PAGE_BYTES, number = faulted / 2, half = faulted % 2;
+    struct group *group = &groups[number];
+
+    if (fault_status(read_ifsr()) != PAGE_TRANSLATION || number >= swappers)
+        return end_call(frame, PREFETCH_ABORT);
+    vcpus[vcpu_id()].faults++;
+    ticket_acquire(&group->lock);
+    if (group->mapped[half])
+        half = !half;
+    if (!group->mapped[half])
+        bring_in(number, half);
+    ticket_release(&group->lock);
+    return true;
+}
+
+/* ------------------------------------------------------------------ accessors */
+
+static uint32_t slice(unsigned id) { return window_page(DATA_PAGE + id) + id * SLICE_BYTES % PAGE_BYTES; }
+
+static void map_data(unsigned id, uint32_t address, uint32_t attributes)
+{
+    window_unmap(DATA_PAGE + id);
+    tlb_invalidate_page(slice(id));
+    window_map(DATA_PAGE + id, (const void *)(address & ~(PAGE_BYTES - 1)), attributes);
+    dsb();
+    isb();
+}
+
+static void write_pattern(unsigned id)
+{
+    for (unsigned index = 0; index < SLICE_WORDS; index++)
+        write32(slice(id) + index * 4, vcpus[id].pattern[index]);
+}
+
+/* All registers but r1 point into the slice, so even a wrong access stays in it, or faults. */
+static void fill_registers(unsigned id)
+{
+    struct context *in = &vcpus[id].in;
+
+    for (unsigned i = 0; i < 13; i++)
+        in->r[i] = slice(id) + 12 * i;
+    in->r[1] = 8;
+    in->r[5] = slice(id) + BASE_OFFSET;
+    in->sp = slice(id) + SLICE_BYTES - 32;
+    in->lr = (uint32_t)call_landing;
+}
+
+static void call(unsigned id, uint32_t address, bool thumb, uint32_t mode)
+{
+    struct vcpu *self = &vcpus[id];
+
+    self->in.pc = address;
+    self->in.cpsr = mode | CPSR_MASKS | (thumb ? CPSR_T : 0);
+    self->calling = true;
+    call_routine(&self->in);
+}
+
+static bool returned(const struct vcpu *self)
+{
+    return self->out.ended == SUPERVISOR_CALL && self->out.pc == (uint32_t)call_landing + 4 &&
+           self->out.cpsr == (self->in.cpsr & ~CPSR_T);
+}
+
+/* Try every version on memory, from a page that nobody changes. */
+static void learn(unsigned id)
+{
+    struct vcpu *self = &vcpus[id];
+
+    map_data(id, (uint32_t)memory[id], MEMORY_ATTRIBUTES);
+    for (unsigned set = ARM; set <= THUMB; set++)
+        for (unsigned version = 0; version < VERSIONS; version++) {
+            const routine *versions = set == ARM ? arm_versions : thumb_versions;
+            write_pattern(id);
+            call(id, (uint32_t)versions[version], set == THUMB, MODE_SYS);
+            if (!returned(self)) {
+                print("swapper: vCPU %u: version %u did not return\n", id, version);
+                testdev_exit(1);
+            }
+            for (unsigned i = 0; i < 13; i++)
+                self->expected[set][version].r[i] = self->out.r[i];
+            self->expected[set][version].sp = self->out.sp;
+            self->expected[set][version].lr = self->out.lr;
+            unsigned index = 0;
+            while (index < SLICE_WORDS && read32(slice(id) + index * 4) == self->pattern[index])
+                index++;
+            self->expected[set][version].index = index;
+            if (index < SLICE_WORDS)
+                self->expected[set][version].word = read32(slice(id) + index * 4);
+        }
+    map_data(id, RAMDEV_BASE + id * SLICE_BYTES, DEVICE_ATTRIBUTES);
+}
+
+/* The version whose registers the call left; VERSIONS if there is none. */
+static unsigned recognise(const struct vcpu *self, unsigned set)
+{
+    for (unsigned version = 0; version < VERSIONS; version++) {
+        bool same = self->expected[set][version].sp == self->out.sp && self->expected[set][version].lr == self->out.lr;
+        for (unsigned i = 0; i < 13; i++)
+            same &= self->expected[set][version].r[i] == self->out.r[i];
+        if (same)
+            return version;
+    }
+    return VERSIONS;
+}
+
+/* Loads are known by their registers; a store must have stored what it should, and is undone. */
+static bool stored_right(unsigned id, unsigned set, unsigned version)
+{
+    uint32_t index = vcpus[id].expected[set][version].index, address = slice(id) + index * 4;
+
+    if (index == SLICE_WORDS)
+        return true;
+    if (read32(address) != vcpus[id].expected[set][version].word)
+        return false;
+    write32(address, vcpus[id].pattern[index]);
+    return true;
+}
+
+static void complain(unsigned id, unsigned kind)
+{
+    const struct vcpu *self = &vcpus[id];
+
+    print("swapper: vCPU %u: no version in %s%s does this: ended=%u pc=%x cpsr=%x sp=%x lr=%x\n", id,
+          kind == ARM ? "ARM" : "Thumb", kind == STRADDLING ? " across two pages" : "", self->out.ended, self->out.pc,
+          self->out.cpsr, self->out.sp, self->out.lr);
+    for (unsigned i = 0; i < 13; i++)
+        if (self->out.r[i] != self->in.r[i])
+            print("swapper: vCPU %u: r%u %x became %x\n", id, i, self->in.r[i], self->out.r[i]);
+}
+
+static void check(unsigned id, unsigned kind)
+{
+    struct vcpu *self = &vcpus[id];
+    unsigned set = kind == ARM ? ARM : THUMB, version;
+
+    if (self->out.ended == DATA_ABORT) {
+        self->aborts++;
+        return;
+    }
+    version = returned(self) ? recognise(self, set) : VERSIONS;
+    if (version < VERSIONS && stored_right(id, set, version))
+        return;
+    if (self->wrong++ < COMPLAINTS)
+        complain(id, kind);
+    write_pattern(id);
+}
+
+static void access_once(unsigned id, unsigned number, uint32_t turn)
+{
+    unsigned mode = what == MIXED ? id % 4 + 1 : what;
+    unsigned kind = mode == USER ? turn % KINDS : mode - ONLY_ARM;
+
+    call(id, window_page(code_page(number, 0)) + entries[kind], kind != ARM, mode == USER ? MODE_USR : MODE_SYS);
+    vcpus[id].accesses++;
+    check(id, kind);
+}
+
+static void prepare(unsigned id)
+{
+    for (unsigned index = 0; index < SLICE_WORDS; index++)
+        vcpus[id].pattern[index] = next_random(&vcpus[id].random) | 0xa0000000; /* where nothing is mapped */
+    fill_registers(id);
+    learn(id);
+    write_pattern(id);
+}
+
+/* What no call was to touch, is as it was. */
+static void check_rest(unsigned id)
+{
+    for (unsigned index = 0; index < SLICE_WORDS; index++)
+        vcpus[id].wrong += read32(slice(id) + index * 4) != vcpus[id].pattern[index];
+}
+
+static void play(unsigned id)
+{
+    unsigned number = id < swappers ? id : (id - swappers) % swappers;
+    struct group *group = &groups[number];
+    bool alone = vcpu_count() == 1;
+
+    if (id < swappers && !alone) {
+        while (load_acquire(&group->accessors))
+            swap(number);
+        return;
+    }
+    prepare(id);
+    for (uint32_t turn = 0; turn < calls; turn++) {
+        if (alone)
+            swap(number);
+        access_once(id, number, turn);
+    }
+    exclusive_add(&group->accessors, -1u);
+    check_rest(id);
+}
+
+int main(void)
+{
+    uint32_t parameter = testdev_parameter(0), seed = testdev_random();
+    uint32_t accesses = 0, swaps = 0, faults = 0, wrong = 0, aborts = 0;
+    unsigned n = vcpu_count(), most = n > 1 ? n / 2 : 1;
+
+    calls = parameter & 0xffff ? parameter & 0xffff : CALLS;
+    what = parameter >> 16 & 7;
+    swappers = parameter >> 20 & 63 ? parameter >> 20 & 63 : 1;
+    if (what > USER || swappers > most) {
+        print("swapper: parameter %x asks for what is not there\n", parameter);
+        return 1;
+    }
+    exception_handlers[UNDEFINED] = on_undefined;
+    exception_handlers[SUPERVISOR_CALL] = on_supervisor_call;
+    exception_handlers[PREFETCH_ABORT] = on_prefetch_abort;
+    exception_handlers[DATA_ABORT] = on_data_abort;
+    mmu_enable();
+    for (unsigned id = 0; id < n; id++) {
+        vcpus[id].random = seed * (2 * id + 1) | 1;
+        if (id >= swappers || n == 1)
+            groups[n == 1 ? 0 : (id - swappers) % swappers].accessors++;
+    }
+    for (unsigned number = 0; number < swappers; number++) {
+        groups[number].random = seed * (2 * (MAX_VCPUS + number) + 1) | 1;
+        swap(number);
+    }
+    on_all_vcpus(play);
+    for (unsigned number = 0; number < swappers; number++)
+        swaps += groups[number].swaps;
+    for (unsigned id = 0; id < n; id++) {
+        accesses += vcpus[id].accesses;
+        faults += vcpus[id].faults;
+        wrong += vcpus[id].wrong;
+        aborts += vcpus[id].aborts;
+    }
+    print("result: guest=swapper vcpus=%u swappers=%u accesses=%u swaps=%u faults=%u wrong=%u aborts=%u\n", n, swappers,
+          accesses, swaps, faults, wrong, aborts);
+    return wrong || aborts;
+}
