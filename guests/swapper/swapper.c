@@ -15,7 +15,7 @@
  *                               reads frame 0, decodes
  *
  * vCPUs 0 to S-1 are swappers, each with two pages of code that the others share out among them; vCPU 0 alone is both.
- * The parameter: [15:0] calls by accessor; [18:16] what they call: 0 by vCPU number modulo 4 one of the following, 1 ARM,
+ * The parameter: [15:0] calls by accessor; [18:16] what they call: 0 one of the following by vCPU number modulo 4, 1 ARM,
  * 2 Thumb, 3 Thumb across the two pages, 4 all three in User mode; [25:20] swappers, at most half of the vCPUs.
  */
 #include "swapper.h"
@@ -84,8 +84,6 @@ static uint32_t next_random(uint32_t *state)
     return *state;
 }
 
-/* ------------------------------------------------------------------ swappers */
-
 static unsigned code_page(unsigned number, unsigned half) { return 2 * number + half; }
 
 static void bring_in(unsigned number, unsigned half)
@@ -144,8 +142,6 @@ static void swap(unsigned number)
     ticket_release(&group->lock);
 }
 
-/* ------------------------------------------------------------------ exceptions */
-
 /* The call of this vCPU ends here. */
 static bool end_call(struct frame *frame, unsigned kind)
 {
@@ -169,7 +165,7 @@ static bool on_undefined(struct frame *frame) { return end_call(frame, UNDEFINED
 static bool on_supervisor_call(struct frame *frame) { return end_call(frame, SUPERVISOR_CALL); }
 static bool on_data_abort(struct frame *frame) { return end_call(frame, DATA_ABORT); }
 
-/* A page fault. Whose page came back meanwhile has nothing to do, unless the other page of a straddling one is meant. */
+/* A page fault. If the page came back meanwhile there is nothing to do, unless the other one is meant. */
 static bool on_prefetch_abort(struct frame *frame)
 {
     unsigned faulted = (read_ifar() - WINDOW_BASE) / PAGE_BYTES, number = faulted / 2, half = faulted % 2;
@@ -186,8 +182,6 @@ static bool on_prefetch_abort(struct frame *frame)
     ticket_release(&group->lock);
     return true;
 }
-
-/* ------------------------------------------------------------------ accessors */
 
 static uint32_t slice(unsigned id) { return window_page(DATA_PAGE + id) + id * SLICE_BYTES % PAGE_BYTES; }
 
@@ -235,11 +229,14 @@ static bool returned(const struct vcpu *self)
            self->out.cpsr == (self->in.cpsr & ~CPSR_T);
 }
 
-/* Try every version on memory, from a page that nobody changes. */
+/* Try every version on memory, from a page that nobody changes; from then on the page of data is the device's. */
 static void learn(unsigned id)
 {
     struct vcpu *self = &vcpus[id];
 
+    for (unsigned index = 0; index < SLICE_WORDS; index++)
+        self->pattern[index] = next_random(&self->random) | 0xa0000000; /* where nothing is mapped */
+    fill_registers(id);
     map_data(id, (uint32_t)memory[id], MEMORY_ATTRIBUTES);
     for (unsigned set = ARM; set <= THUMB; set++)
         for (unsigned version = 0; version < VERSIONS; version++) {
@@ -262,6 +259,7 @@ static void learn(unsigned id)
                 self->expected[set][version].word = read32(slice(id) + index * 4);
         }
     map_data(id, RAMDEV_BASE + id * SLICE_BYTES, DEVICE_ATTRIBUTES);
+    write_pattern(id);
 }
 
 /* The version whose registers the call left; VERSIONS if there is none. */
@@ -329,15 +327,6 @@ static void access_once(unsigned id, unsigned number, uint32_t turn)
     check(id, kind);
 }
 
-static void prepare(unsigned id)
-{
-    for (unsigned index = 0; index < SLICE_WORDS; index++)
-        vcpus[id].pattern[index] = next_random(&vcpus[id].random) | 0xa0000000; /* where nothing is mapped */
-    fill_registers(id);
-    learn(id);
-    write_pattern(id);
-}
-
 /* What no call was to touch, is as it was. */
 static void check_rest(unsigned id)
 {
@@ -356,7 +345,7 @@ static void play(unsigned id)
             swap(number);
         return;
     }
-    prepare(id);
+    learn(id);
     for (uint32_t turn = 0; turn < calls; turn++) {
         if (alone)
             swap(number);
