@@ -121,6 +121,7 @@ struct cp_vcpu {
 _Static_assert(sizeof(struct cp_vcpu) == CP_VCPU_BYTES, "a vCPU's part of the control page");
 _Static_assert(CP_COUNTER_COUNT <= 64, "counters");
 
+#define CP_SHOOTDOWN_PARKED (1u << 31) /* in `shootdowns`: somebody sleeps until they are over */
 #define CP_CODE_LOG 256u
 #define CP_CODE_ALL 0xffffffffu /* in the code log: every page */
 
@@ -139,7 +140,8 @@ struct cp_host {
     _Atomic uint64_t stop_epoch;
     char pad3[64 - 8];
     _Atomic uint64_t code_head;    /* entries ever added to the code log */
-    char pad4[64 - 8];
+    _Atomic uint32_t shootdowns;   /* vCPUs that wait for others to flush, and CP_SHOOTDOWN_PARKED */
+    char pad4[64 - 12];
     struct cp_process coordinator;
     char pad5[64 - sizeof(struct cp_process)];
     struct cp_process devices;
@@ -279,6 +281,36 @@ static inline int cp_park(struct cp_vcpu *v, uint32_t bits, uint32_t unless, uin
     }
     atomic_store(&v->mode, mode);
     return result;
+}
+
+/* A vCPU waits for others to flush. Before it posts: whoever serves its post has to see it. */
+static inline void cp_shootdown_begin(struct cp_host *host)
+{
+    atomic_fetch_add(&host->shootdowns, 1);
+}
+
+static inline void cp_shootdown_end(struct cp_host *host)
+{
+    if (atomic_fetch_sub(&host->shootdowns, 1) == (CP_SHOOTDOWN_PARKED | 1)) {
+        atomic_fetch_and(&host->shootdowns, ~CP_SHOOTDOWN_PARKED);
+        cp_futex_wake(&host->shootdowns);
+    }
+}
+
+/* Sleep until nobody waits for others to flush, at most timeout_ns. */
+static inline void cp_shootdown_park(struct cp_host *host, uint64_t timeout_ns)
+{
+    uint64_t deadline = cp_now_ns() + timeout_ns;
+    for (;;) {
+        uint32_t seen = atomic_load(&host->shootdowns);
+        uint64_t now = cp_now_ns();
+        if ((seen & ~CP_SHOOTDOWN_PARKED) == 0 || now >= deadline)
+            return;
+        if (!(seen & CP_SHOOTDOWN_PARKED)
+            && !atomic_compare_exchange_strong(&host->shootdowns, &seen, seen | CP_SHOOTDOWN_PARKED))
+            continue;
+        cp_futex_wait(&host->shootdowns, seen | CP_SHOOTDOWN_PARKED, deadline - now);
+    }
 }
 
 /* The newest version of the line word wins, whichever way it came. True when `line` was news. */

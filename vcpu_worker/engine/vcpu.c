@@ -35,6 +35,7 @@
 #define MODE_UND 0x1bu
 
 #define SLICE_NS 250000000ull /* how long a wait goes on without a beat */
+#define PARK_NS 1000000ull    /* how long a vCPU at most keeps out of the way of a shootdown */
 #define WAKES (CP_INTERRUPT | CP_EVENT | CP_QUIT | CP_TICK | CP_PING)
 
 static struct vcpu *the_vcpu; /* one per process: the library calls back without saying for whom */
@@ -277,6 +278,8 @@ void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait)
     uint32_t n = v->host->vcpus;
     uint64_t start = cp_now_ns();
     uint64_t invalidation = atomic_fetch_add(&v->host->invalidations_begun, 1) + 1;
+    if (wait)
+        cp_shootdown_begin(v->host);
     for (uint32_t i = 0; i < n; i++) {
         if (i == v->number)
             continue;
@@ -313,6 +316,7 @@ void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait)
         }
         if (ipi)
             atomic_store(&v->slot->mode, mode);
+        cp_shootdown_end(v->host);
     }
     atomic_fetch_add(&v->host->invalidations_done, 1);
     cp_record(v->slot, CP_HIST_SHOOTDOWN, cp_now_ns() - start);
@@ -633,6 +637,16 @@ static void park(struct vcpu *v)
     cp_activity(&v->slot->process, CP_ACTIVITY_GUEST, 0);
 }
 
+/* We have flushed. Whoever waits for that waits for others too, and those may need this core: with a yield the
+ * scheduler would choose between them and us. */
+static void keep_out_of_the_way(struct vcpu *v)
+{
+    uint32_t mode = atomic_load(&v->slot->mode) & ~(uint32_t)CP_MODE_MASK;
+    atomic_store(&v->slot->mode, mode | CP_SLEEPING); /* what is posted meanwhile is served before we enter */
+    cp_shootdown_park(v->host, PARK_NS);
+    atomic_store(&v->slot->mode, mode);
+}
+
 static bool run(struct vcpu *v, uint64_t budget)
 {
     struct cp_vcpu *slot = v->slot;
@@ -650,7 +664,7 @@ static bool run(struct vcpu *v, uint64_t budget)
                 park(v);
             vcpu_serve(v);
             if (v->oversubscribed && requests & (CP_TLB_FLUSH | CP_CODE_FLUSH))
-                sched_yield(); /* whoever waits for the flushes waits for others too, which need this core */
+                keep_out_of_the_way(v);
             if (atomic_load(&slot->requests) & ~v->ignored)
                 continue;
         }
