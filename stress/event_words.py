@@ -65,6 +65,9 @@ def details(event: Event) -> str:
         case Kind.TLBI:
             stale = f", {get('stale')} vCPUs may use what was invalidated" if get("stale") else ""
             return f"{name_of(TLB_DISCIPLINES, get('discipline'))} at {get('pc'):#010x}{stale}"
+        case Kind.SHOOTDOWN:
+            whom = "and of those handling exits" if get("ipi") else "of those in the guest"
+            return f"{_FLUSHES.get(get('requests'), '')} {whom}, invalidation {get('invalidation')}"
         case Kind.FLUSHED:
             return _FLUSHES.get(get("requests"), "")
         case Kind.FLIPPED:

@@ -134,7 +134,7 @@
     x(ns) { return this.gutter() + (ns - this.from) / (this.to - this.from) * this.width(); }
 
     drawAxis(g, high) {
-      const span = this.to - this.from, wanted = Math.max(2, Math.floor(this.width() / 110));
+      const span = this.to - this.from, wanted = Math.max(3, Math.floor(this.width() / 110));
       const rough = span / wanted, power = 10 ** Math.floor(Math.log10(rough));
       const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
       g.textAlign = "center";

@@ -106,12 +106,13 @@ def _violations(run: RecordedRun, timelines: list[dict[str, Any]]) -> str:
     for number, (journal, event) in enumerate(found, 1):
         near = around(run, journal, event)
         timelines.append(near.timeline.to_data())
-        cards.append(_violation(number, near, len(timelines) - 1, run.began_ns))
+        said = "" if run.verdict is None else run.verdict.sentence
+        cards.append(_violation(number, near, len(timelines) - 1, run.began_ns, said))
     more = html.paragraph(f"The first {len(found)} of {count:,} violations.", "faint") if count > len(found) else ""
     return html.section("Violations" if count != 1 else "Violation", more, *cards)
 
 
-def _violation(number: int, near: Neighbourhood, timeline: int, began_ns: int) -> str:
+def _violation(number: int, near: Neighbourhood, timeline: int, began_ns: int, said: str) -> str:
     event = near.event
     thumb = bool(event.operand("thumb"))
     rows = [(_signed(item.at_ns), duration(item.took_ns) if item.took_ns else "", item.process, item.title,
@@ -124,7 +125,7 @@ def _violation(number: int, near: Neighbourhood, timeline: int, began_ns: int) -
         f"{duration(event.t_ns - began_ns)} after the start</h3>",
         html.versus([("executed", instruction_text(event.operand("executed"), thumb)),
                      ("fetched for emulation", instruction_text(event.operand("fetched"), thumb))]),
-        html.paragraph(event.text),
+        html.paragraph(event.text) if event.text not in said else "",
         html.timeline(timeline, f"What every process did around violation {number}"),
         html.paragraph(far, "faint") if far else "",
         html.details(f"The {len(rows)} events nearest before and after",

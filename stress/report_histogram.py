@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from html import escape
 
 _PER_DECADE = 12
+_MOST_LABELS = 5
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 360, 150, 8, 22, 16
 
 
@@ -54,12 +55,14 @@ class Histogram:
         ground = _HEIGHT - _BOTTOM
         parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Histogram of {escape(self.name)}: '
                  f'{self.count} values, median {duration(self.percentile_ns(50))}">']
+        every = 1 if last - first <= _MOST_LABELS * _PER_DECADE else 2
         for decade in range(first, last + 1, _PER_DECADE):
             x = _LEFT + (decade - first) * step
             anchor = "start" if decade == first else "end" if decade == last else "middle"
             parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{ground}"/>'
-                         f'<text x="{x:.1f}" y="{_HEIGHT - 7}" text-anchor="{anchor}">'
-                         f'{duration(10.0 ** (decade // _PER_DECADE))}</text>')
+                         + ("" if (decade - first) // _PER_DECADE % every else
+                            f'<text x="{x:.1f}" y="{_HEIGHT - 7}" text-anchor="{anchor}">'
+                            f'{duration(10.0 ** (decade // _PER_DECADE))}</text>'))
         for bar, times in sorted(bars.items()):
             high = max(1.0, (ground - _TOP) * times / most)
             low_ns, high_ns = 10 ** (bar / _PER_DECADE), 10 ** ((bar + 1) / _PER_DECADE)

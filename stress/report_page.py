@@ -79,7 +79,8 @@ def notes(sentences: Sequence[str]) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = (), words: int = -1,
           bad_rows: Sequence[int] = ()) -> str:
-    """A table of plain text; columns `numbers` are set right, column `words` may be long."""
+    """A table of plain text; columns `numbers` are set right, column `words` may be long, and
+    gets a line of its own where the page is narrow."""
     def cell(tag: str, column: int, text: str) -> str:
         kind = ' class="n"' if column in numbers else ' class="words"' if column == words and tag == "td" else ""
         return f"<{tag}{kind}>{escape(text)}</{tag}>"
@@ -88,7 +89,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[
     for index, row in enumerate(rows):
         mark = ' class="bad"' if index in bad_rows else ""
         lines.append(f"<tr{mark}>" + "".join(cell("td", column, text) for column, text in enumerate(row)) + "</tr>")
-    return '<div class="scroll"><table>' + "\n".join(lines) + "</table></div>"
+    kind = ' class="flow"' if words >= 0 else ""
+    return f'<div class="scroll"><table{kind}>' + "\n".join(lines) + "</table></div>"
 
 
 def meters(rows: Sequence[tuple[str, int]]) -> str:
@@ -118,6 +120,6 @@ def versus(pairs: Sequence[tuple[str, str]]) -> str:
 def timeline(number: int, label: str) -> str:
     """A place for the timeline of this number."""
     canvas = f'<canvas tabindex="0" role="img" aria-label="{escape(label)}"></canvas>'
-    return (f'<div data-timeline="{number}">{_TOOLS}{canvas}<p class="readout mono faint">Point at a bar, or tap it, to '
-            'read what it is. Drag to move; double-click, pinch, Ctrl and wheel, or + and - to zoom.</p>'
+    return (f'<div data-timeline="{number}">{_TOOLS}{canvas}<p class="readout mono faint">Point at a bar, or tap it, '
+            'to read what it is. Drag to move; double-click, pinch, Ctrl and wheel, or + and - to zoom.</p>'
             '<div class="legend"></div></div>')
