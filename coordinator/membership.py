@@ -20,6 +20,8 @@ from allstop.wire.messages import (
     Hello,
 )
 
+MAX_OPERATORS = 256
+
 
 class StrangerError(Exception):
     """A Hello that is not accepted; the text says why."""
@@ -115,9 +117,17 @@ class Membership:
             raise StrangerError(f"a Hello of vCPU {hello.vcpu}, which the machine does not have")
         if not identity_fits(identity, hello):
             raise StrangerError("a Hello under an identity that is not its own")
+        if hello.role == ROLE_OPERATOR:
+            self._make_room()
         self.peers[identity] = Peer(hello.role, hello.vcpu, hello.pid)
         if hello.role == ROLE_WORKER:
             self.awaited.discard(hello.vcpu)
+
+    def _make_room(self) -> None:
+        """Operators come for a moment, and nothing tells that they have gone: the oldest is forgotten for a new one."""
+        operators = [identity for identity, peer in self.peers.items() if peer.role == ROLE_OPERATOR]
+        for identity in operators[:len(operators) + 1 - MAX_OPERATORS]:
+            self.forget(identity)
 
     def _announce(self) -> list[Effect]:
         launcher_here = any(peer.role == ROLE_LAUNCHER for peer in self.peers.values())

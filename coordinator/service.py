@@ -44,16 +44,21 @@ from allstop.wire.messages import (
     ProcessLost,
     PsciCall,
     PsciReturn,
+    Refused,
     ReleaseWorld,
     RunEnded,
+    RunStopped,
     Shutdown,
+    StateDumped,
+    StopRun,
     StopWorld,
     Violated,
     Welcome,
     WorldRefused,
     WorldStopped,
 )
-from coordinator import barrier, membership, power
+from coordinator import barrier, desk, membership, power
+from coordinator.operators import DESK, Operators
 
 _IDLE_MS = 200
 _FIRST_SLICE_S = 0.002
@@ -93,6 +98,7 @@ class Coordinator:
         self._stop_shown = 0
         self._journal = open_journal(config, "coordinator", ROLE_COORDINATOR)
         self._leases: dict[bytes, float] = {}
+        self._operators = Operators(config, self._page, self._send, self._stop_for_operators)
         self._ended: RunEnded | None = None
         self._leaving = False
         self.refused: Counter[str] = Counter()
@@ -114,6 +120,7 @@ class Coordinator:
                 self._take(0)
             if self._leases:
                 self._check_leases()
+            self._operators.look()
         self._spread_shutdown()
 
     def close(self) -> None:
@@ -208,6 +215,14 @@ class Coordinator:
                 self._greet(identity, message)
             case Welcome():
                 self._perform_membership(self._members.handle(membership.DevicesReached()))
+            case StateDumped(nonce, registers):
+                self._operators.handle(desk.Dumped(peer.vcpu, nonce, registers))
+            case StopRun():
+                ending = self._ended is not None
+                self._end("error", 1, "stopped by an operator")
+                self._send(identity, Refused("the run is ending already") if ending else RunStopped())
+            case _:
+                self._operators.obey(identity, message)
 
     def _notice_who_started(self) -> None:
         """A worker says in the control page that it took its PowerOn."""
@@ -226,6 +241,7 @@ class Coordinator:
             self._perform_power(self._power.handle(power.Lost(vcpu)))
             self._leases.pop(worker_identity(vcpu), None)
             self._stop(barrier.MemberLost(vcpu))
+            self._operators.handle(desk.Lost(vcpu))
 
     def _known(self, vcpu: int) -> int:
         if vcpu >= self._config.vcpus:
@@ -275,23 +291,39 @@ class Coordinator:
                     self._look_who_left(_FIRST_SLICE_S)
                 case barrier.Grant():
                     owner = effect.owner
-                    self._send(owner, WorldStopped(effect.epoch))
                     if effect.epoch != self._stop_shown:  # the page counts stops, not owners
                         self._stop_shown = effect.epoch
                         self._page.next_stop_epoch()
                     if (journal := self._journal) is not None:
                         journal.span(journal.STOPPED, self._vcpu_of(owner), self._hold_began_ns, effect.epoch)
-                    config = self._config
-                    lease_s = config.operator_lease_s if owner.startswith(OPERATOR_PREFIX) else config.stop_deadline_s
-                    self._leases[owner] = time.monotonic() + lease_s
+                    self._give_world(owner, effect.epoch)
                 case barrier.Resume():
                     self._page.resume()
                     self._note("RESUMED", _NOBODY)
                 case barrier.Refuse():
-                    if effect.owner.startswith(OPERATOR_PREFIX):
+                    if effect.owner == DESK:
+                        self._operators.handle(desk.Denied(effect.sentence))
+                    elif effect.owner.startswith(OPERATOR_PREFIX):
                         self._send(effect.owner, WorldRefused(effect.sentence))
                 case barrier.Failed():
                     self._end("lost", 1, self._who_is_missing(effect))
+
+    def _give_world(self, owner: bytes, epoch: int) -> None:
+        """Whoever is somebody else must give it back in time; the desk may keep it."""
+        if owner == DESK:
+            self._operators.handle(desk.Granted(epoch))
+            return
+        self._send(owner, WorldStopped(epoch))
+        config = self._config
+        lease_s = config.operator_lease_s if owner.startswith(OPERATOR_PREFIX) else config.stop_deadline_s
+        self._leases[owner] = time.monotonic() + lease_s
+
+    def _stop_for_operators(self, event: barrier.Event) -> None:
+        if isinstance(event, barrier.Asked):
+            self._note("STOP_QUEUED", _NOBODY, event.may_share, text=event.reason)
+        else:
+            self._note("RELEASED", _NOBODY, self._barrier.epoch)
+        self._stop(event)
 
     def _look_who_left(self, slice_s: float) -> None:
         """Post the stop in force (again, which does nothing) and wait a little for those who are still inside."""
@@ -334,8 +366,10 @@ class Coordinator:
                 f"stop the world ({failed.askers[0][1]})")
 
     def _name(self, owner: bytes) -> str:
-        peer = self._members.peers[owner]
-        return f"vCPU {peer.vcpu}" if peer.role == ROLE_WORKER else f"operator {owner.decode(errors='replace')}"
+        vcpu = self._vcpu_of(owner)
+        if vcpu != _NOBODY:
+            return f"vCPU {vcpu}"
+        return f"operator {owner.decode(errors='replace')}" if owner.startswith(OPERATOR_PREFIX) else owner.decode()
 
     def _end(self, verdict: str, status: int, sentence: str) -> None:
         """The run is over: the first reason wins."""
@@ -345,8 +379,8 @@ class Coordinator:
             self._send(LAUNCHER, self._ended)
 
     def _vcpu_of(self, owner: bytes) -> int:
-        peer = self._members.peers[owner]
-        return peer.vcpu if peer.role == ROLE_WORKER else _NOBODY
+        peer = self._members.peers.get(owner)  # None: the desk, or an operator that was forgotten
+        return peer.vcpu if peer is not None and peer.role == ROLE_WORKER else _NOBODY
 
     def _note(self, kind: str, vcpu: int, *operands: int, text: str = "") -> None:
         """Journal an event."""

@@ -6,8 +6,10 @@ come is asked for again with the same sequence number, which the device server d
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import zmq
@@ -17,13 +19,14 @@ from allstop.machine.control import (
     ACTIVITY_MMIO,
     COUNT_RESENT,
     COUNT_STALE,
+    EVENT,
     HISTOGRAM_MMIO,
     QUIT,
     ControlPage,
 )
 from allstop.wire.channel import Channel, worker_identity
 from allstop.wire.codec import MalformedError, decode, encode
-from allstop.wire.messages import ROLE_WORKER, Message, MmioReply, MmioRequest, Shutdown
+from allstop.wire.messages import ROLE_WORKER, DumpState, Message, MmioReply, MmioRequest, Shutdown, StateDumped
 
 if TYPE_CHECKING:
     from allstop.machine.recorder import Recorder
@@ -40,11 +43,16 @@ class RunIsOver(Exception):
 
 
 class Links:
-    """The connections of the worker of `vcpu`."""
+    """The connections of the worker of `vcpu`.
+
+    `dump` gives the vCPU's registers as in StateDumped: whenever the worker looks at the coordinator's messages, and so
+    is outside the guest, it answers to who asks for them.
+    """
 
     def __init__(self, config: MachineConfig, page: ControlPage, vcpu: int, journal: Recorder | None = None) -> None:
         self._page = page
         self.journal = journal
+        self.dump: Callable[[], bytes] = bytes
         self._vcpu = vcpu
         self._context = zmq.Context(1)
         identity = worker_identity(vcpu)
@@ -115,14 +123,23 @@ class Links:
                 self.idle()
             elif isinstance(message, (kind, other)):
                 return message
-            elif message.__class__ is Shutdown:
-                raise RunIsOver
+            else:
+                self._attend(message)
 
     def drain(self) -> None:
-        """Look at what the coordinator sent meanwhile. Raises RunIsOver."""
-        while (message := self._coordinator.receive(0)) is not None:
-            if message.__class__ is Shutdown:
-                raise RunIsOver
+        """Look at what the coordinator sends: the request that says so may be here before it. Raises RunIsOver."""
+        timeout_s = BEAT_S
+        with contextlib.suppress(MalformedError):
+            while (message := self._coordinator.receive(timeout_s)) is not None:
+                self._attend(message)
+                timeout_s = 0.0
+
+    def _attend(self, message: Message) -> None:
+        if isinstance(message, DumpState):
+            self._page.clear(self._vcpu, EVENT)
+            self._coordinator.send(StateDumped(message.nonce, self.dump()))
+        elif message.__class__ is Shutdown:
+            raise RunIsOver
 
     def idle(self) -> None:
         """Beat. Raises RunIsOver."""

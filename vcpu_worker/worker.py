@@ -44,6 +44,7 @@ from vcpu_worker.engine import (
 )
 from vcpu_worker.fetch import Fetch, FetchStuckError
 from vcpu_worker.links import Links, RunIsOver, say_last_words
+from vcpu_worker.registers import read_registers
 
 _PREFETCH_CLASS = 0x20
 _PSCI_RANGE = range(0x8400_0000, 0x8400_0020)
@@ -68,6 +69,7 @@ class Worker:
         self._page = page
         self._vcpu = vcpu
         self._links = links
+        links.dump = lambda: read_registers(vcpu)
         self._journal = links.journal
         self._emulation = Emulation(vcpu, number, page, links, config.memory_bytes)
         self._fetch = Fetch(config, vcpu, number, page, links)
@@ -230,8 +232,9 @@ class Worker:
         raise RunIsOver
 
     def _request(self, leave: Exit) -> None:
-        self._links.drain()
         self._links.idle()
+        if leave.kind == EXIT_REQUEST:
+            self._links.drain()
 
     def _unknown(self, leave: Exit) -> None:
         raise EngineError(f"vCPU {self._number} left the guest at {leave.pc:#010x} for a reason that nobody handles "

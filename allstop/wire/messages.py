@@ -18,6 +18,8 @@ from typing import Annotated, NamedTuple, TypeAlias
 PROTOCOL_VERSION = 1
 MAX_TEXT = 4096
 MAX_BLOB = 1 << 20
+MAX_MEMORY_READ_BYTES = 1 << 16
+ALL_VCPUS = 0xFFFF
 
 
 class Bits(NamedTuple):
@@ -240,10 +242,107 @@ class Pong(NamedTuple):
     nonce: U64
 
 
+class QueryStatus(NamedTuple):
+    """What is the machine doing?"""
+
+
+class Status(NamedTuple):
+    """Answer to QueryStatus: a JSON object in UTF-8. `paused` is a truth value, `stops` the number of stops so far;
+    `vcpus` is an array of objects with `pid`, `power` (off, pending or on), `doing` (words), `pc` (where it left the
+    guest last) and `counters` (an object); `coordinator` and `devices` are objects with `pid` and `doing`."""
+
+    report: Blob
+
+
+class PauseMachine(NamedTuple):
+    """Stop the world and keep it stopped until ResumeMachine, whatever becomes of the operator: the coordinator itself
+    owns the stop. Whoever else wants the world queues."""
+
+
+class MachinePaused(NamedTuple):
+    """Answer to PauseMachine, when every vCPU is out of the guest."""
+
+    epoch: U64
+
+
+class ResumeMachine(NamedTuple):
+    """End the pause."""
+
+
+class MachineResumed(NamedTuple):
+    """Answer to ResumeMachine."""
+
+
+class ReadRegisters(NamedTuple):
+    """The registers of one vCPU, or of every vCPU (65535), all out of the guest in the same stop. A vCPU that sleeps in
+    WFI comes out of it for that, as an architecture that lets WFI end at any time allows."""
+
+    vcpu: U16
+
+
+class Registers(NamedTuple):
+    """Answer to ReadRegisters, one for each vCPU: a JSON object in UTF-8, register names to numbers. PC is that of the
+    next instruction to execute, or of the one that is being emulated."""
+
+    vcpu: U16
+    registers: Blob
+
+
+class DumpState(NamedTuple):
+    """Tell the vCPU's registers; the request bit EVENT says that this message waits."""
+
+    nonce: U64
+
+
+class StateDumped(NamedTuple):
+    """Answer to the DumpState with the same `nonce`; `registers` as in Registers."""
+
+    nonce: U64
+    registers: Blob
+
+
+class ReadMemory(NamedTuple):
+    """The guest's RAM, as it is while it is read: 1 to 65536 bytes from `ipa` on."""
+
+    ipa: U64
+    length_bytes: U32
+
+
+class Memory(NamedTuple):
+    """Answer to ReadMemory."""
+
+    ipa: U64
+    data: Blob
+
+
+class FlushTlbs(NamedTuple):
+    """Have every vCPU forget its translations before it executes another instruction: harmless to a correct guest."""
+
+
+class TlbsFlushed(NamedTuple):
+    """Answer to FlushTlbs: each vCPU has been asked."""
+
+
+class StopRun(NamedTuple):
+    """End the run, with verdict `error`."""
+
+
+class RunStopped(NamedTuple):
+    """Answer to StopRun: the launcher has been told."""
+
+
+class Refused(NamedTuple):
+    """What the operator asked for last can not be done; the sentence says why."""
+
+    sentence: Text
+
+
 Message: TypeAlias = (
     Hello | Welcome | MmioRequest | MmioReply | IrqLine | PpiLevel | GuestFinished | GuestFailed | Violated
     | ComponentFailed | PsciCall | PsciReturn | PowerOn | StopWorld | WorldStopped | ReleaseWorld
     | WorldRefused | Boot | MembersReady | ProcessLost | RunEnded | Shutdown | Ping | Pong
+    | QueryStatus | Status | PauseMachine | MachinePaused | ResumeMachine | MachineResumed | ReadRegisters | Registers
+    | DumpState | StateDumped | ReadMemory | Memory | FlushTlbs | TlbsFlushed | StopRun | RunStopped | Refused
 )
 
 # The number of each message on the wire. Numbers are never reused: CHANGELOG says what changed.
@@ -254,6 +353,9 @@ NUMBERS: dict[type[Message], int] = {
     PsciCall: 48, PsciReturn: 49, PowerOn: 50,
     StopWorld: 64, WorldStopped: 65, ReleaseWorld: 66, WorldRefused: 67,
     Boot: 80, MembersReady: 81, ProcessLost: 82,
+    QueryStatus: 96, Status: 97, PauseMachine: 98, MachinePaused: 99, ResumeMachine: 100, MachineResumed: 101,
+    ReadRegisters: 102, Registers: 103, DumpState: 104, StateDumped: 105, ReadMemory: 106, Memory: 107,
+    FlushTlbs: 108, TlbsFlushed: 109, StopRun: 110, RunStopped: 111, Refused: 112,
 }
 
 # Who says what to whom, as (sender's role, receiver's role). A server drops what does not come on its route.
@@ -262,6 +364,8 @@ _TO_DEVICES = tuple((role, ROLE_DEVICES) for role in (ROLE_WORKER, ROLE_COORDINA
 _GREETING = _TO_COORDINATOR + _TO_DEVICES
 _ANSWER = tuple((receiver, sender) for sender, receiver in _GREETING)
 _WORLD = ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_OPERATOR, ROLE_COORDINATOR))
+_OPERATION = ((ROLE_OPERATOR, ROLE_COORDINATOR),)
+_OUTCOME = ((ROLE_COORDINATOR, ROLE_OPERATOR),)
 
 ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     Hello: _GREETING,
@@ -288,4 +392,21 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     Boot: ((ROLE_LAUNCHER, ROLE_COORDINATOR),),
     MembersReady: ((ROLE_COORDINATOR, ROLE_LAUNCHER),),
     ProcessLost: ((ROLE_LAUNCHER, ROLE_COORDINATOR),),
+    QueryStatus: _OPERATION,
+    Status: _OUTCOME,
+    PauseMachine: _OPERATION,
+    MachinePaused: _OUTCOME,
+    ResumeMachine: _OPERATION,
+    MachineResumed: _OUTCOME,
+    ReadRegisters: _OPERATION,
+    Registers: _OUTCOME,
+    DumpState: ((ROLE_COORDINATOR, ROLE_WORKER),),
+    StateDumped: ((ROLE_WORKER, ROLE_COORDINATOR),),
+    ReadMemory: _OPERATION,
+    Memory: _OUTCOME,
+    FlushTlbs: _OPERATION,
+    TlbsFlushed: _OUTCOME,
+    StopRun: _OPERATION,
+    RunStopped: _OUTCOME,
+    Refused: _OUTCOME,
 }

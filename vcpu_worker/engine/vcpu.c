@@ -622,14 +622,14 @@ static bool leave_to_python(struct vcpu *v, enum exit_kind kind)
     return true;
 }
 
-/* The world is stopped: stay here until it goes on. */
+/* The world is stopped: stay here until it goes on, or a message waits; the run loop then comes back. */
 static void park(struct vcpu *v)
 {
     cp_count(v->slot, CP_COUNT_STOPPED);
     cp_activity(&v->slot->process, CP_ACTIVITY_PARKED, 0);
     uint64_t start = v->journal ? journal_now_ns() : 0;
-    while ((atomic_load(&v->slot->requests) & (CP_STOP | CP_QUIT)) == CP_STOP) {
-        cp_park(v->slot, CP_STOP, CP_QUIT, SLICE_NS);
+    while ((atomic_load(&v->slot->requests) & (CP_STOP | CP_QUIT | CP_EVENT)) == CP_STOP) {
+        cp_park(v->slot, CP_STOP, CP_QUIT | CP_EVENT, SLICE_NS);
         cp_beat(&v->slot->process);
     }
     if (v->journal)
