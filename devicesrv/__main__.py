@@ -28,8 +28,7 @@ def main() -> int:
     config = MachineConfig.from_fd(parser.parse_args().config_fd)
     tie_to_parent(config.launcher_pid)
     page = ControlPage(config.fds.control)
-    page.set_pid(page.DEVICES, os.getpid())
-    page.beat(page.DEVICES)
+    page.set_pid(page.DEVICES, os.getpid())  # the first beat comes when it serves: until then it may load slowly
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         server = DeviceServer(config, page, context)

@@ -37,7 +37,11 @@ def load(spec: DeviceSpec, wiring: Wiring) -> Device:
         raise PluginError(f"the constructor of {name} does not call super().__init__(wiring)")
     if not isinstance(device.size_bytes, int):
         raise PluginError(f"the size_bytes of {name} must be a number of bytes")
-    if not device.widths or not set(device.widths) <= set(WIDTHS):
+    try:
+        widths = set(device.widths)
+    except TypeError:  # a number, say
+        widths = set()
+    if not widths or not widths <= set(WIDTHS):
         raise PluginError(f"the widths of {name} must be some of 1, 2, 4 and 8")
     return device
 

@@ -27,6 +27,7 @@ from allstop.machine.journal import open_journal
 from allstop.wire.channel import COORDINATOR, identity_fits, listen
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
+    MAX_TEXT,
     MMIO_FAILED,
     MMIO_MALFORMED,
     MMIO_OK,
@@ -88,6 +89,15 @@ class Peer:
         self.vcpu = hello.vcpu
         self.pid = hello.pid
         self.memory = ReplyMemory()
+
+
+def _words(error: BaseException) -> str:
+    """What a user's exception says of itself: one line, and nothing that can not be sent."""
+    try:
+        text = str(error)
+    except Exception as failure:
+        text = f"its text is lost, for str() of it raised {type(failure).__name__}"
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 class DeviceServer:
@@ -206,7 +216,7 @@ class DeviceServer:
             f"{request.size}-byte read of")
         traceback.print_exception(error, file=sys.stderr)
         sentence = (f"device {name} raised {type(error).__name__} at vCPU {vcpu}'s {access} 0x{request.ipa:08x}: "
-                    f"{error}")[:1000]
+                    f"{_words(error)}")[:1000]
         if (journal := self._journal) is not None:
             journal.event(journal.DEVICE_FAILED, vcpu, request.ipa, request.size, request.is_write, request.value)
             journal.text(sentence)
@@ -266,10 +276,12 @@ class DeviceServer:
         gic.changed.clear()
 
     def _finish(self, status: int, detail: str) -> None:
+        message = GuestFinished(status, detail[:MAX_TEXT])
+        decode(encode(message))  # a device may have said anything: the coordinator would drop it in silence
         if (journal := self._journal) is not None:
             journal.event(journal.FINISHED, -1, status)
             journal.text(detail)
-        self._tell(GuestFinished(status, detail))
+        self._tell(message)
 
     def _tell(self, message: Message) -> None:
         """To the coordinator, now or when it has said Hello."""

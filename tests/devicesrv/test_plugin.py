@@ -41,6 +41,8 @@ def _own_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
      "the constructor of {path}:Thing does not call super().__init__(wiring)"),
     ("class Thing(Device):\n    widths = {3}", "Thing@0x0c000000",
      "the widths of {path}:Thing must be some of 1, 2, 4 and 8"),
+    ("class Thing(Device):\n    widths = 4", "Thing@0x0c000000",
+     "the widths of {path}:Thing must be some of 1, 2, 4 and 8"),
     ("class Thing(Device):\n    size_bytes = '4K'", "Thing@0x0c000000",
      "the size_bytes of {path}:Thing must be a number of bytes"),
     ("class Thing(Device): pass", "Thing@0x09000000",

@@ -261,6 +261,23 @@ class Broken(Device):
     def write(self, offset, size, value, cpu):
         self.wiring.irq(True)
         raise SystemExit("not like this")
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class Mad(Device):
+    def read(self, offset, size, cpu):
+        if offset == 0:
+            raise ValueError("one\\ntwo \\udc80")
+        if offset == 4:
+            raise Mute
+        self.wiring.finish({8: -1, 12: 1 << 32, 16: "0", 20: 0.5}[offset], "done")
+
+    def write(self, offset, size, value, cpu):
+        self.wiring.finish(value, "x" * 100_000)
 '''
 
 
@@ -287,6 +304,28 @@ def test_a_device_that_raises_fails_the_run_in_one_sentence_and_the_server_stays
     log = server.log.read_text()
     assert log.count("Traceback") == 2
     assert "no such drawer" in log
+
+
+def test_what_a_mad_device_says_reaches_the_coordinator_in_a_form_that_it_takes(
+        start_server: StartServer, tmp_path: Path) -> None:
+    path = tmp_path / "mad.py"
+    path.write_text(BROKEN)
+    server = start_server(devices=(DeviceSpec(str(path), "Mad", 0x0C00_0000),))
+    coordinator, worker = server.coordinator(), server.worker(1)
+
+    def failure(offset: int) -> str:
+        assert worker.mmio(0x0C00_0000 + offset).status == MMIO_FAILED
+        told = coordinator.receive()
+        assert isinstance(told, ComponentFailed) and told.sentence.isprintable()
+        return told.sentence
+
+    assert failure(0).endswith(": one two  ")
+    assert failure(4).endswith("str() of it raised RuntimeError")
+    for offset in (8, 12, 16, 20):
+        assert "Mad at 0x0c000000 raised MalformedError at" in failure(offset)
+    assert worker.mmio(0x0C00_0000, 3).status == MMIO_OK
+    assert coordinator.receive() == GuestFinished(3, "x" * 4096)
+    assert server.shut_down(coordinator) == 0
 
 
 @pytest.mark.parametrize(("text", "sentence"), [
@@ -411,6 +450,18 @@ def test_the_control_page_says_which_device_it_is_in(start_server: StartServer, 
     (tmp_path / "leave").touch()
     assert worker.receive() == MmioReply(1, MMIO_OK, 7, 0)
     assert page.activity(page.DEVICES)[0] == page.ACTIVITY_IDLE
+
+
+def test_the_first_beat_comes_when_it_serves(start_server: StartServer, tmp_path: Path) -> None:
+    """Who has never beaten is starting, and may take its time: to load a user's module, say."""
+    path = tmp_path / "slow.py"
+    path.write_text(SLOW + "Slow.read(None, 0, 4, 0)")
+    server = start_server(devices=(DeviceSpec(str(path), "Slow", 0x0C00_0000),))
+    wait_for((tmp_path / "entered").exists)
+    assert server.page.heartbeat(server.page.DEVICES) == 0
+    (tmp_path / "leave").touch()
+    server.worker(0)
+    assert server.page.heartbeat(server.page.DEVICES) > 0
 
 
 def test_ctrl_c_is_the_launchers_to_handle(start_server: StartServer) -> None:
