@@ -25,6 +25,7 @@ DEFAULT_MEMORY = "64M"
 RAW_SUFFIXES = (".bin", ".img", ".raw")
 _DEVICE = re.compile(r"(?P<path>.+):(?P<name>[^:@]+)@(?P<ipa>[^@]+)")
 _IPA_END = 1 << 32
+_LONGEST_NUMBER = 64
 _MAX_IMAGE_BYTES = 1 << 32
 
 
@@ -54,6 +55,9 @@ class RunOptions:
     journal: bool = False
 
     def __post_init__(self) -> None:
+        for name, value in (("number of vCPUs", self.vcpus), ("seed", self.seed), ("parameter", self.parameter)):
+            if not isinstance(value, int):
+                raise UsageError(f"the {name} must be a whole number, not {value!r}")
         if not 1 <= self.vcpus <= MAX_VCPUS:
             raise UsageError(f"a machine has 1 to {MAX_VCPUS} vCPUs, not {self.vcpus}")
         if self.timeout_s is not None and not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
@@ -123,9 +127,11 @@ def memory_size(text: str | int) -> int:
 def number(what: str, text: str) -> int:
     """A whole number in any of Python's notations. Raises UsageError."""
     try:
+        if len(text) > _LONGEST_NUMBER:  # Python would read it, and then refuse to print it
+            raise ValueError
         return int(text, 0)
     except ValueError:
-        raise UsageError(f"the {what} must be a whole number, not {text!r}") from None
+        raise UsageError(f"the {what} must be a whole number, not {text[:_LONGEST_NUMBER]!r}") from None
 
 
 def device(text: str) -> DeviceSpec:

@@ -13,6 +13,7 @@ from allstop.machine.configuration import MAX_MEMORY_BYTES, RAM_BASE
 from allstop.machine.images import Image
 
 MEMORY_STEP_BYTES = 2 << 20
+_MAX_DIGITS = 16
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -25,7 +26,7 @@ def parse_size(text: str) -> int:
     cleaned = text.strip().upper().removesuffix("IB").removesuffix("B")
     digits = cleaned.rstrip("KMG")
     factor = _UNITS.get(cleaned[len(digits):])
-    if factor is None or not (digits.isascii() and digits.isdigit()):
+    if factor is None or not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
         raise ValueError(f"a size such as 64M or 1G is expected, not {text!r}")
     size = int(digits) * factor
     if not MEMORY_STEP_BYTES <= size <= MAX_MEMORY_BYTES or size % MEMORY_STEP_BYTES:

@@ -18,6 +18,7 @@ IMAGE = Path("guest.elf")
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
+    ({"vcpus": 2.5}, "whole number, not 2.5"), ({"vcpus": "4"}, "whole number, not '4'"),
     ({"vcpus": 0}, "not 0"), ({"vcpus": -1}, "not -1"), ({"vcpus": 129}, "1 to 128"), ({"vcpus": 300}, "not 300"),
     ({"memory_bytes": 4096}, "steps of 2M"), ({"memory_bytes": 1 << 40}, "2M to"),
     ({"timeout_s": 0.0}, "positive"), ({"timeout_s": float("nan")}, "positive"),
@@ -59,8 +60,12 @@ def test_numbers_and_sizes() -> None:
     with pytest.raises(UsageError, match="the seed must be a whole number, not '1.5'"):
         number("seed", "1.5")
     assert memory_size("1G") == memory_size(1 << 30) == 1 << 30
-    with pytest.raises(UsageError):
-        memory_size("much")
+    for text in ("much", "9" * 5000):
+        with pytest.raises(UsageError, match="a size such as 64M"):
+            memory_size(text)
+    for text in ("0x" + "f" * 5000, "9" * 5000):
+        with pytest.raises(UsageError, match="the seed must be a whole number"):
+            number("seed", text)
 
 
 @given(st.text(max_size=30))
