@@ -126,7 +126,7 @@ class Membership:
     def _make_room(self) -> None:
         """Operators come for a moment, and nothing tells that they have gone: the oldest is forgotten for a new one."""
         operators = [identity for identity, peer in self.peers.items() if peer.role == ROLE_OPERATOR]
-        for identity in operators[:len(operators) + 1 - MAX_OPERATORS]:
+        for identity in operators[:max(0, len(operators) + 1 - MAX_OPERATORS)]:
             self.forget(identity)
 
     def _announce(self) -> list[Effect]:

@@ -17,6 +17,7 @@ from allstop.machine.images import Image
 from allstop.wire.messages import Boot
 from deploy.assembly import Assembly, assemble
 from deploy.console import ConsoleRelay
+from deploy.control_file import CONTROL_MODE, CONTROL_NAME, ControlFile
 from deploy.course import Course
 from deploy.errors import HarnessError
 from deploy.options import RunOptions
@@ -56,6 +57,7 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
         if options.run_dir is not None:
             folder = RunFolder(options.run_dir)
             stack.callback(folder.close)
+            stack.callback(folder.remove, CONTROL_NAME)
         try:
             verdict = _run_machine(options, image, folder, signals, around)
         except OSError as error:
@@ -81,6 +83,7 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
             folder.write_text("run.json", _record(assembly, team, options))
             if options.journal:
                 folder.make_folder("journal")
+            folder.write_text(CONTROL_NAME, ControlFile.of_machine(assembly.config).to_json(), CONTROL_MODE)
 
         def start(member: Member) -> ChildProcess:
             return ChildProcess(member, assembly.config_fd, assembly.inherited_fds, _create_log(member.name, folder))

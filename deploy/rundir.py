@@ -2,6 +2,7 @@
 """The run folder: what a run leaves to be read, and nobody else's.
 
     run.json       what was asked for and what was started
+    control.json   how an operator finds the run, while it lasts
     NAME.log       what each process said (stderr)
     console.log    the guest's console
     journal/       what each process did, where journals are kept
@@ -59,16 +60,22 @@ class RunFolder:
         """A new file of the run, unbuffered, for writing and reading back. Raises OSError."""
         return open(self.path / name, "x+b", buffering=0)
 
-    def write_text(self, name: str, text: str) -> None:
+    def write_text(self, name: str, text: str, mode: int = 0o666) -> None:
         """Write a whole file: it appears under its name complete, or not at all. Raises OSError."""
         temporary = self.path / f".{name}.new"
         try:
-            temporary.write_text(text)
+            with open(temporary, "w", opener=lambda path, flags: os.open(path, flags, mode)) as file:
+                file.write(text)
             temporary.replace(self.path / name)
         except OSError:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+    def remove(self, name: str) -> None:
+        """Take a file away, if it is there and can be."""
+        with contextlib.suppress(OSError):
+            (self.path / name).unlink()
 
     def make_folder(self, name: str) -> None:
         """A new folder of the run. Raises OSError."""

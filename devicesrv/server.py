@@ -126,6 +126,7 @@ class DeviceServer:
 
     def serve(self) -> None:
         """Answer until Shutdown."""
+        self._page.set_activity(self._page.DEVICES, self._page.ACTIVITY_IDLE)
         receive, more, clock = self._socket.recv, zmq.RCVMORE, time.monotonic
         option, handle = self._socket.getsockopt, self._handle
         chores_at = 0.0

@@ -6,6 +6,7 @@ again, so whatever it latched is completed exactly once.
 """
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -92,6 +93,7 @@ class Worker:
     def open(cls, config: MachineConfig, number: int) -> Worker:
         """The worker of vCPU `number`, connected. Raises EngineError, ChannelError, OSError."""
         page = ControlPage(config.fds.control)
+        page.set_pid(number, os.getpid())
         fds = config.fds
         vcpu = Vcpu(fds.control, fds.ram, fds.stage2, number, board.mpidr(number), config.as_shipped)
         journal = open_journal(config, f"vcpu-{number}", ROLE_WORKER, number)

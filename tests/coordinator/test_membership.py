@@ -17,6 +17,7 @@ from allstop.wire.messages import (
     Hello,
 )
 from coordinator.membership import (
+    MAX_OPERATORS,
     Accept,
     AllHere,
     Departed,
@@ -89,3 +90,13 @@ def test_an_operator_that_is_forgotten_is_a_stranger_again() -> None:
     members.handle(Greeted(b"op-7", hello(ROLE_OPERATOR)))
     members.forget(b"op-7")
     assert b"op-7" not in members.peers
+
+
+def test_operators_that_are_gone_are_not_remembered_for_ever() -> None:
+    members = Membership(1, TOKEN)
+    members.handle(worker(0))
+    for number in range(MAX_OPERATORS + 10):
+        members.handle(Greeted(b"op-%d" % number, hello(ROLE_OPERATOR)))
+    operators = [identity for identity, peer in members.peers.items() if peer.role == ROLE_OPERATOR]
+    assert len(operators) == MAX_OPERATORS and operators[-1] == b"op-%d" % (MAX_OPERATORS + 9)
+    assert worker_identity(0) in members.peers
