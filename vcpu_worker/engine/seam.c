@@ -247,6 +247,16 @@ uint64_t seam_budget_left(void)
     return budget_left;
 }
 
+bool seam_budget_is_spent(void)
+{
+    return counting && budget_left == 0;
+}
+
+void seam_count(void)
+{
+    budget_left -= counting && budget_left > 0;
+}
+
 void seam_uncount(void)
 {
     budget_left += counting;
@@ -481,12 +491,11 @@ INTERPOSED void helper_check_exit_request_arm(void *of, uint32_t in_delay_slot)
     bool requested = atomic_load_explicit(request_word, memory_order_relaxed) != 0;
     if (__builtin_expect(!requested && !counting, true))
         return;
-    if ((counting && budget_left == 0) || (requested && on.poll())) {
+    if (seam_budget_is_spent() || (requested && on.poll())) {
         uc.emu_stop(engine);
         real.loop_exit_restore(cpu(), (uintptr_t)__builtin_return_address(0));
     }
-    if (counting)
-        budget_left--;
+    seam_count();
 }
 
 INTERPOSED void translator_loop_arm(const void *operations, void *base, void *cpu, TranslationBlock *block, int longest)

@@ -57,6 +57,8 @@ void seam_invalidate_code(uint64_t ram_offset, uint64_t bytes); /* between runs 
  * blocks too. Between runs only; changing from none to some or back drops all translations. */
 void seam_set_budget(uint64_t instructions);
 uint64_t seam_budget_left(void);
+bool seam_budget_is_spent(void);
+void seam_count(void);                               /* an instruction that could not be fetched is over, too */
 void seam_uncount(void);                             /* the instruction counted last has trapped, and was not executed */
 
 /* What the guest's stage 1 makes of an address, as seam_translate finds it. */

@@ -34,6 +34,8 @@
 #define MODE_HYP 0x1au
 #define MODE_UND 0x1bu
 
+#define PREFETCH_ABORT 3u     /* the library's EXCP_PREFETCH_ABORT */
+
 #define SLICE_NS 250000000ull /* how long a wait goes on without a beat */
 #define PARK_NS 1000000ull    /* how long a vCPU at most keeps out of the way of a shootdown */
 #define WAKES (CP_INTERRUPT | CP_EVENT | CP_QUIT | CP_TICK | CP_PING)
@@ -112,10 +114,16 @@ static void on_exception(uc_engine *unused, uint32_t number, void *data)
     v->pc = vcpu_register(v, UC_ARM_REG_R15); /* the preferred return address, for every class */
     seam_take_exception();
     uint32_t cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
-    if ((cpsr & 0x1f) != MODE_HYP)
-        return; /* to EL1: the guest's own */
-    v->trapped = true;
-    uc.emu_stop(v->uc);
+    if ((cpsr & 0x1f) == MODE_HYP) {
+        v->trapped = true;
+        uc.emu_stop(v->uc);
+        return;
+    }
+    /* To EL1: the guest's own. A guest whose vectors can not be fetched aborts for ever without starting a block. */
+    if (number == PREFETCH_ABORT)
+        seam_count();
+    if (on_poll() || seam_budget_is_spent())
+        uc.emu_stop(v->uc);
 }
 
 static bool on_invalid_instruction(uc_engine *unused, void *data)
@@ -647,7 +655,7 @@ static void keep_out_of_the_way(struct vcpu *v)
     atomic_store(&v->slot->mode, mode);
 }
 
-static bool run(struct vcpu *v, uint64_t budget)
+static bool run(struct vcpu *v)
 {
     struct cp_vcpu *slot = v->slot;
     cp_activity(&slot->process, CP_ACTIVITY_GUEST, 0);
@@ -692,7 +700,7 @@ static bool run(struct vcpu *v, uint64_t budget)
         v->cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
         atomic_store_explicit(&slot->process.pc, v->pc, memory_order_relaxed);
         cp_count(slot, CP_COUNT_KICK);
-        if (budget && seam_budget_left() == 0)
+        if (seam_budget_is_spent())
             return leave_to_python(v, EXIT_BUDGET);
     }
 }
@@ -704,7 +712,7 @@ bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner)
     v->ignored = owner ? CP_STOP : 0;
     v->latched = false; /* an exit that was not answered is over: its instruction is executed again, if at all */
     seam_set_budget(budget);
-    bool good = run(v, budget);
+    bool good = run(v);
     v->exit.executed = budget - seam_budget_left();
     return good;
 }
