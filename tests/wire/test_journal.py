@@ -206,9 +206,10 @@ def test_damaged_records_are_left_out_and_counted(folder: Path) -> None:
     path = folder / "x.journal"
     record(path, 10)
     with path.open("r+b") as file:
-        for place in (3, 7):
-            file.seek(HEADER_BYTES + place * RECORD_BYTES)
-            file.write(bytes(RECORD_BYTES))
+        file.seek(HEADER_BYTES + 3 * RECORD_BYTES)
+        file.write(bytes(RECORD_BYTES))
+        file.seek(HEADER_BYTES + 7 * RECORD_BYTES + 8)
+        file.write(b"\x01")  # a record that looks like one, in a place that is another's
     with Journal(path) as journal:
         assert [event.operands[0] for event in journal.events()] == [0, 1, 2, 4, 5, 6, 8, 9]
         assert journal.conditions == ("x.journal has 2 damaged records, which are left out",)
