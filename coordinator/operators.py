@@ -36,12 +36,14 @@ _REASON = "an operator's request"
 
 
 class Operators:
-    """Serves them. `send(identity, message)` sends, `stop(event)` hands an event to the barrier."""
+    """Serves them. `awaited` are the vCPUs that have not come yet; `send(identity, message)` sends, `stop(event)` hands
+    an event to the barrier."""
 
-    def __init__(self, config: MachineConfig, page: ControlPage, send: Callable[[bytes, Message], None],
-                 stop: Callable[[barrier.Event], None]) -> None:
+    def __init__(self, config: MachineConfig, page: ControlPage, awaited: set[int],
+                 send: Callable[[bytes, Message], None], stop: Callable[[barrier.Event], None]) -> None:
         self._config = config
         self._page = page
+        self._awaited = awaited
         self._send = send
         self._stop = stop
         self._desk = desk.Desk()
@@ -57,11 +59,7 @@ class Operators:
             case ResumeMachine():
                 self.handle(desk.ResumeAsked(operator))
             case ReadRegisters(vcpu):
-                vcpus = range(self._config.vcpus)
-                if vcpu in vcpus or vcpu == ALL_VCPUS:
-                    self.handle(desk.RegistersAsked(operator, tuple(vcpus) if vcpu == ALL_VCPUS else (vcpu,)))
-                else:
-                    self._send(operator, Refused(f"the machine has no vCPU {vcpu}"))
+                self._read_registers(operator, vcpu)
             case ReadMemory(ipa, length_bytes):
                 self._send(operator, self._read_memory(ipa, length_bytes))
             case FlushTlbs():
@@ -88,6 +86,16 @@ class Operators:
         """Time has passed."""
         if self._desk.waits and time.monotonic() >= self._answers_until_s:
             self.handle(desk.Expired())
+
+    def _read_registers(self, operator: bytes, vcpu: int) -> None:
+        machine = range(self._config.vcpus)
+        wanted = tuple(machine) if vcpu == ALL_VCPUS else (vcpu,)
+        if vcpu not in machine and vcpu != ALL_VCPUS:
+            self._send(operator, Refused(f"the machine has no vCPU {vcpu}"))
+        elif self._awaited.intersection(wanted):
+            self._send(operator, Refused("the machine is not yet up: ask again"))
+        else:
+            self.handle(desk.RegistersAsked(operator, wanted))
 
     def _read_memory(self, ipa: int, length_bytes: int) -> Memory | Refused:
         size_bytes = self._config.memory_bytes

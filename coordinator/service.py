@@ -98,7 +98,7 @@ class Coordinator:
         self._stop_shown = 0
         self._journal = open_journal(config, "coordinator", ROLE_COORDINATOR)
         self._leases: dict[bytes, float] = {}
-        self._operators = Operators(config, self._page, self._send, self._stop_for_operators)
+        self._operators = Operators(config, self._page, self._members.awaited, self._send, self._stop_for_operators)
         self._ended: RunEnded | None = None
         self._leaving = False
         self.refused: Counter[str] = Counter()
