@@ -14,6 +14,7 @@ from allstop.machine import control
 from allstop.wire.channel import Channel, ChannelError, worker_identity
 from allstop.wire.codec import decode, encode
 from allstop.wire.messages import (
+    ALL_VCPUS,
     PROTOCOL_VERSION,
     ROLE_DEVICES,
     ROLE_OPERATOR,
@@ -21,19 +22,32 @@ from allstop.wire.messages import (
     VERDICTS,
     Boot,
     ComponentFailed,
+    DumpState,
+    FlushTlbs,
     GuestFailed,
     GuestFinished,
     Hello,
     IrqLine,
+    MachinePaused,
+    MachineResumed,
     MembersReady,
     Message,
+    PauseMachine,
     PowerOn,
     ProcessLost,
     PsciCall,
     PsciReturn,
+    QueryStatus,
+    ReadMemory,
+    ReadRegisters,
+    Refused,
+    Registers,
     ReleaseWorld,
+    ResumeMachine,
     RunEnded,
     Shutdown,
+    StateDumped,
+    StopRun,
     StopWorld,
     Violated,
     Welcome,
@@ -430,3 +444,82 @@ def test_an_address_that_is_taken_is_one_sentence_on_stderr(start_rig: Callable[
     assert second.returncode == 1
     assert errors.startswith(f"coordinator: cannot listen on {rig.config.coordinator_endpoint}: Address already in use")
     assert errors.count("\n") == 1
+
+
+# Operators' requests
+
+
+def test_a_pause_outlives_its_operator_and_its_lease_and_workers_queue_behind_it(
+        start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(2, operator_lease_s=0.2)
+    worker = rig.start_machine()[0]
+    operator = rig.operator()
+    operator.send(PauseMachine())
+    rig.expect(operator, MachinePaused(1))
+    operator.close()
+    worker.send(StopWorld("to fetch", True))
+    beyond_s = time.monotonic() + 0.5
+    rig.until(lambda: (rig.fence(worker), time.monotonic() > beyond_s)[1])  # nothing but Pong comes
+    assert stopped(rig, 0) and stopped(rig, 1)
+    other = rig.operator(b"op-2")
+    other.send(ResumeMachine())
+    rig.expect(other, MachineResumed())
+    rig.expect(worker, WorldStopped(2))
+    worker.send(ReleaseWorld(2))
+    rig.until(lambda: not stopped(rig, 1))
+    rig.leave()
+
+
+def test_a_vcpu_that_does_not_tell_its_registers_is_not_waited_for_for_ever(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(2, stop_deadline_s=0.3)
+    workers = rig.start_machine()
+    operator = rig.operator()
+    operator.send(ReadRegisters(ALL_VCPUS))
+    asked = [rig.expect(worker, DumpState) for worker in workers]
+    assert all(rig.page.requests(vcpu) & control.EVENT and stopped(rig, vcpu) for vcpu in range(2))
+    workers[1].send(StateDumped(asked[1].nonce, b"{}"))
+    rig.expect(operator, Registers(1, b"{}"))
+    assert "vCPU 0" in rig.expect(operator, Refused).sentence
+    rig.until(lambda: not stopped(rig, 0) and not stopped(rig, 1))
+    workers[0].send(StateDumped(asked[0].nonce, b"{}"))  # too late
+    rig.fence(workers[0])
+    rig.fence(operator)
+    assert rig.leave() == ""
+
+
+def test_a_lost_vcpu_is_refused_and_the_others_answer(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(2)
+    workers = rig.start_machine()
+    operator = rig.operator()
+    operator.send(ReadRegisters(ALL_VCPUS))
+    asked = rig.expect(workers[0], DumpState)
+    rig.launched.send(ProcessLost(ROLE_WORKER, 1, "vcpu-1 was killed"))
+    assert "vCPU 1" in rig.expect(operator, Refused).sentence
+    workers[0].send(StateDumped(asked.nonce, b"{}"))
+    rig.expect(operator, Registers(0, b"{}"))
+    operator.send(StopRun())
+    assert "ending already" in rig.expect(operator, Refused).sentence
+    rig.leave()
+
+
+def test_what_operators_ask_wrongly_is_refused_in_words(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(1)
+    operator = rig.operator()
+    operator.send(ReadRegisters(0))
+    assert "not yet up" in rig.expect(operator, Refused).sentence
+    rig.start_machine()
+    for request, word in ((ReadRegisters(1), "no vCPU 1"), (ReadMemory(0x4000_0000, 0), "at once"),
+                          (ReadMemory(0x4000_0000, 65537), "at once"), (ReadMemory(0x400F_FFFF, 2), "memory"),
+                          (ReadMemory(0, 4), "memory"), (ResumeMachine(), "not paused")):
+        operator.send(request)
+        assert word in rig.expect(operator, Refused).sentence
+    rig.leave()
+
+
+def test_what_is_an_operators_to_ask_is_nobody_elses(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(1)
+    worker = rig.start_machine()[0]
+    for request in (PauseMachine(), StopRun(), ReadMemory(0x4000_0000, 4), FlushTlbs(), QueryStatus()):
+        worker.send(request)
+    rig.fence(worker)
+    assert "not its sender's to say" in rig.leave()
