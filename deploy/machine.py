@@ -2,14 +2,15 @@
 """`Machine`: the command's powers in Python.
 
 The machine's launcher is a process of its own, so that threads, signals and crashes of the user's program do the
-machine no harm, and the other way round. Two descriptors are its lifelines: a pipe that `stop` closes, and a pidfd of
-the program, which tells of its death however it dies, even when a fork of it has inherited the pipe. Nothing else is
-shared but three memory files that the launcher writes: verdict, messages, console.
+machine no harm, and the other way round. Two descriptors are its lifelines: a socket that `stop` shuts down, and a
+pidfd of the program, which tells of its death however it dies. Both work although a fork of the program may have
+inherited them. Nothing else is shared but three memory files that the launcher writes: verdict, messages, console.
 """
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -46,7 +47,8 @@ class Machine:
         options.read_image()
         self._arguments = _arguments(options)
         self._process: subprocess.Popen[bytes] | None = None
-        self._verdict: Verdict | None = None
+        self._files = contextlib.ExitStack()
+        self._outcome: Verdict | HarnessError | UsageError | None = None
         self._last_console = ""
 
     def __enter__(self) -> Machine:
@@ -57,17 +59,17 @@ class Machine:
             try:
                 self._out, self._errors, self._console_file = (
                     stack.enter_context(_memory_file(name)) for name in ("verdict", "errors", "console"))
-                reader, writer = os.pipe2(os.O_CLOEXEC)
-                until_started.callback(os.close, reader)
-                self._lifeline = stack.enter_context(open(writer, "wb", buffering=0))
+                lifeline, self._lifeline = socket.socketpair()
+                until_started.enter_context(lifeline)
+                stack.enter_context(self._lifeline)
                 ourselves = os.pidfd_open(os.getpid())
                 until_started.callback(os.close, ourselves)
                 console_fd = self._console_file.fileno()
                 self._process = subprocess.Popen(
                     (sys.executable, "-P", "-m", "allstop.cli.main", "run", "--json", f"--console-fd={console_fd}",
-                     f"--lifeline-fd={reader}", f"--lifeline-fd={ourselves}", *self._arguments),
+                     f"--lifeline-fd={lifeline.fileno()}", f"--lifeline-fd={ourselves}", *self._arguments),
                     stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._errors, start_new_session=True,
-                    pass_fds=(console_fd, reader, ourselves), env=child_environment())
+                    pass_fds=(console_fd, lifeline.fileno(), ourselves), env=child_environment())
             except OSError as error:
                 raise HarnessError(f"the launcher could not be started: {error}") from None
             self._files = stack.pop_all()
@@ -80,7 +82,8 @@ class Machine:
             self.wait(_STOP_DEADLINE_S)
         except TimeoutError:
             self._launcher.kill()
-            self._launcher.wait()
+            with contextlib.suppress(HarnessError):
+                self.wait()
         except (HarnessError, UsageError):
             pass  # `wait` tells; here there is only something to end, and it has ended
         finally:
@@ -102,7 +105,7 @@ class Machine:
     @property
     def verdict(self) -> Verdict | None:
         """How the run ended; None while it lasts. Raises as `wait` does."""
-        return None if self._verdict is None and self._launcher.poll() is None else self.wait()
+        return None if self._outcome is None and self._launcher.poll() is None else self.wait()
 
     def wait(self, timeout: float | None = None) -> Verdict:
         """Wait for the end of the run, whatever it is: look at the verdict.
@@ -110,25 +113,32 @@ class Machine:
         Raises TimeoutError when the run lasts longer than `timeout` seconds from now (it goes on), UsageError when
         the run folder was refused, HarnessError when there is no verdict because the launcher itself was lost.
         """
-        if self._verdict is not None:
-            return self._verdict
-        try:
-            status = self._launcher.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"the machine still runs after {timeout:g} s") from None
-        sentence = _text_of(self._errors).strip().rpartition("\n")[2].removeprefix("allstop: ")
-        if status == USAGE_EXIT_CODE:
-            raise UsageError(sentence)
-        try:
-            self._verdict = Verdict.from_json(_text_of(self._out))
-        except (ValueError, KeyError, TypeError):
-            raise HarnessError(sentence or f"the launcher {describe_exit(status)}") from None
-        return self._verdict
+        if self._outcome is None:
+            try:
+                status = self._launcher.wait(timeout)
+            except subprocess.TimeoutExpired:
+                raise TimeoutError(f"the machine still runs after {timeout:g} s") from None
+            self._outcome = self._read_outcome(status)
+        if isinstance(self._outcome, Verdict):
+            return self._outcome
+        raise self._outcome
 
     def stop(self) -> None:
         """End the run, as Ctrl-C would; `wait` then gives its verdict. Nothing happens when it is over."""
         if self._process is not None:
+            with contextlib.suppress(OSError):  # it is over, or has been stopped before
+                self._lifeline.shutdown(socket.SHUT_RDWR)
             self._lifeline.close()
+
+    def _read_outcome(self, status: int) -> Verdict | HarnessError | UsageError:
+        """What a launcher that left with `status` has left behind."""
+        sentence = _text_of(self._errors).strip().rpartition("\n")[2].removeprefix("allstop: ")
+        if status == USAGE_EXIT_CODE:
+            return UsageError(sentence)
+        try:
+            return Verdict.from_json(_text_of(self._out))
+        except (ValueError, KeyError, TypeError):
+            return HarnessError(sentence or f"the launcher {describe_exit(status)}")
 
     @property
     def _launcher(self) -> subprocess.Popen[bytes]:

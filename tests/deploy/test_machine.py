@@ -77,6 +77,8 @@ def test_a_launcher_that_is_killed_is_a_harness_error(guests: Path) -> None:
         os.kill(machine.launcher_pid, signal.SIGKILL)
         with pytest.raises(HarnessError, match="the launcher was killed by SIGKILL"):
             machine.wait()
+    with pytest.raises(HarnessError, match="the launcher was killed by SIGKILL"):
+        machine.wait()
 
 
 def test_a_machine_runs_once(guests: Path) -> None:
@@ -92,6 +94,14 @@ def test_a_machine_runs_once(guests: Path) -> None:
 def test_leaving_the_block_ends_the_machine(guests: Path) -> None:
     with pytest.raises(KeyError), Machine(image=guests / "spin.elf", vcpus=2):
         raise KeyError("the user's own trouble")
+
+
+def test_leaving_the_block_ends_the_machine_though_a_fork_holds_our_descriptors(guests: Path) -> None:
+    with Machine(image=guests / "spin.elf") as machine:
+        ours = [int(fd.name) for fd in Path("/proc/self/fd").iterdir() if int(fd.name) > 2 and fd.exists()]
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=ours):
+            machine.stop()
+            assert machine.wait(8.0).verdict == "error"
 
 
 def test_a_machine_outlives_the_thread_that_started_it(guests: Path) -> None:
