@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from allstop import __version__
-from allstop.wire.journal import Kind
+from allstop.wire.journal import Event, Kind
 from deploy.situation import EXIT_KINDS
 from stress import report_page as html
 from stress.event_words import instruction_text
@@ -114,7 +114,6 @@ def _violations(run: RecordedRun, timelines: list[dict[str, Any]]) -> str:
 
 def _violation(number: int, near: Neighbourhood, timeline: int, began_ns: int, said: str) -> str:
     event = near.event
-    thumb = bool(event.operand("thumb"))
     rows = [(_signed(item.at_ns), duration(item.took_ns) if item.took_ns else "", item.process, item.title,
              item.details) for item in near.listed]
     bad = [index for index, item in enumerate(near.listed) if item.is_violation]
@@ -123,14 +122,21 @@ def _violation(number: int, near: Neighbourhood, timeline: int, began_ns: int, s
     return html.card(
         f"<h3>{number}. {escape(near.process)} at PC {event.operand('pc'):#010x}, "
         f"{duration(event.t_ns - began_ns)} after the start</h3>",
-        html.versus([("executed", instruction_text(event.operand("executed"), thumb)),
-                     ("fetched for emulation", instruction_text(event.operand("fetched"), thumb))]),
+        _fetched_wrongly(event) if event.kind is Kind.VIOLATION else html.paragraph(
+            f"{near.process} went on from its TLB invalidation while {event.operand('stale')} of the others were still "
+            "in the guest as before, and may have used what was invalidated."),
         html.paragraph(event.text) if event.text not in said else "",
         html.timeline(timeline, f"What every process did around violation {number}"),
         html.paragraph(far, "faint") if far else "",
         html.details(f"The {len(rows)} events nearest before and after",
                      html.table(("when", "took", "process", "event", "what"), rows, numbers=(0, 1), words=4,
                                 bad_rows=bad)))
+
+
+def _fetched_wrongly(event: Event) -> str:
+    thumb = bool(event.operand("thumb"))
+    return html.versus([("executed", instruction_text(event.operand("executed"), thumb)),
+                        ("fetched for emulation", instruction_text(event.operand("fetched"), thumb))])
 
 
 def _signed(ns: int) -> str:

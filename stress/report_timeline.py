@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from allstop.wire.journal import Event, Journal, Kind
-from allstop.wire.messages import ROLE_WORKER
+from allstop.wire.messages import ROLE_COORDINATOR, ROLE_WORKER
 from stress.event_words import details, title
 from stress.recorded_run import RecordedRun
 
@@ -63,7 +63,7 @@ class Mark(NamedTuple):
 @dataclass
 class Timeline:
     """A stretch of time: `begin_ns` to `end_ns` from the origin, which is where the times shown count from. A lane is a
-    process's name, and when it began and ended, as far as its journal knows."""
+    process's name, and the times of its first and last event."""
 
     lanes: list[tuple[str, int, int]]
     begin_ns: int
@@ -108,23 +108,32 @@ class Neighbourhood:
 
 
 def whole(run: RecordedRun) -> Timeline:
-    """The whole run, near events drawn as one. The origin is when the first journal began."""
+    """The whole run from when all processes were there, near events drawn as one. The origin is when the first journal
+    began."""
     origin_ns = run.began_ns
     end_ns = max((journal.ended_ns for journal in run.journals), default=origin_ns) - origin_ns
-    timeline = Timeline(_lanes(run, origin_ns), 0, max(end_ns, 1))
+    ready_ns = next((event.t_ns - origin_ns for journal in run.journals if journal.header.role == ROLE_COORDINATOR
+                     for event in journal.events() if event.kind is Kind.MEMBERS_READY), 0)
+    timeline = Timeline(_lanes(run, origin_ns), ready_ns, max(end_ns, ready_ns + 1))
     across = min(_MOST_ACROSS, max(_LEAST_ACROSS, _ALL_ACROSS // max(1, len(run.journals))))
-    near_ns = max(1, timeline.end_ns // across)
+    near_ns = max(1, (timeline.end_ns - timeline.begin_ns) // across)
     for lane, journal in enumerate(run.journals):
         _merge(timeline, lane, journal, origin_ns, near_ns)
     return timeline
 
 
 def violations(run: RecordedRun, most: int) -> tuple[list[tuple[Journal, Event]], int]:
-    """The first violations in the order of time, at most so many, and how many there are."""
+    """The first violations, at most so many, those of the fetch oracle before those of the TLB's, and how many there
+    are."""
     found = [(journal, event) for journal in run.journals if journal.header.role == ROLE_WORKER
-             for event in journal.events() if event.kind is Kind.VIOLATION]
-    found.sort(key=lambda pair: pair[1].t_ns)
+             for event in journal.events() if is_violation(event)]
+    found.sort(key=lambda pair: (pair[1].kind is Kind.TLBI, pair[1].t_ns))
     return found[:most], len(found)
+
+
+def is_violation(event: Event) -> bool:
+    """Whether an oracle fired: wrong bytes were fetched, or an invalidation was over before all had obeyed it."""
+    return event.kind is Kind.VIOLATION or event.kind is Kind.TLBI and event.operand("stale") > 0
 
 
 def around(run: RecordedRun, journal: Journal, violation: Event) -> Neighbourhood:
@@ -144,8 +153,8 @@ def around(run: RecordedRun, journal: Journal, violation: Event) -> Neighbourhoo
 
 
 def _lanes(run: RecordedRun, origin_ns: int) -> list[tuple[str, int, int]]:
-    return [(journal.header.process, journal.header.began_ns - origin_ns, journal.ended_ns - origin_ns)
-            for journal in run.journals]
+    return [(journal.header.process, next((event.t_ns for event in journal.events()), journal.ended_ns) - origin_ns,
+             journal.ended_ns - origin_ns) for journal in run.journals]
 
 
 def _draw(timeline: Timeline, lane: int, event: Event, origin_ns: int) -> None:
@@ -154,6 +163,8 @@ def _draw(timeline: Timeline, lane: int, event: Event, origin_ns: int) -> None:
     if place is not None:
         timeline.bars.append(Bar(lane, place[1], place[0], event.t_ns - took_ns - origin_ns, took_ns, _words(event), 1,
                                  took_ns))
+        if is_violation(event):
+            timeline.marks.append(Mark(lane, "bad", event.t_ns - origin_ns, _words(event)))
     else:
         timeline.marks.append(Mark(lane, _MARKS.get(event.kind, "other"), event.t_ns - origin_ns, _words(event)))
 
