@@ -1,3 +1,4 @@
+    { "uc_context_alloc", 0xee4136b5e1b4d572 },
     { "tcg_func_start_arm", 0xc2a9f8b36f394f2e },
     { "tcg_gen_mb_arm", 0x409cfd81d962e2b8 },
     { "check_exit_request_arm", 0x244610c9eef71292 },

@@ -443,8 +443,11 @@ static PyObject *method_save(Vcpu *self, PyObject *unused)
     vcpu_set_register(&self->v, UC_ARM_REG_R15, self->v.pc | (self->v.cpsr >> 5 & 1));
     if (uc.context_alloc(self->v.uc, &context) != UC_ERR_OK)
         return PyErr_NoMemory();
+    size_t bytes;
+    char *state = seam_context_state(context, &bytes);
+    memset(state, 0, bytes); /* it saves a little less than it takes */
     uc.context_save(self->v.uc, context);
-    PyObject *result = PyBytes_FromStringAndSize((char *)context, (Py_ssize_t)uc.context_size(self->v.uc));
+    PyObject *result = PyBytes_FromStringAndSize(state, (Py_ssize_t)bytes);
     uc.context_free(context);
     return result;
 }
@@ -455,18 +458,21 @@ static PyObject *method_restore(Vcpu *self, PyObject *arg)
     Py_ssize_t size;
     if (PyBytes_AsStringAndSize(arg, &data, &size) < 0 || !usable(self))
         return NULL;
-    if ((size_t)size != uc.context_size(self->v.uc)) {
-        PyErr_SetString(engine_error, "this is not a state that save() of this engine made");
-        return NULL;
-    }
     uc_context *context = NULL;
     if (uc.context_alloc(self->v.uc, &context) != UC_ERR_OK)
         return PyErr_NoMemory();
-    memcpy(context, data, (size_t)size);
-    uc.context_restore(self->v.uc, context);
+    size_t bytes;
+    char *state = seam_context_state(context, &bytes);
+    bool fits = (size_t)size == bytes;
+    if (fits) {
+        memcpy(state, data, bytes);
+        uc.context_restore(self->v.uc, context);
+        vcpu_restored(&self->v);
+    } else {
+        PyErr_SetString(engine_error, "this is not a state that save() of this engine made");
+    }
     uc.context_free(context);
-    vcpu_restored(&self->v);
-    Py_RETURN_NONE;
+    return fits ? Py_NewRef(Py_None) : NULL;
 }
 
 #define NOARGS(name, text) { #name, (PyCFunction)method_##name, METH_NOARGS, text }

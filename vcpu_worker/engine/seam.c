@@ -42,6 +42,7 @@
 #define CPU_ENV 0xa2f0           /* ARMCPU.env: get_page_addr_code_arm's callers; arm_cpu_do_interrupt_arm */
 #define ENV_EXCLUSIVE_ADDR 0xec0 /* CPUARMState.exclusive_addr, exclusive_val */
 #define ENV_EXCLUSIVE_VAL 0xec8
+#define CONTEXT_BYTES 0          /* uc_context.context_size, of the data at its end: uc_context_alloc */
 #define STAGE1_USER 0x20         /* ARMMMUIdx_Stage1_E0 and _E1: do_ats_write */
 #define STAGE1_PRIVILEGED 0x21
 
@@ -311,6 +312,12 @@ bool seam_translate(uint32_t gva, bool write, bool privileged, struct seam_trans
     }
     result->ipa = (uint32_t)ipa; /* the library, too, keeps 32 bits of what stage 1 says */
     return true;
+}
+
+void *seam_context_state(uc_context *context, size_t *bytes)
+{
+    *bytes = AT(context, CONTEXT_BYTES, size_t);
+    return (char *)context + uc.context_size(engine) - *bytes;
 }
 
 void seam_monitor(uint64_t *address, uint64_t *value)

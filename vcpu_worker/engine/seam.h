@@ -71,6 +71,10 @@ struct seam_translation {
 /* Walk the guest's stage-1 tables, whatever its mode is, and change nothing, PAR included. False where it faults. */
 bool seam_translate(uint32_t gva, bool write, bool privileged, struct seam_translation *result);
 
+/* The CPU in a context that uc.context_alloc() made. Without the library's own header, which holds pointers and what was in
+ * the memory before: what is left is the same for the same state. */
+void *seam_context_state(uc_context *context, size_t *bytes);
+
 /* The exclusive monitor: address (all ones when open) and the value that was loaded. */
 void seam_monitor(uint64_t *address, uint64_t *value);
 void seam_set_monitor(uint64_t address, uint64_t value);
