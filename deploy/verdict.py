@@ -90,9 +90,10 @@ class Verdict:
 
     def summary(self) -> str:
         """A few lines for a person."""
+        total = sum(self.exits.values())
         lines = [f"{self.verdict}: {self.sentence}",
                  f"  {self.vcpus} {'vCPU' if self.vcpus == 1 else 'vCPUs'}, {self.wall_s:.2f} s in the guest, "
-                 f"{sum(self.exits.values())} exits"]
+                 f"{total} {'exit' if total == 1 else 'exits'}"]
         exits = sorted(((n, kind) for kind, n in self.exits.items() if n), reverse=True)
         if exits:
             lines.append("  exits: " + ", ".join(f"{kind} {n}" for n, kind in exits))

@@ -60,3 +60,7 @@ def test_the_summary_names_what_happened_and_leaves_out_what_did_not() -> None:
     assert text.splitlines()[0] == "pass: the guest passed"
     assert "1 vCPU," in text and "hvc 3" in text and "mmio: 2, p50 1.0 us" in text
     assert "wfi" not in text and "stops" not in text
+
+
+def test_one_of_a_kind_is_not_spoken_of_as_many() -> None:
+    assert "  1 vCPU, 2.00 s in the guest, 1 exit\n" in Verdict("timeout", "late", 1, 2.0, exits={"wfi": 1}).summary()
