@@ -20,7 +20,6 @@
  */
 #include "swapper.h"
 #include "mmu.h"
-#include "sync.h"
 
 #ifdef QEMU
 #define RAMDEV_BASE 0x43f00000u /* no such device there: memory, and every call is the machine's own */
@@ -29,8 +28,6 @@
 #endif
 
 #define CALLS 600u
-#define FRAMES 3u /* by page: one in use, and two that hold something else, or wait with the next version */
-#define MAX_GROUPS (MAX_VCPUS / 2)
 #define COMPLAINTS 2u
 
 #define SLICE_BYTES 256u
@@ -39,29 +36,12 @@
 
 #define CPSR_MASKS 0x1c0u
 #define PAGE_TRANSLATION 0x7u
-#define CODE_ATTRIBUTES (PAGE_NORMAL | PAGE_AP_USER)
 #define MEMORY_ATTRIBUTES (PAGE_NORMAL | PAGE_AP_USER | PAGE_XN)
 #define DEVICE_ATTRIBUTES ((1u << 6) | (1u << 10) | PAGE_AP_USER | PAGE_XN) /* uncached, shareable */
 
-/* The window: two pages of code for each group, then one of data for each vCPU. */
-#define DATA_PAGE (2 * MAX_GROUPS)
-
-/* Where the routines are in the two pages of code: all in the last line of one, and the first of the other. */
-enum { ARM, THUMB, STRADDLING, KINDS };
-static const uint32_t entries[KINDS] = { 0xfc0, 0xfd0, 0xffe };
 enum { MIXED, ONLY_ARM, ONLY_THUMB, ONLY_STRADDLING, USER };
 
-typedef uint32_t page[1024];
-static page frames[MAX_GROUPS][FRAMES][2] ALIGNED(4096) NOINIT;
 static page memory[MAX_VCPUS] ALIGNED(4096) NOINIT; /* stands in for the device when the versions are tried */
-
-static struct group {
-    struct ticket_lock lock; /* of the entries, and of: */
-    bool mapped[2];
-    unsigned current;        /* the frames of the two pages, mapped or not */
-    uint32_t random, swaps;
-    uint32_t accessors ALIGNED(64); /* that have calls to make */
-} ALIGNED(64) groups[MAX_GROUPS];
 
 static struct vcpu {
     struct context in, out;
@@ -74,73 +54,7 @@ static struct vcpu {
         uint32_t index, word; /* what a store leaves, and where; SLICE_WORDS for a load */
     } expected[2][VERSIONS]; /* by instruction set */
 } vcpus[MAX_VCPUS];
-static uint32_t calls, what, swappers;
-
-static uint32_t next_random(uint32_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 17;
-    *state ^= *state << 5;
-    return *state;
-}
-
-static unsigned code_page(unsigned number, unsigned half) { return 2 * number + half; }
-
-static void bring_in(unsigned number, unsigned half)
-{
-    struct group *group = &groups[number];
-
-    window_map(code_page(number, half), frames[number][group->current][half], CODE_ATTRIBUTES);
-    group->mapped[half] = true;
-    dsb();
-}
-
-/* Write `arm` and `thumb`, two words each, where one of the two pages has routines: nobody looks at the rest. */
-static void fill(page frame, unsigned half, const uint32_t *arm, const uint32_t *thumb)
-{
-    if (half == 0) {
-        frame[entries[ARM] / 4] = arm[0];
-        frame[entries[ARM] / 4 + 1] = arm[1];
-        frame[entries[THUMB] / 4] = thumb[0];
-        frame[entries[THUMB] / 4 + 1] = thumb[1];
-        frame[entries[STRADDLING] / 4] = thumb[0] << 16;
-    } else {
-        frame[0] = thumb[0] >> 16 | thumb[1] << 16;
-    }
-}
-
-/*
- * The next version goes to the next frames while the pages are still in use; then, under the lock, each page is taken
- * away, and its frame reused as soon as the DSB says that no vCPU can fetch from it.
- */
-static void swap(unsigned number)
-{
-    struct group *group = &groups[number];
-    unsigned old = group->current, new = (old + 1) % FRAMES, version = next_random(&group->random) >> 8;
-    const uint32_t *arm_spoil = &arm_spoils[(group->random >> 12) % (SPOILS - 1)];
-    const uint32_t *thumb_spoil = &thumb_spoils[(group->random >> 16) % (SPOILS - 1)];
-    bool at_once = group->random >> 24 & 1;
-
-    for (unsigned half = 0; half < 2; half++)
-        fill(frames[number][new][half], half, arm_versions[version % VERSIONS], thumb_versions[version % VERSIONS]);
-    code_publish((uint8_t *)frames[number][new][0] + entries[ARM], PAGE_BYTES - entries[ARM]);
-    code_publish(frames[number][new][1], 4);
-    ticket_acquire(&group->lock);
-    for (unsigned half = 0; half < 2; half++) {
-        window_unmap(code_page(number, half));
-        group->mapped[half] = false;
-        tlb_invalidate_page(window_page(code_page(number, half)));
-        fill(frames[number][old][half], half, arm_spoil, thumb_spoil);
-    }
-    CP15_WRITE(0, c7, c1, 6, 0); /* BPIALLIS: these addresses get other code */
-    dsb();
-    group->current = new;
-    if (at_once)
-        for (unsigned half = 0; half < 2; half++)
-            bring_in(number, half);
-    group->swaps++;
-    ticket_release(&group->lock);
-}
+static uint32_t calls_each, what, swappers;
 
 /* The call of this vCPU ends here. */
 static bool end_call(struct frame *frame, unsigned kind)
@@ -165,21 +79,11 @@ static bool on_undefined(struct frame *frame) { return end_call(frame, UNDEFINED
 static bool on_supervisor_call(struct frame *frame) { return end_call(frame, SUPERVISOR_CALL); }
 static bool on_data_abort(struct frame *frame) { return end_call(frame, DATA_ABORT); }
 
-/* A page fault. If the page came back meanwhile there is nothing to do, unless the other one is meant. */
 static bool on_prefetch_abort(struct frame *frame)
 {
-    unsigned faulted = (read_ifar() - WINDOW_BASE) / PAGE_BYTES, number = faulted / 2, half = faulted % 2;
-    struct group *group = &groups[number];
-
-    if (fault_status(read_ifsr()) != PAGE_TRANSLATION || number >= swappers)
+    if (fault_status(read_ifsr()) != PAGE_TRANSLATION || !page_fault(read_ifar()))
         return end_call(frame, PREFETCH_ABORT);
     vcpus[vcpu_id()].faults++;
-    ticket_acquire(&group->lock);
-    if (group->mapped[half])
-        half = !half;
-    if (!group->mapped[half])
-        bring_in(number, half);
-    ticket_release(&group->lock);
     return true;
 }
 
@@ -322,7 +226,7 @@ static void access_once(unsigned id, unsigned number, uint32_t turn)
     unsigned mode = what == MIXED ? id % 4 + 1 : what;
     unsigned kind = mode == USER ? turn % KINDS : mode - ONLY_ARM;
 
-    call(id, window_page(code_page(number, 0)) + entries[kind], kind != ARM, mode == USER ? MODE_USR : MODE_SYS);
+    call(id, routine_address(number, kind), kind != ARM, mode == USER ? MODE_USR : MODE_SYS);
     vcpus[id].accesses++;
     check(id, kind);
 }
@@ -337,21 +241,20 @@ static void check_rest(unsigned id)
 static void play(unsigned id)
 {
     unsigned number = id < swappers ? id : (id - swappers) % swappers;
-    struct group *group = &groups[number];
     bool alone = vcpu_count() == 1;
 
     if (id < swappers && !alone) {
-        while (load_acquire(&group->accessors))
-            swap(number);
+        swap_on(number);
         return;
     }
     learn(id);
-    for (uint32_t turn = 0; turn < calls; turn++) {
+    for (uint32_t turn = 0; turn < calls_each; turn++) {
         if (alone)
             swap(number);
         access_once(id, number, turn);
+        accessor_called(number);
     }
-    exclusive_add(&group->accessors, -1u);
+    accessor_leaves(number);
     check_rest(id);
 }
 
@@ -361,7 +264,7 @@ int main(void)
     uint32_t accesses = 0, swaps = 0, faults = 0, wrong = 0, aborts = 0;
     unsigned n = vcpu_count(), most = n > 1 ? n / 2 : 1;
 
-    calls = parameter & 0xffff ? parameter & 0xffff : CALLS;
+    calls_each = parameter & 0xffff ? parameter & 0xffff : CALLS;
     what = parameter >> 16 & 7;
     swappers = parameter >> 20 & 63 ? parameter >> 20 & 63 : 1;
     if (what > USER || swappers > most) {
@@ -376,15 +279,13 @@ int main(void)
     for (unsigned id = 0; id < n; id++) {
         vcpus[id].random = seed * (2 * id + 1) | 1;
         if (id >= swappers || n == 1)
-            groups[n == 1 ? 0 : (id - swappers) % swappers].accessors++;
+            accessor_joins(n == 1 ? 0 : (id - swappers) % swappers);
     }
-    for (unsigned number = 0; number < swappers; number++) {
-        groups[number].random = seed * (2 * (MAX_VCPUS + number) + 1) | 1;
-        swap(number);
-    }
+    for (unsigned number = 0; number < swappers; number++)
+        paging_start(number, seed * (2 * (MAX_VCPUS + number) + 1));
     on_all_vcpus(play);
     for (unsigned number = 0; number < swappers; number++)
-        swaps += groups[number].swaps;
+        swaps += swap_count(number);
     for (unsigned id = 0; id < n; id++) {
         accesses += vcpus[id].accesses;
         faults += vcpus[id].faults;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the instructions (swapper-code.S) and the players (swapper.c) agree on. */
+/* What the instructions (swapper-code.S), the swappers (paging.c) and the accessors (swapper.c) agree on. */
 #ifndef SWAPPER_H
 #define SWAPPER_H
 
@@ -17,6 +17,37 @@ typedef uint32_t routine[2];
 
 extern const routine arm_versions[VERSIONS], thumb_versions[VERSIONS];
 extern const uint32_t arm_spoils[SPOILS], thumb_spoils[SPOILS];
+
+static inline uint32_t next_random(uint32_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    return *state;
+}
+
+/* The window has two pages of code for each swapper, then one of data for each vCPU. */
+#define MAX_GROUPS (MAX_VCPUS / 2)
+#define DATA_PAGE (2 * MAX_GROUPS)
+typedef uint32_t page[1024];
+
+/* Where in the pages of code a routine is. */
+enum kind { ARM, THUMB, STRADDLING, KINDS };
+
+/* paging.c, for the pages of swapper `number`. */
+void paging_start(unsigned number, uint32_t seed);
+/* Take both pages away, reuse their frames, and have another version ready, mapped or not. */
+void swap(unsigned number);
+/* The same for as long as accessors have calls to make. */
+void swap_on(unsigned number);
+/* Bring a page in, as a kernel would; false if it is not one of these. */
+bool page_fault(uint32_t address);
+uint32_t routine_address(unsigned number, enum kind kind);
+uint32_t swap_count(unsigned number);
+/* An accessor has calls to make; has made one; has made all. */
+void accessor_joins(unsigned number);
+void accessor_called(unsigned number);
+void accessor_leaves(unsigned number);
 
 /* All that a call can see and change. */
 struct context {
