@@ -11,7 +11,7 @@ from vcpu_worker.engine import EXIT_REQUEST, Vcpu
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
 
-STOPS = 1500
+STOPS = 800
 
 
 def stop_often(machine: Machine, prepare: Callable[[Vcpu], None], check: Callable[[tuple[int, ...]], Any]) -> list[Any]:
