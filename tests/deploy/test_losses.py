@@ -10,6 +10,8 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +24,15 @@ from allstop.machine.configuration import MachineConfig
 from allstop.wire.codec import encode
 from allstop.wire.messages import PROTOCOL_VERSION, ROLE_LAUNCHER, ROLE_WORKER, Hello, ProcessLost, RunEnded, Shutdown
 
-# A run ends within 2 s of a loss; the rest is for a host that has better things to do.
-ENDS_S = 4.0
 MEMBERS = ("coordinator", "devicesrv", "vcpu-0", "vcpu-1")
+
+
+def ends_s() -> float:
+    """What a run may take to end after a loss: 2 s, and as much again; more on a host that has better things to do, by
+    what an interpreter takes to come and go on it, which is 0.05 s where it is quiet."""
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-I", "-c", ""], check=True)
+    return 4.0 * max(1.0, (time.monotonic() - begun) / 0.1)
 
 
 def kill(pid: int, number: int) -> None:
@@ -40,7 +48,7 @@ def test_a_killed_process_ends_the_run_with_its_name(machine: Callable[..., Any]
         begun = time.monotonic()
         kill(pid, signal.SIGKILL)
         status, _, err = running.finish(30.0)
-        assert time.monotonic() - begun < ENDS_S
+        assert time.monotonic() - begun < ends_s()
     assert status == 4
     assert re.fullmatch(rf"allstop: lost: {member} \(process {pid}\) was killed by SIGKILL while [^\n]+\n", err), err
 
@@ -53,7 +61,7 @@ def test_a_stopped_process_ends_the_run_with_its_name(machine: Callable[..., Any
         begun = time.monotonic()
         kill(pid, signal.SIGSTOP)
         status, _, err = running.finish(30.0)
-        assert time.monotonic() - begun < ENDS_S
+        assert time.monotonic() - begun < ends_s()
     assert status == 4
     assert re.fullmatch(rf"allstop: lost: {member} \(process {pid}\) is stopped while [^\n]+\n", err), err
 
@@ -118,7 +126,7 @@ def test_a_process_that_is_killed_at_a_random_moment(machine: Callable[..., Any]
         begun = time.monotonic()
         status, _, err = running.finish(30.0)
         if status == 4:
-            assert time.monotonic() - begun < ENDS_S
+            assert time.monotonic() - begun < ends_s()
             assert re.fullmatch(r"allstop: lost: [a-z0-9-]+ \(process \d+\) was killed by SIGKILL while [^\n]+\n",
                                 err), err
         else:
@@ -138,7 +146,7 @@ def test_a_process_that_is_killed_in_the_middle_of_a_stop(machine: Callable[...,
         kill(victim, signal.SIGKILL)
         begun = time.monotonic()
         status, _, err = running.finish(30.0)
-        assert time.monotonic() - begun < ENDS_S
+        assert time.monotonic() - begun < ends_s()
     assert status == 4 and "vcpu-2" in err and "was killed by SIGKILL" in err
 
 
