@@ -178,19 +178,24 @@ static inline void cp_futex_wake(_Atomic uint32_t *word)
     syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-/* Ask vCPU v for `bits`. Returns the mode word to wait on when v is in the guest (low bits EXITING), else 0. */
+/* Ask vCPU v for `bits`. Returns the mode word to wait on when v is in the guest (low bits EXITING), else 0.
+ *
+ * V may leave, serve the request and be in again before A looks at `mode`: that later stay has nothing that would end
+ * it, and who waits for its end waits for ever. So A marks a stay only while the request is pending. If it is pending
+ * when A looks, and the stay is still the one that A saw before that, then V has to leave that stay to serve it. */
 static inline uint32_t cp_post(struct cp_vcpu *v, uint32_t bits)
 {
     atomic_fetch_or(&v->requests, bits);
-    uint32_t mode = atomic_load(&v->mode);
     for (;;) {
+        uint32_t mode = atomic_load(&v->mode), exiting = (mode & ~CP_MODE_MASK) | CP_EXITING;
         switch (mode & CP_MODE_MASK) {
         case CP_IN_GUEST:
-            if (!atomic_compare_exchange_strong(&v->mode, &mode, (mode & ~CP_MODE_MASK) | CP_EXITING))
-                continue;
-            return (mode & ~CP_MODE_MASK) | CP_EXITING;
         case CP_EXITING:
-            return mode;
+            if (!(atomic_load(&v->requests) & bits))
+                return 0; /* served */
+            if (mode != exiting && !atomic_compare_exchange_strong(&v->mode, &mode, exiting))
+                continue;
+            return exiting;
         case CP_SLEEPING:
             cp_futex_wake(&v->requests);
             return 0;

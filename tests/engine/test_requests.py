@@ -148,6 +148,22 @@ def test_a_guest_that_aborts_for_ever_can_be_stopped(machine: Machine) -> None:
     assert machine.page.stop([], 5.0) == [] and not child.is_done
 
 
+def test_a_vcpu_that_has_served_a_request_is_not_marked_as_leaving(machine: Machine) -> None:
+    """Who posts, and finds the vCPU in the guest, must not mean a later stay: the request is served by then, nothing
+    makes the vCPU leave, and who waits for it to leave waits for ever."""
+    counting(machine)
+    page = machine.page
+
+    def post_often() -> None:
+        for _ in range(6_000):
+            page.post(0, page.PING)
+            if page.mode(0) != page.IN_GUEST:
+                machine.until(lambda: page.mode(0) == page.IN_GUEST, "nobody waits for it to leave")
+    posting = [machine.fork(post_often) for _ in range(3)]
+    for child in posting:
+        child.result()
+
+
 def test_the_owner_of_a_stopped_world_enters_it(machine: Machine) -> None:
     machine.put(machine.CODE, 0xE2800001, 0xE1400070)  # add r0, r0, #1; hvc #0
     vcpu = machine.vcpu()
