@@ -9,6 +9,7 @@
     { "restore_state_to_opc_arm", 0xe3ac627dfe0a66e1 },
     { "gen_intermediate_code_arm", 0x337679f03473d352 },
     { "translator_loop_arm", 0x0205aab6b764229b },
+    { "tcg_gen_addi_i32_arm", 0xf059a176c57c6533 },
     { "tcg_gen_qemu_ld_i32_arm", 0x4860030abd44bc9e },
     { "tcg_gen_qemu_st_i32_arm", 0x9ed3f8117542c469 },
     { "tcg_gen_qemu_ld_i64_arm", 0x278efc85e0947efa },

@@ -13,7 +13,9 @@
  *                               library's own counter lets an IT block pass as one, does not count in blocks that it has
  *                               translated before, and starts again with each run
  *   tcg_gen_qemu_ld/st          the library also checks for a stop after each load and store; such a stop rewinds PC to an
- *                               access that has been done already. These checks are left out: exact, and faster
+ *                               access that has been done already. These checks are left out: exact, and faster.
+ *                               An LDRD into its own base also tries the second word first: where only that one faults,
+ *                               the library would start again from a base that the first has overwritten
  *   helper_wfe, helper_yield    a place to give the host's core away, without leaving the run
  *   get_arm_cp_reginfo          instruction cache maintenance, a no-op in the library, is translated as TLB maintenance is:
  *                               HCR.TTLB makes it trap, with the syndrome of the instruction that it is
@@ -81,6 +83,7 @@ static struct {
     void (*st_i32)(TCGContext *, void *, void *, uintptr_t, int);
     void (*ld_i64)(TCGContext *, void *, void *, uintptr_t, int);
     void (*st_i64)(TCGContext *, void *, void *, uintptr_t, int);
+    void (*addi_i32)(TCGContext *, void *, void *, int32_t);
     uint32_t (*ldl_code)(void *, uint32_t);
     uint32_t (*lduw_code)(void *, uint32_t);
     TranslationBlock *(*gen_code)(void *, uint32_t, uint32_t, uint32_t, int);
@@ -166,7 +169,7 @@ static const char *load(const char *path)
         { &real.loop_exit_restore, "cpu_loop_exit_restore_arm" }, { &real.loop_exit_noexc, "cpu_loop_exit_noexc_arm" },
         { &real.translator_loop, "translator_loop_arm" }, { &real.ld_i32, "tcg_gen_qemu_ld_i32_arm" }, { &real.st_i32, "tcg_gen_qemu_st_i32_arm" },
         { &real.ld_i64, "tcg_gen_qemu_ld_i64_arm" }, { &real.st_i64, "tcg_gen_qemu_st_i64_arm" },
-        { &real.ldl_code, "cpu_ldl_code_arm" }, { &real.lduw_code, "cpu_lduw_code_arm" },
+        { &real.addi_i32, "tcg_gen_addi_i32_arm" }, { &real.ldl_code, "cpu_ldl_code_arm" }, { &real.lduw_code, "cpu_lduw_code_arm" },
         { &real.gen_code, "tb_gen_code_arm" }, { &real.lookup, "tcg_tb_lookup_arm" },
         { &real.flush_blocks, "tb_flush_arm" }, { &real.do_interrupt, "arm_cpu_do_interrupt_arm" },
         { &real.flush_tlb, "tlb_flush_arm" }, { &real.invalidate_range, "tb_invalidate_phys_range_arm" },
@@ -392,10 +395,26 @@ static void keep_block(TranslationBlock *key)
         memcpy(b->words, reading, 2 * reading_halfwords);
 }
 
+static struct {
+    uint32_t word, at; /* the instruction that is being translated, and where its last halfword stood */
+    bool thumb, may_grow, fresh;
+} translated;
+
+static bool is_wide(uint32_t first_halfword)
+{
+    return first_halfword >> 11 >= 0x1d;
+}
+
 static void note(uint32_t address, uint32_t value, unsigned halfwords)
 {
     if (!is_reading)
         return;
+    bool second = halfwords == 1 && translated.may_grow && address == translated.at + 2;
+    translated.word = second ? translated.word << 16 | value : value;
+    translated.at = address;
+    translated.thumb = halfwords == 1;
+    translated.may_grow = halfwords == 1 && !second && is_wide(value);
+    translated.fresh = true;
     uint32_t index = (address - reading_start) / 2;
     if (index + halfwords > sizeof reading / sizeof *reading)
         return;
@@ -414,7 +433,7 @@ unsigned seam_executed(uint32_t pc, bool thumb, uint32_t *word)
     uint32_t index = (pc - b->start) / 2;
     if (b->key == NULL || pc < b->start || index >= b->halfwords)
         return 0;
-    bool wide = !thumb || b->words[index] >> 11 >= 0x1d;
+    bool wide = !thumb || is_wide(b->words[index]);
     if (wide && index + 1 >= b->halfwords)
         return 0;
     if (!wide)
@@ -532,7 +551,7 @@ INTERPOSED void helper_yield_arm(void *env)
 
 /* The check after an access is emitted only where the library does not forbid it: it forbids it in IT blocks. */
 #define WITHOUT_CHECK(name, call)                                                                                      \
-    INTERPOSED void name(TCGContext *tcg, void *value, void *address, uintptr_t index, int operation)                  \
+    void name(TCGContext *tcg, void *value, void *address, uintptr_t index, int operation)                  \
     {                                                                                                                  \
         bool *forbidden = engine ? &AT(engine, UC_NO_EXIT_REQUEST, bool) : &(bool){ false };                           \
         bool before = *forbidden;                                                                                      \
@@ -540,7 +559,26 @@ INTERPOSED void helper_yield_arm(void *env)
         call(tcg, value, address, index, operation);                                                                   \
         *forbidden = before;                                                                                           \
     }
-WITHOUT_CHECK(tcg_gen_qemu_ld_i32_arm, real.ld_i32)
-WITHOUT_CHECK(tcg_gen_qemu_st_i32_arm, real.st_i32)
-WITHOUT_CHECK(tcg_gen_qemu_ld_i64_arm, real.ld_i64)
-WITHOUT_CHECK(tcg_gen_qemu_st_i64_arm, real.st_i64)
+static WITHOUT_CHECK(load_32, real.ld_i32)
+INTERPOSED WITHOUT_CHECK(tcg_gen_qemu_st_i32_arm, real.st_i32)
+INTERPOSED WITHOUT_CHECK(tcg_gen_qemu_ld_i64_arm, real.ld_i64)
+INTERPOSED WITHOUT_CHECK(tcg_gen_qemu_st_i64_arm, real.st_i64)
+
+/* LDRD without writeback whose first destination is its base. A8.8.72 (ARM DDI 0406C). */
+static bool loads_its_base_first(void)
+{
+    uint32_t word = translated.word;
+    if ((word >> 16 & 15) != (word >> 12 & 15))
+        return false;
+    return translated.thumb ? (word & 0xff700000) == 0xe9500000 : word >> 28 != 15 && (word & 0x0f3000f0) == 0x010000d0;
+}
+
+INTERPOSED void tcg_gen_qemu_ld_i32_arm(TCGContext *tcg, void *value, void *address, uintptr_t index, int operation)
+{
+    if (engine != NULL && translated.fresh && loads_its_base_first()) {
+        real.addi_i32(tcg, value, address, 4);
+        load_32(tcg, value, value, index, operation);
+    }
+    translated.fresh = false;
+    load_32(tcg, value, address, index, operation);
+}
