@@ -2,8 +2,8 @@
 """What an exit costs: `python -m bench.latency [--rounds N] [--vcpus N] [--json]`.
 
 Operations are timed by the guest itself, from one instruction to another, and compared with the echo of `bench.echo`.
-One run alternates between the two, echo, machine, echo, machine, so that both see the same host; the ratio of a round is
-that of the operation's median to the mean of the echo's medians just before and just after it, and the figure that
+One run alternates between the two, echo, machine, echo, machine, so that both see the same host; the ratio of a round
+is that of the operation's median to the mean of the echo's medians just before and just after it, and the figure that
 counts is the median of the rounds' ratios. Figures in microseconds are medians over the rounds, too, and belong to
 the host and the hour.
 
