@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An instruction that faults in its second half can be started again: its first half overwrites nothing that it needs."""
+"""An instruction that faults in its second half can be started again: its first half overwrites nothing it needs."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
