@@ -236,12 +236,17 @@ void seam_invalidate_code(uint64_t ram_offset, uint64_t bytes)
     real.invalidate_range(engine, ram_offset, ram_offset + bytes);
 }
 
+void seam_drop_code(void)
+{
+    real.flush_blocks(cpu());
+    seam_forget_executed();
+}
+
 void seam_set_budget(uint64_t instructions)
 {
     if (counting != (instructions != 0)) {
         counting = instructions != 0;
-        real.flush_blocks(cpu());
-        seam_forget_executed();
+        seam_drop_code();
     }
     budget_left = instructions;
 }

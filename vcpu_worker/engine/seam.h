@@ -51,7 +51,8 @@ void seam_attach(uc_engine *engine, _Atomic uint32_t *requests, const struct sea
 
 void seam_take_exception(void);                      /* as the architecture says, to EL1 or EL2 */
 void seam_flush_tlb(void);                           /* between runs only */
-void seam_invalidate_code(uint64_t ram_offset, uint64_t bytes); /* between runs only */
+void seam_invalidate_code(uint64_t ram_offset, uint64_t bytes); /* between runs only; by pages: not for all of RAM */
+void seam_drop_code(void);                           /* all of it, between runs only */
 
 /* Of the runs that follow: 0 is no budget. With one, a block is one instruction, so that it can be kept exactly, in IT
  * blocks too. Between runs only; changing from none to some or back drops all translations. */

@@ -86,8 +86,9 @@ bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write)
     _Atomic uint64_t *entry = entry_of(v, ipa);
     uint64_t old = atomic_load(entry);
     if (!(old & VALID)) {
-        if (old != 0) { /* broken: whoever flips it waits for us to be here */
+        if (old != 0) { /* broken: whoever flips it waits for others, who may need this core */
             sched_yield();
+            cp_shootdown_park(v->host, PARK_NS);
             return true;
         }
         uint64_t access = v->as_shipped ? READ_WRITE : execute ? READ_ONLY : READ_WRITE | XN;

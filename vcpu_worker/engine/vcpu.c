@@ -37,7 +37,6 @@
 #define PREFETCH_ABORT 3u     /* the library's EXCP_PREFETCH_ABORT */
 
 #define SLICE_NS 250000000ull /* how long a wait goes on without a beat */
-#define PARK_NS 1000000ull    /* how long a vCPU at most keeps out of the way of a shootdown */
 #define WAKES (CP_INTERRUPT | CP_EVENT | CP_QUIT | CP_TICK | CP_PING)
 
 static struct vcpu *the_vcpu; /* one per process: the library calls back without saying for whom */
@@ -218,7 +217,7 @@ static void flush_code(struct vcpu *v)
 {
     uint64_t head = atomic_load(&v->host->code_head);
     if (head - v->code_seen > CP_CODE_LOG) {
-        seam_invalidate_code(0, v->ram_bytes);
+        seam_drop_code();
         v->code_seen = head;
         return;
     }
@@ -230,12 +229,12 @@ static void flush_code(struct vcpu *v)
             entry = atomic_load(slot);
         }
         if (entry >> 32 != (uint32_t)(v->code_seen + 1)) { /* overwritten, or its writer died */
-            seam_invalidate_code(0, v->ram_bytes);
+            seam_drop_code();
             continue;
         }
         uint32_t page = (uint32_t)entry;
         if (page == CP_CODE_ALL)
-            seam_invalidate_code(0, v->ram_bytes);
+            seam_drop_code();
         else if (page <= UINT32_MAX >> 12 && stage2_in_ram(v, page << 12))
             seam_invalidate_code((page << 12) - RAM_BASE, 4096);
     }

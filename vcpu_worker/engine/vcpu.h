@@ -9,6 +9,7 @@
 
 #define RAM_BASE 0x40000000u
 #define STAGE2_BASE 0xf0000000u      /* where the engine sees the stage-2 tables: above any guest RAM */
+#define PARK_NS 1000000ull           /* how long a vCPU at most keeps out of the way of a shootdown */
 #define STAGE2_PAGES_OFFSET 0x5000u  /* level 3 follows one level-1 page and four level-2 pages */
 
 /* Why run() returned. */
