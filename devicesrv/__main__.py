@@ -14,7 +14,7 @@ import zmq
 
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.control import ControlPage
-from allstop.machine.lifetime import tie_to_parent
+from allstop.machine.lifetime import SHORT_SLICE_NS, ask_for_slice, tie_to_parent
 from allstop.wire.channel import ChannelError
 from devicesrv.bus import BusError
 from devicesrv.plugin import PluginError
@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("--config-fd", type=int, required=True, help="inherited descriptor of the configuration")
     config = MachineConfig.from_fd(parser.parse_args().config_fd)
     tie_to_parent(config.launcher_pid)
+    ask_for_slice(SHORT_SLICE_NS)
     page = ControlPage(config.fds.control)
     page.set_pid(page.DEVICES, os.getpid())  # the first beat comes when it serves: until then it may load slowly
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

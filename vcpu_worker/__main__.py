@@ -7,7 +7,7 @@ import os
 import sys
 
 from allstop.machine.configuration import MachineConfig
-from allstop.machine.lifetime import tie_to_parent
+from allstop.machine.lifetime import SHORT_SLICE_NS, USUAL_SLICE_NS, ask_for_slice, tie_to_parent
 
 
 def main() -> int:
@@ -17,11 +17,14 @@ def main() -> int:
     arguments = parser.parse_args()
     config = MachineConfig.from_fd(arguments.config_fd)
     tie_to_parent(config.launcher_pid)
+    ask_for_slice(SHORT_SLICE_NS)
     try:
         # The engine checks its library when it is imported, and raises EngineError, a RuntimeError, when it refuses.
         from vcpu_worker.worker import Worker
 
-        return Worker.open(config, arguments.vcpu).run()
+        worker = Worker.open(config, arguments.vcpu)
+        ask_for_slice(USUAL_SLICE_NS)  # for the guest; the threads that carry messages are there by now
+        return worker.run()
     except (RuntimeError, OSError, ValueError) as error:
         os.write(2, f"{error}\n".encode())
         return 4

@@ -7,6 +7,27 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
+_SYS_SCHED_SETATTR = 314  # x86-64
+SHORT_SLICE_NS = 100_000
+USUAL_SLICE_NS = 0
+
+
+class _SchedAttr(ctypes.Structure):
+    _fields_ = (("size", ctypes.c_uint32), ("policy", ctypes.c_uint32), ("flags", ctypes.c_uint64),
+                ("nice", ctypes.c_int32), ("priority", ctypes.c_uint32), ("runtime", ctypes.c_uint64),
+                ("deadline", ctypes.c_uint64), ("period", ctypes.c_uint64), ("util_min", ctypes.c_uint32),
+                ("util_max", ctypes.c_uint32))
+
+
+def ask_for_slice(slice_ns: int) -> None:
+    """Have the scheduler give this thread, and those that it will make, time in pieces of `slice_ns` (0: as usual).
+
+    Shares stay what they are. But a thread that asks for little is let in at once when it wakes, although a vCPU that
+    computes has not used up its own piece: so who answers vCPUs does not wait for them. Linux 6.12 and newer;
+    elsewhere nothing changes. Source: Linux, Documentation/scheduler/sched-eevdf.rst.
+    """
+    attributes = _SchedAttr(size=ctypes.sizeof(_SchedAttr), runtime=slice_ns)
+    ctypes.CDLL(None).syscall(_SYS_SCHED_SETATTR, 0, ctypes.byref(attributes), 0)
 
 
 def tie_to_parent(expected_ppid: int) -> None:
