@@ -6,6 +6,7 @@
 
 #define FRAMES 3u    /* by page: one in use, and two that hold something else, or wait with the next version */
 #define PATIENCE 64u /* swaps without a call between them */
+#define LINGER 8192u /* turns of an empty loop, at most */
 #define CODE_ATTRIBUTES (PAGE_NORMAL | PAGE_AP_USER)
 
 /* In the last line of the one page, and the first of the other. */
@@ -47,6 +48,16 @@ static void fill(page frame, unsigned half, const uint32_t *arm, const uint32_t 
 }
 
 /*
+ * Let a random moment pass. An invalidation waits for who is in the guest: a swapper that invalidates all the time does
+ * little else, and finds accessors either not trapped yet or long emulated.
+ */
+static void linger(struct group *group)
+{
+    for (uint32_t turns = next_random(&group->random) % LINGER; turns; turns--)
+        asm volatile("");
+}
+
+/*
  * The next version goes to the next frames while the pages are still in use; then, under the lock, each page is taken
  * away, and its frame reused as soon as the DSB says that no vCPU can fetch from it.
  */
@@ -62,6 +73,7 @@ void swap(unsigned number)
         fill(frames[number][new][half], half, arm_versions[version % VERSIONS], thumb_versions[version % VERSIONS]);
     code_publish((uint8_t *)frames[number][new][0] + entries[ARM], PAGE_BYTES - entries[ARM]);
     code_publish(frames[number][new][1], 4);
+    linger(group);
     ticket_acquire(&group->lock);
     for (unsigned half = 0; half < 2; half++) {
         window_unmap(code_page(number, half));
