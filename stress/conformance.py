@@ -18,7 +18,7 @@ from stress.results import results
 IMAGES = Path(__file__).resolve().parent.parent / "guests" / "images"
 FULL_RUNS = 10_000_000
 QUICK_RUNS = 200_000
-ATTEMPTS = 10
+ATTEMPTS = 40
 Rows = Sequence[dict[str, str]]
 
 

@@ -246,10 +246,10 @@ void vcpu_serve(struct vcpu *v)
     if (bits == 0)
         return;
     /* First take the bit, then look at what it stands for: what is posted after that sets it again. */
-    uint32_t posted = atomic_load(&v->slot->flush_posted);
     if (v->journal && bits & (CP_TLB_FLUSH | CP_CODE_FLUSH))
         journal_event(v->journal, JOURNAL_FLUSHED, v->number, bits, atomic_load(&v->host->invalidations_begun));
     atomic_fetch_and(&v->slot->requests, ~bits);
+    uint32_t posted = atomic_load(&v->slot->flush_posted);
     if (bits & CP_TLB_FLUSH) {
         seam_flush_tlb();
         cp_count(v->slot, CP_COUNT_TLB_FLUSH);
