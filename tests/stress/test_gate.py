@@ -22,9 +22,13 @@ def test_the_gate_holds(check: Check) -> None:
 
 @pytest.mark.parametrize("name", ["atomics", "SB", "TLBI", "code"])
 def test_the_gate_is_red_without_the_seam(name: str) -> None:
-    """A guest that waits for what never comes may hang: that is red too. MP is in order on x86 hosts anyway."""
-    finding = run_check(BY_NAME[name], RUNS, 5.0, as_shipped=True)
-    assert not finding.holds, finding.seen
+    """A guest that waits for what never comes may hang: that is red too. MP is in order on x86 hosts anyway.
+
+    What a race forbids shows when two vCPUs run at the same time: on a busy host that takes more than one try."""
+    findings = []
+    while len(findings) < 20 and (not findings or findings[-1].holds):
+        findings.append(run_check(BY_NAME[name], RUNS, 5.0, as_shipped=True))
+    assert not findings[-1].holds, [finding.seen for finding in findings]
 
 
 @pytest.mark.parametrize(("name", "rows"), [
