@@ -33,10 +33,11 @@ class GuestResult:
 def measure(operations: int, samples: int, vcpus: int = 1) -> GuestResult:
     """Have a guest perform each of `operations` `samples` times.
 
-    With BUSY all vCPUs but the first compute meanwhile, and each was in the guest when an operation begins. Raises
-    MeasurementError when the run did not pass.
+    With BUSY all vCPUs but the first compute meanwhile, and each is in the guest when an operation begins. Every
+    instruction that has to be fetched stops the world. Raises MeasurementError when the run did not pass.
     """
-    with Machine(IMAGE, vcpus=vcpus, parameter=samples << 8 | operations, timeout=_DEADLINE_S) as machine:
+    with Machine(IMAGE, vcpus=vcpus, parameter=samples << 8 | operations, fetch="stop-world",
+                 timeout=_DEADLINE_S) as machine:
         verdict = machine.wait()
         console = machine.console
     if verdict.verdict != "pass":

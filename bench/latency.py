@@ -58,7 +58,7 @@ _TITLES = {
     "stop": "stop of the world, nobody else runs",
     "fetched_read": "MMIO read without syndrome (stop, fetch, decode, emulate)",
     "fetched_read_busy": "MMIO read without syndrome, {others} busy vCPUs",
-    "interrupt": "interrupt to self, five MMIO accesses in its handler's way",
+    "interrupt": "interrupt to self (three MMIO accesses: send, acknowledge, end)",
     "echo_loaded": "the echo itself, while {others} processes compute",
 }
 

@@ -148,8 +148,6 @@ static void let_others_enter(void)
 {
     uint32_t seen[MAX_VCPUS];
 
-    if (!(operations & BUSY))
-        return;
     for (unsigned id = 1; id < vcpu_count(); id++)
         seen[id] = load_acquire(&progress[id].chunks);
     for (unsigned id = 1; id < vcpu_count(); id++)
@@ -158,10 +156,11 @@ static void let_others_enter(void)
 }
 
 /* The samples afterwards: sorted, in ticks of the counter. */
-static void measure(void (*perform)(uint32_t round))
+static void measure(void (*perform)(uint32_t round), bool others_are_busy)
 {
     for (uint32_t round = 0; round < WARM_UP + wanted; round++) {
-        let_others_enter();
+        if (others_are_busy)
+            let_others_enter();
         uint64_t before = counter();
         perform(round);
         uint64_t after = counter();
@@ -182,13 +181,13 @@ static uint32_t nanoseconds(uint32_t ticks, uint32_t overhead)
 
 static void measure_all(void)
 {
-    measure(nothing);
+    measure(nothing, false);
     uint32_t overhead = percentile(50);
     write32(RAM_DEVICE, RAM_DEVICE);
     for (unsigned i = 0; i < OPERATIONS; i++) {
         if (!(operations >> i & 1))
             continue;
-        measure(table[i].perform);
+        measure(table[i].perform, operations & BUSY);
         print("result: guest=latency operation=%s samples=%u min_ns=%u p50_ns=%u p99_ns=%u overhead_ns=%u\n",
               table[i].name, wanted, nanoseconds(samples[0], overhead), nanoseconds(percentile(50), overhead),
               nanoseconds(percentile(99), overhead), nanoseconds(overhead, 0));
