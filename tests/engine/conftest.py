@@ -133,15 +133,17 @@ class Machine:
             vcpu.close()
         for child in self._children:
             child.close(kill=True)
+        barked = 0
         for pid, writer in self._watchdogs:
             with contextlib.suppress(BrokenPipeError):
                 os.write(writer, b".")
-            os.waitpid(pid, 0)
+            barked |= os.waitpid(pid, 0)[1]
             os.close(writer)
         self.ram.close()
         self.stage2.close()
         for fd in (self.control_fd, self.ram_fd, self.stage2_fd):
             os.close(fd)
+        assert not barked, "a vCPU in this process did not come back by itself, and was told to quit"
 
     # Memory
 
@@ -185,6 +187,7 @@ class Machine:
     def _watch(self, reader: int, number: int) -> None:
         if not select.select([reader], [], [], DEADLINE_S - 2)[0]:
             self.page.post(number, self.page.QUIT)
+            os._exit(1)
 
     def child(self, number: int, body: Callable[[Vcpu], Any], as_shipped: bool = False) -> Child:
         """A forked process that holds vCPU `number`, powered on at CODE, and computes `body(vcpu)`."""

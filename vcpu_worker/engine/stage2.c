@@ -103,16 +103,6 @@ bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write)
     return true;
 }
 
-void stage2_make_writable(struct vcpu *v, uint32_t ipa)
-{
-    for (;;) {
-        uint64_t old = atomic_load(entry_of(v, ipa));
-        if ((old & VALID) && (old & ACCESS_MASK) == READ_WRITE)
-            return;
-        stage2_fault(v, ipa, false, true);
-    }
-}
-
 static void drop_code(struct vcpu *v, uint32_t page)
 {
     cp_log_code(v->host, page);

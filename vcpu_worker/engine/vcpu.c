@@ -437,8 +437,6 @@ bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes
 {
     if (!stage2_all_in_ram(v, ipa, bytes))
         return false;
-    for (uint32_t page = ipa & ~0xfffu; page <= ((ipa + (uint32_t)bytes - 1) & ~0xfffu); page += 4096)
-        stage2_make_writable(v, page);
     unsigned char *to = v->ram + (ipa - RAM_BASE);
     if (bytes == 4 && !(ipa & 3))
         atomic_store((_Atomic uint32_t *)to, *(const uint32_t *)data);

@@ -102,9 +102,8 @@ bool stage2_in_ram(const struct vcpu *v, uint32_t ipa);
 bool stage2_all_in_ram(const struct vcpu *v, uint32_t ipa, uint64_t bytes);
 /* Instruction cache maintenance by address, or of all: other vCPUs see what was written to mixed pages. */
 void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva);
-/* The hypervisor wrote to the page, unseen by translated code: drop it where the page is mixed, or where another vCPU made
- * it executable between stage2_make_writable and the store. */
+/* The hypervisor wrote to the page, past its stage-2 entry: drop what was translated from it. A page that is about to become
+ * executable is none yet: what is translated from it then, is what was written. */
 void stage2_wrote(struct vcpu *v, uint32_t ipa);
-void stage2_make_writable(struct vcpu *v, uint32_t ipa);
 
 #endif
