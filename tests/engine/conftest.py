@@ -167,6 +167,10 @@ class Machine:
         value: int = struct.unpack_from("<Q", self.stage2, offset)[0]
         return value
 
+    def set_entry(self, ipa: int, value: int) -> None:
+        """Change that entry, as another vCPU does."""
+        struct.pack_into("<Q", self.stage2, stage2.LEVEL3_OFFSET + (ipa - RAM_BASE) // 4096 * 8, value)
+
     # vCPUs
 
     def vcpu(self, number: int = 0, as_shipped: bool = False) -> Vcpu:

@@ -268,7 +268,7 @@ def test_a_table_walk_out_of_memory(machine: Machine) -> None:
     vcpu.set_core(16, vcpu.core()[16])
     leave = vcpu.run()
     assert (leave.kind, leave.hdfar, leave.ipa >> 12, leave.pc) == (EXIT_WALK, 0x1230_0000, 0x2000_0, machine.CODE)
-    assert Syndrome(leave.hsr).s1ptw
+    assert Syndrome(leave.hsr).s1ptw and leave.hsr & 3 == 2, "at level 2 of the guest's walk"
 
 
 VA = 0x1230_0000

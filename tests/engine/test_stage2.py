@@ -128,6 +128,51 @@ def test_a_page_changes_sides_and_back(machine: Machine) -> None:
     assert machine.entry(machine.DATA) & XN and machine.word(machine.DATA) == 0xE3A02007
 
 
+def broken(machine: Machine, ipa: int) -> int:
+    """Have the page's entry be in the middle of a change by another vCPU; the entry that will come of it."""
+    entry = ipa | XN | WRITABLE | 1 << 10 | 3 << 8 | 0xF << 2 | 3
+    machine.set_entry(ipa, entry & ~VALID)
+    return entry
+
+
+def test_an_entry_that_is_being_changed_is_waited_for(machine: Machine) -> None:
+    machine.put(machine.CODE, READ_R0, HVC)
+    machine.put(machine.DATA, 77)
+    made = broken(machine, machine.DATA)
+
+    def body(vcpu: Any) -> tuple[int, int]:
+        vcpu.set_core(1, machine.DATA)
+        return machine.call(vcpu), vcpu.core()[0]
+    child = machine.child(0, body)
+    machine.until(lambda: machine.counter("stage2") > 5, "it tries again and again")
+    assert machine.page.stop([], 5.0) == [] and machine.entry(machine.DATA) == made & ~VALID
+    machine.page.resume()
+    assert not child.is_done
+    machine.set_entry(machine.DATA, made)
+    assert child.result() == (0, 77)
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_walk_through_an_entry_that_is_being_changed_waits_too(machine: Machine, goes_on: bool) -> None:
+    machine.put(machine.TABLES, machine.RAM | 0xC02)  # section
+    made = broken(machine, machine.TABLES)
+
+    def body(vcpu: Any) -> int | None:
+        vcpu.cp15(2, 0, 0, 0, False, machine.TABLES)  # TTBR0
+        vcpu.cp15(3, 0, 0, 0, False, 1)  # DACR
+        vcpu.cp15(1, 0, 0, 0, False, vcpu.cp15(1, 0, 0, 0) | 1)  # SCTLR.M
+        value: int | None = vcpu.translate(0x123, False, True)
+        return value
+    child = machine.child(0, body)
+    machine.until(lambda: machine.counter("stage2") > 5, "it tries again and again")
+    assert not child.is_done
+    if goes_on:
+        machine.set_entry(machine.TABLES, made)
+    else:  # the other vCPU has died
+        machine.page.post(0, machine.page.QUIT)
+    assert child.result() == (machine.RAM + 0x123 if goes_on else None)
+
+
 def play(machine: Machine, rounds: int, pages: int, *parts: tuple[int, ...]) -> list[Any]:
     """Run one vCPU for each part, to its end; what each says: 0 is good."""
     children = []

@@ -423,7 +423,8 @@ bool vcpu_translate(struct vcpu *v, uint32_t gva, bool write, bool privileged, u
 {
     struct seam_translation t;
     while (!seam_translate(gva, write, privileged, &t)) {
-        if (t.walk_stopped && stage2_fault(v, t.ipa, false, false))
+        /* A vCPU that was killed while it changed the entry never comes to an end with it. */
+        if (t.walk_stopped && !(atomic_load(&v->slot->requests) & CP_QUIT) && stage2_fault(v, t.ipa, false, false))
             continue;
         v->fault_lpae = t.lpae_status;
         v->fault_short = t.short_status;
