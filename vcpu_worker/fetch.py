@@ -34,7 +34,7 @@ from allstop.machine.control import (
     HISTOGRAM_STOP,
     ControlPage,
 )
-from allstop.wire.messages import ReleaseWorld, StopWorld, WorldStopped
+from allstop.wire.messages import ReleaseWorld
 from vcpu_worker.emulation import EngineState
 from vcpu_worker.engine import EXIT_NISV, Exit, Vcpu
 from vcpu_worker.links import Links
@@ -147,8 +147,7 @@ class Fetch:
         page.set_activity(number, ACTIVITY_WAIT_WORLD)
         if (journal := self._journal) is not None:
             journal.event(journal.STOP_ASKED, number, may_share)
-        self._links.tell(StopWorld("fetch without syndrome", may_share))
-        stopped = self._links.wait(WorldStopped)
+        stopped = self._links.stop_world("fetch without syndrome", may_share)
         page.record(number, HISTOGRAM_STOP, time.perf_counter_ns() - started)
         page.set_activity(number, ACTIVITY_OWN_WORLD)
         if journal is not None:

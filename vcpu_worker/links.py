@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import zmq
 
@@ -26,15 +26,27 @@ from allstop.machine.control import (
 )
 from allstop.wire.channel import Channel, worker_identity
 from allstop.wire.codec import MalformedError, decode, encode
-from allstop.wire.messages import ROLE_WORKER, DumpState, Message, MmioReply, MmioRequest, Shutdown, StateDumped
+from allstop.wire.messages import (
+    ROLE_WORKER,
+    DumpState,
+    Message,
+    MmioReply,
+    MmioRequest,
+    Shutdown,
+    StateDumped,
+    StopWorld,
+    WorldStopped,
+)
 
 if TYPE_CHECKING:
     from allstop.machine.recorder import Recorder
 
 BEAT_S = 0.25
 RESEND_BEATS = 2
+_POLL_NS = 200_000  # some answers' time; after that, waking up costs little beside the wait
 M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
+_POLLIN = int(zmq.POLLIN)
 _now_ns = time.perf_counter_ns
 
 
@@ -65,6 +77,8 @@ class Links:
         self._devices.socket.rcvtimeo = int(BEAT_S * 1000)
         self._send = self._devices.socket.send
         self._receive = self._devices.socket.recv
+        self._device_option = self._devices.socket.getsockopt
+        self._coordinator_option = self._coordinator.socket.getsockopt
         self._sequence = 0
 
     def close(self) -> None:
@@ -81,6 +95,8 @@ class Links:
         page.set_activity(self._vcpu, ACTIVITY_MMIO, ipa)
         request = encode(MmioRequest(sequence, ipa, size, is_write, value))
         self._send(request)
+        if page.may_poll(self._vcpu):
+            self._poll(self._device_option)
         beats = 0
         while True:
             try:
@@ -108,6 +124,15 @@ class Links:
         """Send to the coordinator."""
         self._coordinator.send(message)
 
+    def stop_world(self, reason: str, may_share: bool) -> WorldStopped:
+        """Ask for the stopped world, and have it. Raises RunIsOver."""
+        poll = self._page.may_poll(self._vcpu)  # before the others leave: while they do, they need the cores
+        self._page.head_start(self._vcpu)
+        self._coordinator.send(StopWorld(reason, may_share))
+        if poll:
+            self._poll(self._coordinator_option)
+        return self.wait(WorldStopped)
+
     def wait(self, kind: type[M]) -> M:
         """The coordinator's next message of this kind; others are dropped. Raises RunIsOver."""
         return self.wait_either(kind, kind)
@@ -125,6 +150,12 @@ class Links:
                 return message
             else:
                 self._attend(message)
+
+    def _poll(self, option: Callable[[int], Any]) -> None:
+        """Look for a message a short while rather than be woken up by it."""
+        until_ns = _now_ns() + _POLL_NS
+        while not option(zmq.EVENTS) & _POLLIN and _now_ns() < until_ns:
+            pass
 
     def drain(self) -> None:
         """Look at what the coordinator sends: the request that says so may be here before it. Raises RunIsOver."""

@@ -265,6 +265,21 @@ static PyObject *page_resume(ControlPage *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *page_head_start(ControlPage *self, PyObject *arg)
+{
+    VCPU_ARG;
+    (void)v;
+    cp_head_start(self->host, (uint32_t)vcpu);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_may_poll(ControlPage *self, PyObject *arg)
+{
+    VCPU_ARG;
+    (void)v;
+    return PyBool_FromLong(cp_may_poll(self->host, (uint32_t)vcpu));
+}
+
 static PyObject *page_set_line(ControlPage *self, PyObject *args)
 {
     unsigned long long line;
@@ -458,6 +473,10 @@ static PyMethodDef page_methods[] = {
     { "stop", (PyCFunction)page_stop, METH_VARARGS,
       "stop(owners, timeout_s): post STOP to every vCPU but the owners, wait for all; the vCPUs still in the guest." },
     { "resume", (PyCFunction)page_resume, METH_NOARGS, "resume(): clear STOP on every vCPU." },
+    { "head_start", (PyCFunction)page_head_start, METH_O,
+      "head_start(vcpu): post STOP to all the others, before asking the coordinator for the world; do not wait." },
+    { "may_poll", (PyCFunction)page_may_poll, METH_O,
+      "may_poll(vcpu): whether there is a core to spare, so that this vCPU may poll for an answer instead of sleep." },
     { "set_line", (PyCFunction)page_set_line, METH_VARARGS,
       "set_line(vcpu, line): version << 2 | FIQ << 1 | IRQ, the newest version wins; True when the level changed." },
     { "line", (PyCFunction)page_line, METH_O, "line(vcpu): the interrupt line word." },

@@ -197,7 +197,8 @@ static inline uint32_t cp_post(struct cp_vcpu *v, uint32_t bits)
                 continue;
             return exiting;
         case CP_SLEEPING:
-            cp_futex_wake(&v->requests);
+            if (bits & ~(uint32_t)CP_STOP) /* a sleeper is outside, and will see STOP before it enters */
+                cp_futex_wake(&v->requests);
             return 0;
         default:
             return 0;
@@ -208,7 +209,34 @@ static inline uint32_t cp_post(struct cp_vcpu *v, uint32_t bits)
 static inline void cp_clear(struct cp_vcpu *v, uint32_t bits)
 {
     atomic_fetch_and(&v->requests, ~bits);
-    cp_futex_wake(&v->requests);
+    if ((atomic_load(&v->mode) & CP_MODE_MASK) == CP_SLEEPING) /* else V has yet to look at its requests */
+        cp_futex_wake(&v->requests);
+}
+
+/* V is about to ask the coordinator for a stopped world: it need not wait for that message to arrive to have the others
+ * leave the guest. Nothing is granted by this. The stop that V asks for posts STOP again and waits for everybody, and its
+ * end takes STOP back from everybody; an earlier stop that ends in between takes this back too, which costs time only. */
+static inline void cp_head_start(struct cp_host *host, uint32_t asker)
+{
+    for (uint32_t i = 0; i < host->vcpus; i++)
+        if (i != asker)
+            cp_post(cp_vcpu(host, i), CP_STOP);
+}
+
+/* Whether V, which waits for an answer, may poll for it: there is a core for V, one for who answers, and one for each
+ * other vCPU that computes. (KVM polls before it halts a vCPU for the same reason: waking a sleeper costs more than many
+ * an answer. But it has a core of its own to waste.) */
+static inline bool cp_may_poll(struct cp_host *host, uint32_t vcpu)
+{
+    uint32_t needed = 2;
+    for (uint32_t i = 0; i < host->vcpus; i++) {
+        struct cp_vcpu *v = cp_vcpu(host, i);
+        if (i != vcpu && atomic_load_explicit(&v->power, memory_order_relaxed) == CP_POWER_ON
+            && (atomic_load_explicit(&v->mode, memory_order_relaxed) & CP_MODE_MASK) != CP_SLEEPING
+            && !(atomic_load_explicit(&v->requests, memory_order_relaxed) & CP_STOP) && ++needed > host->cores)
+            return false;
+    }
+    return needed <= host->cores;
 }
 
 /* Wait until v has left the entry that `exiting` names. False when `deadline_ns` has passed. */

@@ -39,8 +39,8 @@ class FakeLinks:
     def tell(self, message: Message) -> None:
         self.told.append(message)
 
-    def wait(self, kind: type[Message]) -> Message:
-        assert kind is WorldStopped and isinstance(self.told[-1], StopWorld)
+    def stop_world(self, reason: str, may_share: bool) -> WorldStopped:
+        self.tell(StopWorld(reason, may_share))
         self.before_grant()
         return WorldStopped(len(self.told))
 
