@@ -24,8 +24,8 @@ setup(
         ),
         Extension(
             "vcpu_worker.engine._engine",
-            [f"{ENGINE}/{name}.c" for name in ("module", "vcpu", "stage2", "seam")],
-            depends=[PAGE, JOURNAL, f"{ENGINE}/seam.h", f"{ENGINE}/vcpu.h", f"{ENGINE}/facts.h"],
+            [f"{ENGINE}/{name}.c" for name in ("module", "vcpu", "stage2", "swap", "seam")],
+            depends=[PAGE, JOURNAL, f"{ENGINE}/seam.h", f"{ENGINE}/vcpu.h", f"{ENGINE}/stage2_entry.h", f"{ENGINE}/facts.h"],
             include_dirs=[str(Path(unicorn.origin).parent / "include")],
             extra_compile_args=FLAGS,
             libraries=["dl"],

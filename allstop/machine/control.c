@@ -432,6 +432,29 @@ static PyObject *page_histogram(ControlPage *self, PyObject *args)
     return result;
 }
 
+static PyObject *page_count_event(ControlPage *self, PyObject *args)
+{
+    unsigned index;
+    int done;
+    if (!PyArg_ParseTuple(args, "Ip", &index, &done))
+        return NULL;
+    if (index >= CP_MAX_EVENTS)
+        return PyErr_Format(PyExc_IndexError, "no event %u: a scenario has at most %u", index, CP_MAX_EVENTS);
+    atomic_fetch_add(done ? &self->host->events_done[index] : &self->host->events_refused[index], 1);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_event_counts(ControlPage *self, PyObject *arg)
+{
+    unsigned long index = PyLong_AsUnsignedLong(arg);
+    if (index == (unsigned long)-1 && PyErr_Occurred())
+        return NULL;
+    if (index >= CP_MAX_EVENTS)
+        return PyErr_Format(PyExc_IndexError, "no event %lu: a scenario has at most %u", index, CP_MAX_EVENTS);
+    return Py_BuildValue("II", atomic_load(&self->host->events_done[index]),
+                         atomic_load(&self->host->events_refused[index]));
+}
+
 static PyObject *page_epochs(ControlPage *self, PyObject *unused)
 {
     return Py_BuildValue("KKK", atomic_load(&self->host->stop_epoch), atomic_load(&self->host->invalidations_begun),
@@ -494,6 +517,9 @@ static PyMethodDef page_methods[] = {
     { "counters", (PyCFunction)page_counters, METH_O, "counters(vcpu): values in the order of COUNTER_NAMES." },
     { "record", (PyCFunction)page_record, METH_VARARGS, "record(vcpu, histogram, ns)." },
     { "histogram", (PyCFunction)page_histogram, METH_VARARGS, "histogram(vcpu, histogram): counts, see bucket_ns." },
+    { "count_event", (PyCFunction)page_count_event, METH_VARARGS,
+      "count_event(index, done): an event of the scenario has happened, or could not." },
+    { "event_counts", (PyCFunction)page_event_counts, METH_O, "event_counts(index): how often (done, refused)." },
     { "epochs", (PyCFunction)page_epochs, METH_NOARGS, "epochs(): (stops, invalidations begun, invalidations done)." },
     { "next_stop_epoch", (PyCFunction)page_next_stop_epoch, METH_NOARGS, "next_stop_epoch(): a new stop's number." },
     { NULL, NULL, 0, NULL },

@@ -37,6 +37,7 @@
 #define CP_HOST_BYTES 8192u
 #define CP_VCPU_BYTES 32768u
 #define CP_MAX_VCPUS 128u
+#define CP_MAX_EVENTS 64u
 
 /* mode, in the low two bits of the mode word */
 enum { CP_OUTSIDE = 0, CP_IN_GUEST = 1, CP_EXITING = 2, CP_SLEEPING = 3, CP_MODE_MASK = 3 };
@@ -66,7 +67,8 @@ enum { CP_TLB_BROADCAST = 0, CP_TLB_IPI = 1, CP_TLB_LOCAL = 2, CP_TLB_EARLY = 3 
     X(ABORT, "abort_injected")                                                                               \
     X(FETCH_RETRY, "fetch_retry") X(FETCH_REFUSED, "fetch_refused") X(FETCH_DISAGREED, "fetch_disagreed")    \
     X(FETCH_WRONG, "fetch_wrong") X(STALE_TLB, "stale_tlb") X(RESENT, "mmio_resent")                         \
-    X(STALE, "mmio_stale_reply") X(OTHER, "other")
+    X(STALE, "mmio_stale_reply")                                   \
+    X(SWAP_OUT, "swap_out") X(SWAP_IN, "swap_in") X(SWAP_WRITTEN, "swap_written") X(OTHER, "other")
 
 enum {
 #define X(name, text) CP_COUNT_##name,
@@ -148,7 +150,9 @@ struct cp_host {
     char pad6[64 - sizeof(struct cp_process)];
     /* Pages whose translated blocks must go: (index + 1) << 32 | IPA page number. */
     _Atomic uint64_t code_log[CP_CODE_LOG];
-    char pad7[CP_HOST_BYTES - 64 * 7 - CP_CODE_LOG * 8];
+    _Atomic uint32_t events_done[CP_MAX_EVENTS];    /* of a scenario, by its events */
+    _Atomic uint32_t events_refused[CP_MAX_EVENTS];
+    char pad7[CP_HOST_BYTES - 64 * 7 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8];
 };
 _Static_assert(sizeof(struct cp_host) == CP_HOST_BYTES, "the host's part of the control page");
 

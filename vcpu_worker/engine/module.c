@@ -139,6 +139,7 @@ static PyObject *vcpu_new_object(PyTypeObject *type, PyObject *args, PyObject *k
         PyErr_SetString(engine_error, "the stage-2 tables are too small for the RAM: build them with machine.stage2");
         goto fail;
     }
+    self->v.swap_fd = -1;
     self->v.number = number;
     self->v.as_shipped = as_shipped;
     self->v.slot = cp_vcpu(self->v.host, number);
@@ -355,7 +356,71 @@ static PyObject *method_read_ram(Vcpu *self, PyObject *args)
         return NULL;
     if (!stage2_all_in_ram(&self->v, ipa, bytes))
         Py_RETURN_NONE;
+    stage2_bring_in(&self->v, ipa, bytes);
     return PyBytes_FromStringAndSize((char *)self->v.ram + (ipa - RAM_BASE), bytes);
+}
+
+static PyObject *method_read_frame(Vcpu *self, PyObject *args)
+{
+    unsigned ipa, bytes;
+    if (!PyArg_ParseTuple(args, "II", &ipa, &bytes) || !usable(self))
+        return NULL;
+    if (!stage2_all_in_ram(&self->v, ipa, bytes))
+        Py_RETURN_NONE;
+    return PyBytes_FromStringAndSize((char *)self->v.ram + (ipa - RAM_BASE), bytes);
+}
+
+static PyObject *method_bring_in(Vcpu *self, PyObject *args)
+{
+    unsigned ipa, bytes;
+    if (!PyArg_ParseTuple(args, "II", &ipa, &bytes) || !usable(self))
+        return NULL;
+    stage2_bring_in(&self->v, ipa, bytes);
+    Py_RETURN_NONE;
+}
+
+static PyObject *method_keep_swap(Vcpu *self, PyObject *arg)
+{
+    long fd = PyLong_AsLong(arg);
+    if ((fd == -1 && PyErr_Occurred()) || !usable(self))
+        return NULL;
+    self->v.swap_fd = (int)fd;
+    Py_RETURN_NONE;
+}
+
+/* "" when it is done, else what is in the way. */
+static PyObject *swapped(Vcpu *self, enum swap_result result)
+{
+    static const char *const reasons[] = { "", "the page is not in use", "somebody else is at the page", "" };
+    return PyUnicode_FromString(result == SWAP_FAILED ? self->v.sentence : reasons[result]);
+}
+
+static PyObject *method_swap_out(Vcpu *self, PyObject *args)
+{
+    unsigned ipa, fill;
+    int ipi = 0;
+    if (!PyArg_ParseTuple(args, "II|p", &ipa, &fill, &ipi) || !usable(self))
+        return NULL;
+    return swapped(self, stage2_swap_out(&self->v, ipa, fill, ipi));
+}
+
+static PyObject *method_swap_in(Vcpu *self, PyObject *arg)
+{
+    unsigned long ipa = PyLong_AsUnsignedLong(arg);
+    if ((ipa == (unsigned long)-1 && PyErr_Occurred()) || !usable(self))
+        return NULL;
+    return swapped(self, stage2_swap_in(&self->v, (uint32_t)ipa));
+}
+
+static PyObject *method_spoil_invalidation(Vcpu *self, PyObject *arg)
+{
+    unsigned long how = PyLong_AsUnsignedLong(arg);
+    if ((how == (unsigned long)-1 && PyErr_Occurred()) || !usable(self))
+        return NULL;
+    if (how > INVALIDATION_DOUBLED)
+        return PyErr_Format(PyExc_ValueError, "an invalidation is late (1), dropped (2) or doubled (3), not %lu", how);
+    self->v.next_invalidation = (enum invalidation)how;
+    Py_RETURN_NONE;
 }
 
 static PyObject *method_write_ram(Vcpu *self, PyObject *args)
@@ -494,7 +559,13 @@ static PyMethodDef vcpu_methods[] = {
     SOME(cp15, "cp15(crn, crm, opc1, opc2, wide=False[, value]) -> value: read, or write and read back."),
     SOME(translate, "translate(gva, write, privileged) -> IPA by the guest's stage 1, None where it faults."),
     NOARGS(translation_fault, "translation_fault() -> (lpae_status, short_status) of the last translate() that said None."),
-    SOME(read_ram, "read_ram(ipa, bytes) -> bytes, None outside RAM."),
+    SOME(read_ram, "read_ram(ipa, bytes) -> bytes, None outside RAM. A page that is swapped out is brought in."),
+    SOME(read_frame, "read_frame(ipa, bytes) -> bytes, None outside RAM: what the frames hold, whosever they are."),
+    SOME(bring_in, "bring_in(ipa, bytes): have these pages in their frames."),
+    ONE(keep_swap, "keep_swap(fd): the file to swap out to."),
+    SOME(swap_out, "swap_out(ipa, fill, ipi=False) -> \"\" when the page is out and its frame filled, else what is in the way."),
+    ONE(swap_in, "swap_in(ipa) -> \"\" when the page is back, else what is in the way."),
+    ONE(spoil_invalidation, "spoil_invalidation(how): the guest's next TLB invalidation is late, dropped or doubled (1 to 3)."),
     SOME(write_ram, "write_ram(ipa, data) -> False outside RAM; translated code of these pages is dropped everywhere."),
     NOARGS(monitor, "monitor() -> (address, value) of the exclusive monitor, None when it is open."),
     SOME(set_monitor, "set_monitor(address | None, value=0)."),

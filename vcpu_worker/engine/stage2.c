@@ -18,24 +18,9 @@
  * only its own vCPU's writes to it; those of others come with the instruction cache maintenance that the architecture
  * asks for anyway, which traps (stage2_sync_code).
  */
-#include "vcpu.h"
+#include "stage2_entry.h"
 
 #include <sched.h>
-
-#define VALID 1ull
-#define READ_ONLY (1ull << 6)
-#define READ_WRITE (3ull << 6)
-#define ACCESS_MASK (3ull << 6)
-#define XN (1ull << 54)
-#define ATTRIBUTES (1ull << 10 | 3ull << 8 | 0xfull << 2 | 3ull) /* AF, inner shareable, normal memory, page */
-#define FLIP_SHIFT 55         /* bits 60:55, ignored by the walk, count flips */
-#define FLIP_MASK (63ull << FLIP_SHIFT)
-#define FLIPS 48u
-
-static _Atomic uint64_t *entry_of(struct vcpu *v, uint32_t ipa)
-{
-    return v->stage2 + STAGE2_PAGES_OFFSET / 8 + ((ipa - RAM_BASE) >> 12);
-}
 
 bool stage2_in_ram(const struct vcpu *v, uint32_t ipa)
 {
@@ -86,6 +71,10 @@ bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write)
     _Atomic uint64_t *entry = entry_of(v, ipa);
     uint64_t old = atomic_load(entry);
     if (!(old & VALID)) {
+        if (old & SWAPPED) {
+            stage2_swap_in(v, ipa);
+            return true;
+        }
         if (old != 0) { /* broken: whoever flips it waits for others, who may need this core */
             sched_yield();
             cp_shootdown_park(v->host, PARK_NS);

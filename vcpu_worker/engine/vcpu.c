@@ -438,6 +438,7 @@ bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes
 {
     if (!stage2_all_in_ram(v, ipa, bytes))
         return false;
+    stage2_bring_in(v, ipa, bytes);
     unsigned char *to = v->ram + (ipa - RAM_BASE);
     if (bytes == 4 && !(ipa & 3))
         atomic_store((_Atomic uint32_t *)to, *(const uint32_t *)data);
@@ -482,6 +483,10 @@ static bool same_stay(uint32_t before, uint32_t now)
 static void invalidate_tlb(struct vcpu *v)
 {
     uint32_t discipline = atomic_load_explicit(&v->host->tlb_discipline, memory_order_relaxed);
+    enum invalidation how = v->next_invalidation;
+    v->next_invalidation = INVALIDATION_GOOD;
+    if (how == INVALIDATION_LATE || how == INVALIDATION_DROPPED)
+        discipline = how == INVALIDATION_LATE ? CP_TLB_EARLY : CP_TLB_LOCAL;
     uint32_t before[CP_MAX_VCPUS], stale = 0;
     uint64_t start = v->journal ? journal_now_ns() : 0;
     cp_count(v->slot, CP_COUNT_TLBI);
@@ -492,7 +497,8 @@ static void invalidate_tlb(struct vcpu *v)
         seam_flush_tlb();
         atomic_fetch_add(&v->host->invalidations_done, 1);
     } else {
-        vcpu_shootdown(v, CP_TLB_FLUSH, discipline == CP_TLB_IPI, discipline != CP_TLB_EARLY);
+        for (int times = how == INVALIDATION_DOUBLED ? 2 : 1; times > 0; times--)
+            vcpu_shootdown(v, CP_TLB_FLUSH, discipline == CP_TLB_IPI, discipline != CP_TLB_EARLY);
     }
     for (uint32_t i = 0; i < v->host->vcpus; i++)
         if (same_stay(before[i], atomic_load(&cp_vcpu(v->host, i)->mode))) {
@@ -688,7 +694,10 @@ static bool run(struct vcpu *v)
         if (failed(v, "go on", error))
             return false;
         if (v->trapped) {
-            if (handle(v))
+            bool leave = handle(v);
+            if (v->swap_failed)
+                return false;
+            if (leave)
                 return true;
             cp_activity(&slot->process, CP_ACTIVITY_GUEST, 0);
             atomic_store_explicit(&slot->process.pc, v->pc, memory_order_relaxed);
@@ -707,6 +716,8 @@ static bool run(struct vcpu *v)
  * engine error, with `sentence` set. */
 bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner)
 {
+    if (v->swap_failed)
+        return false;
     v->ignored = owner ? CP_STOP : 0;
     v->latched = false; /* an exit that was not answered is over: its instruction is executed again, if at all */
     seam_set_budget(budget);

@@ -42,6 +42,9 @@ struct exit_record {
     uint32_t settled;             /* ... and all of them were done */
 };
 
+/* What becomes of a guest's next TLB invalidation, for a fault to be seen. */
+enum invalidation { INVALIDATION_GOOD, INVALIDATION_LATE, INVALIDATION_DROPPED, INVALIDATION_DOUBLED };
+
 struct vcpu {
     uc_engine *uc;
     uc_context *pristine;
@@ -68,6 +71,9 @@ struct vcpu {
     uint32_t fault_lpae, fault_short; /* status of the last translation that failed */
     char sentence[256];            /* why an operation failed */
     struct journal *journal;       /* NULL: none is kept */
+    int swap_fd;                   /* -1: nothing can be swapped out */
+    bool swap_failed;              /* a page can not be brought back: `sentence` says why, and the vCPU can not go on */
+    enum invalidation next_invalidation;
 };
 
 bool vcpu_open(struct vcpu *v, uint32_t mpidr);
@@ -105,5 +111,18 @@ void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva);
 /* The hypervisor wrote to the page, past its stage-2 entry: drop what was translated from it. A page that is about to become
  * executable is none yet: what is translated from it then, is what was written. */
 void stage2_wrote(struct vcpu *v, uint32_t ipa);
+
+/* swap.c */
+enum swap_result {
+    SWAP_DONE,
+    SWAP_UNUSED, /* nobody has used the page yet, or it is not swapped out */
+    SWAP_BUSY,   /* somebody else changes its entry, or the page is out already, or the run is over */
+    SWAP_FAILED, /* `sentence` says why */
+};
+/* Swap out the page of `ipa` and fill its frame. Outside the guest, and not in a world that this vCPU has stopped. */
+enum swap_result stage2_swap_out(struct vcpu *v, uint32_t ipa, uint32_t fill, bool ipi);
+enum swap_result stage2_swap_in(struct vcpu *v, uint32_t ipa);
+/* Have these bytes in their frames: swapped in, and nobody at it. */
+void stage2_bring_in(struct vcpu *v, uint32_t ipa, uint64_t bytes);
 
 #endif
