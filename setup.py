@@ -25,7 +25,7 @@ setup(
         Extension(
             "vcpu_worker.engine._engine",
             [f"{ENGINE}/{name}.c" for name in ("module", "vcpu", "stage2", "swap", "seam")],
-            depends=[PAGE, JOURNAL, f"{ENGINE}/seam.h", f"{ENGINE}/vcpu.h", f"{ENGINE}/stage2_entry.h", f"{ENGINE}/facts.h"],
+            depends=[PAGE, JOURNAL, *(f"{ENGINE}/{name}.h" for name in ("seam", "vcpu", "stage2_entry", "facts"))],
             include_dirs=[str(Path(unicorn.origin).parent / "include")],
             extra_compile_args=FLAGS,
             libraries=["dl"],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 
 from allstop.machine import control
 from allstop.machine.configuration import RAM_BASE, MachineConfig
 from allstop.machine.control import ControlPage
+from allstop.machine.stage2 import read_guest
 from allstop.wire.channel import worker_identity
 from allstop.wire.messages import (
     ALL_VCPUS,
@@ -48,6 +48,11 @@ class Operators:
         self._stop = stop
         self._desk = desk.Desk()
         self._answers_until_s = 0.0
+
+    @property
+    def paused(self) -> bool:
+        """An operator has paused the machine."""
+        return self._desk.paused
 
     def obey(self, operator: bytes, message: Message) -> None:
         """Do what `operator` asks for by one of the messages that are an operator's alone."""
@@ -105,7 +110,7 @@ class Operators:
             return Refused(f"{length_bytes} bytes at {ipa:#010x} are not all in the guest's memory, which is "
                            f"{RAM_BASE:#010x} to {RAM_BASE + size_bytes - 1:#010x}")
         # To read, not to map: a hole that is read through a mapping costs memory.
-        return Memory(ipa, os.pread(self._config.fds.ram, length_bytes, ipa - RAM_BASE))
+        return Memory(ipa, read_guest(self._config, ipa, length_bytes))
 
 
 def _report(page: ControlPage, paused: bool) -> bytes:

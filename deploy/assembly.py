@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import secrets
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,18 +50,26 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
     stack.callback(os.close, console_fd)
     stack.callback(os.close, console_write_fd)
     os.set_blocking(console_fd, False)
+    swap_fd = _swap_file(run_dir, stack)
     name = secrets.token_hex(16)
     config = MachineConfig(
         vcpus=options.vcpus, memory_bytes=options.memory_bytes, token=secrets.token_hex(16),
         coordinator_endpoint=f"ipc://@allstop-{name}-c", devices_endpoint=f"ipc://@allstop-{name}-d",
-        fds=SharedFds(control_fd, ram_fd, stage2_fd, console_write_fd), cores=cores, launcher_pid=os.getpid(),
+        fds=SharedFds(control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd), cores=cores, launcher_pid=os.getpid(),
         tlb=options.tlb, fetch=options.fetch, decode=options.decode, seed=options.seed, parameter=options.parameter,
         run_dir="" if run_dir is None else str(run_dir), devices=options.devices, as_shipped=options.as_shipped,
-        keep_going=options.keep_going, journal=options.journal)
+        keep_going=options.keep_going, journal=options.journal,
+        scenario=options.resolved_events().to_json())
     text = config.to_json().encode()
     config_fd = _memory("config", len(text), stack)
     os.pwrite(config_fd, text, 0)
-    return Assembly(config, config_fd, (control_fd, ram_fd, stage2_fd, console_write_fd), page, console_fd)
+    return Assembly(config, config_fd, (control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd),
+                    page, console_fd)
+
+
+def _swap_file(run_dir: Path | None, stack: contextlib.ExitStack) -> int:
+    """A file on disk that has no name, and so is gone with the run. It grows when a page is swapped out."""
+    return stack.enter_context(tempfile.TemporaryFile(dir=run_dir, buffering=0)).fileno()
 
 
 def _memory(name: str, size_bytes: int, stack: contextlib.ExitStack) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
+from allstop.events.scenario import Scenario
 from allstop.machine import control
 from allstop.machine.control import ControlPage
 from allstop.machine.images import Image
@@ -51,6 +52,7 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
     Everything else that can go wrong is a verdict.
     """
     image = options.read_image()
+    options.resolved_events()
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(SignalPipe())
         folder = None
@@ -96,7 +98,7 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
         if folder is not None:
             with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
                 folder.write_text("figures.json", json.dumps(figures(assembly.page)) + "\n")
-        verdict = _verdict(course, console, assembly.page)
+        verdict = _verdict(course, console, assembly.page, Scenario.from_json(assembly.config.scenario))
         return verdict if options.keep_going else verdict.overruled()
 
 
@@ -124,9 +126,16 @@ def _writable(fd: int, signal_fd: int) -> bool:
     return all(ready != signal_fd for ready, _ in poll.poll())
 
 
-def _verdict(course: Course, console: ConsoleRelay, page: ControlPage) -> Verdict:
+def _verdict(course: Course, console: ConsoleRelay, page: ControlPage, scenario: Scenario) -> Verdict:
     counts = counters(page)
     notes = list(course.notes)
+    events = []
+    for index, event in enumerate(scenario.events):
+        done, refused = page.event_counts(index)
+        events.append({"name": event.name, "action": event.action, "done": done, "refused": refused})
+        if not done:
+            why = f"it was refused {refused} times: the logs say why" if refused else "its trigger never fired"
+            notes.append(f"event {event.name} ({event.action}) never happened: {why}")
     if console.dropped_bytes:
         notes.append(f"{console.dropped_bytes} bytes of the console were dropped, for nobody read them")
     return Verdict(
@@ -134,4 +143,4 @@ def _verdict(course: Course, console: ConsoleRelay, page: ControlPage) -> Verdic
         guest_status=course.guest_status, exits={kind: counts.pop(kind) for kind in EXIT_KINDS},
         mmio=latency(page, control.HISTOGRAM_MMIO), stops=latency(page, control.HISTOGRAM_STOP),
         shootdowns=latency(page, control.HISTOGRAM_SHOOTDOWN), fetches=latency(page, control.HISTOGRAM_FETCH),
-        counters=counts, notes=tuple(notes))
+        counters=counts, notes=tuple(notes), events=tuple(events))

@@ -13,13 +13,15 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from allstop.events.scenario import Scenario
+from allstop.events.vocabulary import EventError, event
 from deploy.errors import HarnessError, UsageError
-from deploy.options import DEFAULT_MEMORY, RunOptions, device, memory_size
+from deploy.options import DEFAULT_MEMORY, RunOptions, device, memory_size, scenario
 from deploy.processes import child_environment, describe_exit
 from deploy.verdict import USAGE_EXIT_CODE, Verdict
 
@@ -30,7 +32,8 @@ class Machine:
     """One machine, run once: `with Machine(image="guest.elf", vcpus=4) as machine: verdict = machine.wait()`.
 
     The arguments are those of `allstop run`, under the same names, with the same defaults; `memory` is a size such as
-    "64M" or a number of bytes, `devices` a list of "FILE.py:Class@ADDRESS". Raises UsageError at once for what can
+    "64M" or a number of bytes, `devices` a list of "FILE.py:Class@ADDRESS", `events` a scenario's file, or a list of
+    events as they are written there, as mappings. Raises UsageError at once for what can
     not be right. Entering the context starts the machine; leaving it ends the machine if it still runs.
     """
 
@@ -38,13 +41,15 @@ class Machine:
                  timeout: float | None = None, run_dir: str | os.PathLike[str] | None = None, fetch: str = "stop-world",
                  tlb: str = "broadcast", decode: str = "full", devices: Sequence[str] = (), seed: int = 0,
                  parameter: int = 0, load: int | None = None, as_shipped: bool = False,
-                 keep_going: bool = False, journal: bool = False) -> None:
+                 keep_going: bool = False, journal: bool = False,
+                 events: str | os.PathLike[str] | Sequence[Mapping[str, Any]] = ()) -> None:
         options = RunOptions(
             image=Path(image), vcpus=vcpus, memory_bytes=memory_size(memory), timeout_s=timeout,
             run_dir=None if run_dir is None else Path(run_dir), fetch=fetch, tlb=tlb, decode=decode, seed=seed,
             parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
-            as_shipped=as_shipped, keep_going=keep_going, journal=journal)
+            as_shipped=as_shipped, keep_going=keep_going, journal=journal, events=_scenario(events))
         options.read_image()
+        options.resolved_events()
         self._arguments = _arguments(options)
         self._process: subprocess.Popen[bytes] | None = None
         self._files = contextlib.ExitStack()
@@ -164,8 +169,20 @@ def _arguments(options: RunOptions) -> list[str]:
         arguments.append("--keep-going")
     if options.journal:
         arguments.append("--journal")
+    if options.events.events:
+        arguments.append(f"--events-json={options.events.to_json()}")
     arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)
     return [*arguments, "--", str(options.image)]
+
+
+def _scenario(events: str | os.PathLike[str] | Sequence[Mapping[str, Any]]) -> Scenario:
+    """A scenario's file, or its events. Raises UsageError."""
+    if isinstance(events, (str, os.PathLike)):
+        return scenario(Path(events))
+    try:
+        return Scenario(tuple(event(raw, number) for number, raw in enumerate(events, 1)))
+    except (EventError, TypeError, AttributeError) as error:
+        raise UsageError(f"the events can not be as they are: {error}") from None
 
 
 def _memory_file(name: str) -> BinaryIO:

@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -20,7 +20,9 @@ from allstop.wire.messages import (
     ALL_VCPUS,
     MAX_MEMORY_READ_BYTES,
     ROLE_OPERATOR,
+    EventInjected,
     FlushTlbs,
+    InjectEvent,
     MachinePaused,
     MachineResumed,
     Memory,
@@ -121,6 +123,10 @@ class OperatorLink:
     def flush_tlbs(self) -> None:
         """Have every vCPU forget its translations."""
         self._ask(FlushTlbs(), TlbsFlushed)
+
+    def inject(self, event: Mapping[str, Any], vcpu: int | None = None) -> None:
+        """Have an event happen now, on `vcpu` or on any: see `allstop.events.vocabulary`."""
+        self._ask(InjectEvent(ALL_VCPUS if vcpu is None else vcpu, json.dumps(dict(event))), EventInjected)
 
     def kill(self, vcpu: int) -> int:
         """Kill the process of `vcpu`, as an accident would, and give its number. The run is lost by that."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from allstop.events.scenario import Scenario, ScenarioError, parse
 from allstop.machine.configuration import (
     DECODERS,
     FETCH_POLICIES,
@@ -17,7 +18,7 @@ from allstop.machine.configuration import (
     TLB_DISCIPLINES,
     DeviceSpec,
 )
-from allstop.machine.images import RAW_LOAD_IPA, Image, ImageError, check_range, is_elf, parse_elf, parse_raw
+from allstop.machine.images import RAW_LOAD_IPA, Image, ImageError, check_range, is_elf, parse_elf, parse_raw, symbols
 from allstop.machine.memory import parse_size
 from deploy.errors import UsageError
 
@@ -53,6 +54,7 @@ class RunOptions:
     as_shipped: bool = False
     keep_going: bool = False
     journal: bool = False
+    events: Scenario = field(default=Scenario())
 
     def __post_init__(self) -> None:
         for name, value in (("number of vCPUs", self.vcpus), ("seed", self.seed), ("parameter", self.parameter)):
@@ -73,6 +75,11 @@ class RunOptions:
                 raise UsageError(f"the {name} must be a number of 32 bits, 0 to 4294967295, not {value}")
         if self.load_ipa is not None and not 0 <= self.load_ipa < _IPA_END:
             raise UsageError(f"the load address must be a 32-bit guest address, not {self.load_ipa:#x}")
+        for event in self.events.events:
+            for name, vcpu in (("vcpu", event.vcpu), ("target", event.target)):
+                if isinstance(vcpu, int) and vcpu >= self.vcpus:
+                    raise UsageError(f"event {event.name}: {name} is {vcpu}, the machine has vCPUs 0 to "
+                                     f"{self.vcpus - 1}")
         for device in self.devices:
             _check_device(device, self.memory_bytes)
 
@@ -100,6 +107,16 @@ class RunOptions:
             raise UsageError(f"the image {self.image} can not be read: {error.strerror}") from None
         except ImageError as error:
             raise UsageError(f"the image {self.image} {error}") from None
+
+    def resolved_events(self) -> Scenario:
+        """The events, with addresses for the image's symbols. Raises UsageError."""
+        try:
+            found = symbols(self.image.read_bytes()) if self.load_ipa is None and self.events.events else {}
+            return self.events.resolved(found.get)
+        except OSError as error:
+            raise UsageError(f"the image {self.image} can not be read: {error.strerror}") from None
+        except ScenarioError as error:
+            raise UsageError(str(error)) from None
 
     def _raw_load_ipa(self) -> int:
         if self.load_ipa is not None:
@@ -132,6 +149,17 @@ def number(what: str, text: str) -> int:
         return int(text, 0)
     except ValueError:
         raise UsageError(f"the {what} must be a whole number, not {text[:_LONGEST_NUMBER]!r}") from None
+
+
+def scenario(path: Path) -> Scenario:
+    """The scenario in a file. Raises UsageError."""
+    try:
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, ScenarioError):
+            raise UsageError(str(error)) from None
+        why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise UsageError(f"the scenario {path} can not be read: {why}") from None
 
 
 def device(text: str) -> DeviceSpec:

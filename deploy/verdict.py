@@ -41,7 +41,8 @@ class Verdict:
     `verdict` is one of `allstop.wire.messages.VERDICTS`, `sentence` says why in words, `guest_status` is what the guest
     gave as its own exit status (None where it gave none), `wall_s` the time from the guest's first instruction to the
     verdict, `exits` the exits from the guest by kind, `counters` what else was counted, all vCPUs together. `notes` are
-    oddities that did not decide the verdict, a sentence each.
+    oddities that did not decide the verdict, a sentence each. `events` are the scenario's: `name`, `action`,
+    and how often each was `done` and `refused`.
     """
 
     verdict: str
@@ -56,12 +57,18 @@ class Verdict:
     fetches: Latency = Latency()
     counters: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    events: tuple[dict[str, Any], ...] = ()
 
     def overruled(self) -> Verdict:
         """What the oracles that only count make of the guest's own verdict."""
         stale = self.counters.get("stale_tlb", 0)
-        if self.verdict not in ("pass", "fail") or not stale:
+        written = self.counters.get("swap_written", 0)
+        if self.verdict not in ("pass", "fail") or not (stale or written):
             return self
+        if not stale:
+            return replace(self, verdict="violation", sentence=(
+                f"{written} times the frame of a page that was swapped out was written to, through a translation that "
+                f"had been invalidated (the guest's own verdict was {self.verdict})"))
         sentence = (f"{stale} times a TLB invalidation was over while another vCPU, in the guest ever since, could "
                     f"still use what it invalidated (the guest's own verdict was {self.verdict})")
         return replace(self, verdict="violation", sentence=sentence)
@@ -86,6 +93,7 @@ class Verdict:
         for name in ("mmio", "stops", "shootdowns", "fetches"):
             raw[name] = Latency(**raw[name])
         raw["notes"] = tuple(raw["notes"])
+        raw["events"] = tuple(raw["events"])
         return cls(**raw)
 
     def summary(self) -> str:
@@ -101,6 +109,8 @@ class Verdict:
             latency: Latency = getattr(self, name)
             if latency.count:
                 lines.append(f"  {name}: {latency.count}, p50 {latency.p50_us:.1f} us, p99 {latency.p99_us:.1f} us")
+        if self.events:
+            lines.append("  events: " + ", ".join(f"{event['name']} {event['done']}" for event in self.events))
         return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ to be done (an SGI sent, say) knows the others' lines to be on their way.
 from __future__ import annotations
 
 import hmac
+import json
 import os
 import sys
 import time
@@ -22,6 +23,8 @@ from typing import Protocol
 
 import zmq
 
+from allstop.events.scenario import Scenario
+from allstop.events.vocabulary import DEVICE_STEP, event
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.journal import open_journal
 from allstop.wire.channel import COORDINATOR, identity_fits, listen
@@ -38,12 +41,14 @@ from allstop.wire.messages import (
     ROLE_LAUNCHER,
     ROLE_WORKER,
     ComponentFailed,
+    EventPerformed,
     GuestFinished,
     Hello,
     IrqLine,
     Message,
     MmioReply,
     MmioRequest,
+    PerformEvent,
     Ping,
     Pong,
     PpiLevel,
@@ -54,6 +59,7 @@ from devicesrv.board import Board
 from devicesrv.bus import WIDTHS
 from devicesrv.console import Console
 from devicesrv.device import Wiring
+from devicesrv.disturbance import Disturbance, Reply
 from devicesrv.exactly_once import ReplyMemory
 from devicesrv.records import Records
 
@@ -71,6 +77,9 @@ class Page(Protocol):
     DEVICES: int
     ACTIVITY_DEVICE: int
     ACTIVITY_IDLE: int
+
+    def count_event(self, index: int, done: bool, /) -> object:
+        """An event of the scenario happened, or could not."""
 
     def beat(self, slot: int, /) -> object:
         """This process lives."""
@@ -121,6 +130,10 @@ class DeviceServer:
         self._board = Board(config, Wiring(console=self._console.write, record=self._records.write,
                                            finish=self._finish, clock_s=lambda: int(time.time())))
         context.setsockopt(zmq.SNDHWM, 0)  # at a limit a ROUTER drops, and a dropped IrqLine hangs a guest
+        scenario = Scenario.from_json(config.scenario)
+        self._disturbance = Disturbance(scenario, config.seed, config.vcpus, self._board.gic, self._happened)
+        self._disturbed = any(event.step == DEVICE_STEP for event in scenario.events)
+        self._wait_ms = WAIT_MS
         self._socket = listen(context, config.devices_endpoint)
         self._socket.setsockopt(zmq.RCVTIMEO, WAIT_MS)
 
@@ -135,6 +148,8 @@ class DeviceServer:
             if now >= chores_at:
                 self._do_chores()
                 chores_at = now + CHORES_S
+            if self._disturbance.next_due_s is not None:
+                self._do_what_is_due(now)
             try:
                 identity = receive()
             except zmq.Again:
@@ -175,7 +190,14 @@ class DeviceServer:
                 peer.memory.remember(message.seq, reply)
             elif self._journal is not None:
                 self._journal.event(self._journal.REPEATED, peer.vcpu, message.seq)
-            if reply:
+            if reply and self._disturbed:
+                if peer.vcpu in self._disturbance.held:
+                    return
+                times = self._disturbance.replies(Reply(identity, peer.vcpu, reply), message.ipa, time.monotonic())
+                self._tell_lines()
+                for _ in range(times):
+                    self._socket.send_multipart((identity, reply))
+            elif reply:
                 self._socket.send(identity, zmq.SNDMORE)
                 self._socket.send(reply)
         elif isinstance(message, Hello):
@@ -244,6 +266,11 @@ class DeviceServer:
         elif isinstance(message, PpiLevel) and peer.role == ROLE_WORKER and 16 <= message.intid < 32:
             self._board.gic.set_level(message.intid, message.level, peer.vcpu)
             self._tell_lines()
+        elif isinstance(message, PerformEvent) and peer.role == ROLE_COORDINATOR:
+            wanted = event(json.loads(message.event), immediate=True)
+            sentence = self._disturbance.perform(message.number, wanted, message.vcpu, time.monotonic())
+            self._tell_lines()
+            self._send(identity, EventPerformed(message.nonce, sentence))
         elif isinstance(message, Shutdown) and peer.role in (ROLE_COORDINATOR, ROLE_LAUNCHER):
             self._stop = True
         else:
@@ -261,6 +288,22 @@ class DeviceServer:
         self._flush_records()
         self._board.clock.tick()
         self._tell_lines()
+
+    def _do_what_is_due(self, now_s: float) -> None:
+        for reply in self._disturbance.due(now_s):
+            self._socket.send_multipart((reply.identity, reply.data))
+        self._tell_lines()
+        next_s = self._disturbance.next_due_s
+        wait_ms = WAIT_MS if next_s is None else min(WAIT_MS, max(1, int((next_s - now_s) * 1000)))
+        if wait_ms != self._wait_ms:
+            self._socket.setsockopt(zmq.RCVTIMEO, wait_ms)
+            self._wait_ms = wait_ms
+
+    def _happened(self, index: int, vcpu: int, sentence: str) -> None:
+        self._page.count_event(index, not sentence)
+        if (journal := self._journal) is not None:
+            journal.event(journal.EVENT_REFUSED if sentence else journal.EVENT_DONE, vcpu, index)
+            journal.text(sentence)
 
     def _flush_records(self) -> None:
         try:

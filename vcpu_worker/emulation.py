@@ -7,6 +7,8 @@ together, last.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from allstop.arm.execution import Access, CpuState, Effects, ExclusiveMonitor, Plan, finish
 from allstop.arm.psr import Mode
 from allstop.machine.configuration import RAM_BASE
@@ -72,7 +74,7 @@ class Emulation:
         self._links = links
         self._ram_end = RAM_BASE + memory_bytes
 
-    def perform(self, plan: Plan) -> bool:
+    def perform(self, plan: Plan, before_retire: Callable[[], None] = lambda: None) -> bool:
         """Make the accesses of `plan` and retire it; False when it ended in an abort, which the guest has taken.
 
         Raises RunIsOver and DeviceFailedError."""
@@ -101,6 +103,7 @@ class Emulation:
             else:
                 values.append(loaded)
                 previous = access
+        before_retire()
         self._apply(finish(plan, values))
         return True
 

@@ -37,6 +37,7 @@ from allstop.machine.control import (
 from allstop.wire.messages import ReleaseWorld
 from vcpu_worker.emulation import EngineState
 from vcpu_worker.engine import EXIT_NISV, Exit, Vcpu
+from vcpu_worker.injector import Injector
 from vcpu_worker.links import Links
 from vcpu_worker.oracle import Oracle
 
@@ -53,8 +54,10 @@ class FetchStuckError(Exception):
 class Fetch:
     """Fetches and decodes for one vCPU."""
 
-    def __init__(self, config: MachineConfig, vcpu: Vcpu, number: int, page: ControlPage, links: Links) -> None:
+    def __init__(self, config: MachineConfig, vcpu: Vcpu, number: int, page: ControlPage, links: Links,
+                 injector: Injector) -> None:
         self._vcpu = vcpu
+        self._injector = injector
         self._number = number
         self._page = page
         self._links = links
@@ -78,6 +81,7 @@ class Fetch:
             return None
         started = time.perf_counter_ns()
         page.set_activity(number, ACTIVITY_FETCH, trap.pc)
+        self._injector.step("after-trap", trap)
         word, trap = self._policy(trap)
         page.record(number, HISTOGRAM_FETCH, time.perf_counter_ns() - started)
         journal = self._journal
@@ -153,9 +157,11 @@ class Fetch:
         if journal is not None:
             journal.span(journal.STOP_GRANTED, number, started, stopped.epoch, may_share)
             started = time.perf_counter_ns()
+        self._injector.world_is_ours = True
         try:
             yield
         finally:
+            self._injector.world_is_ours = False
             self._links.tell(ReleaseWorld(stopped.epoch))
             if journal is not None:
                 journal.span(journal.WORLD_HELD, number, started, stopped.epoch)
@@ -179,16 +185,23 @@ class Fetch:
         """The word at PC, a wide Thumb instruction as first << 16 | second; None when PC does not translate."""
         privileged = trap.cpsr & 0x1F != _USER
         if not trap.cpsr & _THUMB:
-            return self._halfwords(trap.pc, 4, privileged)
-        first = self._halfwords(trap.pc, 2, privileged)
+            return self._fetch(trap, trap.pc, 4, privileged)
+        first = self._fetch(trap, trap.pc, 2, privileged)
         if first is None or not thumb_is_wide(first):
             return first
-        second = self._halfwords(trap.pc + 2 & 0xFFFFFFFF, 2, privileged)
+        second = self._fetch(trap, trap.pc + 2 & 0xFFFFFFFF, 2, privileged)
         return None if second is None else first << 16 | second
 
-    def _halfwords(self, gva: int, size: int, privileged: bool) -> int | None:
+    def _fetch(self, trap: Exit, gva: int, size: int, privileged: bool) -> int | None:
+        """What the frame holds that `gva` translates to. The translation has a swapped page brought in; but what
+        becomes of the frame between that and the read is what this project is about."""
         ipa = self._vcpu.translate(gva, False, privileged)
-        data = None if ipa is None else self._vcpu.read_ram(ipa, size)
+        if ipa is None:
+            return None
+        self._vcpu.bring_in(ipa, size)
+        self._injector.step("after-translate", trap)
+        self._injector.step("before-read", trap)
+        data = self._vcpu.read_frame(ipa, size)
         return None if data is None else int.from_bytes(data, "little")
 
 

@@ -32,6 +32,7 @@ from allstop.wire.messages import (
     Message,
     MmioReply,
     MmioRequest,
+    PerformEvent,
     Shutdown,
     StateDumped,
     StopWorld,
@@ -58,13 +59,14 @@ class Links:
     """The connections of the worker of `vcpu`.
 
     `dump` gives the vCPU's registers as in StateDumped: whenever the worker looks at the coordinator's messages, and so
-    is outside the guest, it answers to who asks for them.
+    is outside the guest, it answers to who asks for them. `perform` takes an event, likewise.
     """
 
     def __init__(self, config: MachineConfig, page: ControlPage, vcpu: int, journal: Recorder | None = None) -> None:
         self._page = page
         self.journal = journal
         self.dump: Callable[[], bytes] = bytes
+        self.perform: Callable[[PerformEvent], None] = lambda message: None
         self._vcpu = vcpu
         self._context = zmq.Context(1)
         identity = worker_identity(vcpu)
@@ -169,6 +171,9 @@ class Links:
         if isinstance(message, DumpState):
             self._page.clear(self._vcpu, EVENT)
             self._coordinator.send(StateDumped(message.nonce, self.dump()))
+        elif isinstance(message, PerformEvent):
+            self._page.clear(self._vcpu, EVENT)
+            self.perform(message)
         elif message.__class__ is Shutdown:
             raise RunIsOver
 

@@ -44,6 +44,7 @@ from vcpu_worker.engine import (
     Vcpu,
 )
 from vcpu_worker.fetch import Fetch, FetchStuckError
+from vcpu_worker.injector import Injector
 from vcpu_worker.links import Links, RunIsOver, say_last_words
 from vcpu_worker.registers import read_registers
 
@@ -72,8 +73,9 @@ class Worker:
         self._links = links
         links.dump = lambda: read_registers(vcpu)
         self._journal = links.journal
+        self._injector = Injector(config, vcpu, number, page, links)
         self._emulation = Emulation(vcpu, number, page, links, config.memory_bytes)
-        self._fetch = Fetch(config, vcpu, number, page, links)
+        self._fetch = Fetch(config, vcpu, number, page, links, self._injector)
         self._on = False
         self._handlers: dict[int, Callable[[Exit], None]] = {
             EXIT_MMIO: self._mmio,
@@ -97,6 +99,7 @@ class Worker:
         fds = config.fds
         vcpu = Vcpu(fds.control, fds.ram, fds.stage2, number, board.mpidr(number), config.as_shipped)
         journal = open_journal(config, f"vcpu-{number}", ROLE_WORKER, number)
+        vcpu.keep_swap(fds.swap)
         if journal is not None:
             vcpu.keep_journal(journal.native())
         return cls(config, number, page, vcpu, Links(config, page, number, journal))
@@ -107,7 +110,10 @@ class Worker:
             while True:
                 if not self._on:
                     self._wait_for_power()
-                self.handle(self._vcpu.run())
+                leave = self._vcpu.run(self._injector.budget)
+                self._injector.left(leave)
+                self.handle(leave)
+                self._injector.over()
         except RunIsOver:
             return 0
         except DeviceFailedError as error:
@@ -177,7 +183,7 @@ class Worker:
         if isinstance(plan, Exit):
             self.handle(plan)
         elif plan is not None:
-            self._emulation.perform(plan)
+            self._emulation.perform(plan, lambda: self._injector.step("before-retire", leave))
 
     def _hvc(self, leave: Exit) -> None:
         function, *arguments = self._vcpu.core()[:4]

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from allstop.cli.speech import say, write_all
 from allstop.wire.channel import ChannelError
@@ -46,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--hex", action="store_true", help="as lines of hexadecimal bytes (default)")
     form.add_argument("--raw", action="store_true", help="as it is")
     command("tlb", "have every vCPU flush its TLB, which no correct guest notices")
+    swap = command("swap", "swap a page of the guest out to the swap file, or back in")
+    swap.add_argument("direction", choices=("out", "in"))
+    swap.add_argument("ipa", metavar="IPA", help="physical address of the page, as the guest sees it")
+    swap.add_argument("--fill", metavar="WORD", help="what its frame is filled with meanwhile")
+    inject = command("inject", "have an event happen now, as scenarios write them: action=stall for_ms=50")
+    inject.add_argument("--vcpu", metavar="N", help="on this vCPU (default: any)")
+    inject.add_argument("event", metavar="KEY=VALUE", nargs="+")
     kill = command("kill", "kill the process of a vCPU, as an accident would: the run is lost")
     kill.add_argument("--vcpu", metavar="N", required=True)
     command("stop", "end the run, with verdict error")
@@ -130,6 +138,35 @@ def _tlb(link: OperatorLink, arguments: argparse.Namespace) -> None:
     _print(f"asked {link.vcpus} {'vCPU' if link.vcpus == 1 else 'vCPUs'} to flush")
 
 
+def _swap(link: OperatorLink, arguments: argparse.Namespace) -> None:
+    ipa = number("address", arguments.ipa) & ~0xFFF
+    event: dict[str, Any] = {"action": f"swap-{arguments.direction}", "ipa": ipa}
+    if arguments.fill is not None:
+        event["fill"] = number("fill", arguments.fill)
+    link.inject(event)
+    _print(f"the page at {ipa:#010x} is {arguments.direction}")
+
+
+def _inject(link: OperatorLink, arguments: argparse.Namespace) -> None:
+    event: dict[str, Any] = {}
+    for text in arguments.event:
+        key, equals, value = text.partition("=")
+        if not equals or key in event:
+            raise UsageError(f"an event is given as KEY=VALUE, each key once, not {text!r}")
+        event[key] = _value(value)
+    link.inject(event, None if arguments.vcpu is None else _vcpu(link, arguments.vcpu))
+    _print("it has happened")
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (lambda word: int(word, 0), float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def _kill(link: OperatorLink, arguments: argparse.Namespace) -> None:
     vcpu = _vcpu(link, arguments.vcpu)
     _print(f"killed vCPU {vcpu}, process {link.kill(vcpu)}")
@@ -152,4 +189,4 @@ def _print(text: str) -> None:
 
 
 _COMMANDS = {"status": _status, "pause": _pause, "resume": _resume, "registers": _registers, "memory": _memory,
-             "tlb": _tlb, "kill": _kill, "stop": _stop}
+             "tlb": _tlb, "swap": _swap, "inject": _inject, "kill": _kill, "stop": _stop}

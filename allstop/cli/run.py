@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 from allstop.cli.speech import say, write_all
+from allstop.events.scenario import Scenario
 from allstop.machine.configuration import DECODERS, FETCH_POLICIES, MAX_VCPUS, TLB_DISCIPLINES
 from deploy.errors import HarnessError, UsageError
 from deploy.launcher import Surroundings, run
-from deploy.options import DEFAULT_MEMORY, RAW_SUFFIXES, RunOptions, device, memory_size, number
+from deploy.options import DEFAULT_MEMORY, RAW_SUFFIXES, RunOptions, device, memory_size, number, scenario
 from deploy.verdict import Verdict
 
 SUMMARY = "run a guest, every vCPU in a process of its own"
@@ -50,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="count violations, and do not end the run at the first one")
     parser.add_argument("--journal", action="store_true",
                         help="have every process keep a journal in DIR of --run-dir, for report and trace")
+    parser.add_argument("--events", metavar="FILE.toml", type=Path, help="disturb the machine as a scenario says")
+    parser.add_argument("--events-json", help=argparse.SUPPRESS)
     parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
@@ -63,7 +66,8 @@ def execute(arguments: argparse.Namespace) -> int:
         fetch=arguments.fetch, tlb=arguments.tlb, decode=arguments.decode, seed=number("seed", arguments.seed),
         parameter=number("parameter", arguments.parameter), devices=tuple(map(device, arguments.device)),
         load_ipa=None if arguments.load is None else number("load address", arguments.load),
-        as_shipped=arguments.as_shipped, keep_going=arguments.keep_going, journal=arguments.journal)
+        as_shipped=arguments.as_shipped, keep_going=arguments.keep_going, journal=arguments.journal,
+        events=_events(arguments))
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT
@@ -92,3 +96,9 @@ def _seconds(text: str | None) -> float | None:
         return None if text is None else float(text)
     except ValueError:
         raise UsageError(f"the timeout must be a number of seconds, not {text!r}") from None
+
+
+def _events(arguments: argparse.Namespace) -> Scenario:
+    if arguments.events is not None:
+        return scenario(arguments.events)
+    return Scenario.from_json(arguments.events_json or "")

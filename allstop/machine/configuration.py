@@ -26,6 +26,7 @@ class SharedFds:
     ram: int
     stage2: int
     console: int = -1
+    swap: int = -1
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class MachineConfig:
     loop gives its core away only where `vcpus` exceeds it. `launcher_pid` is the parent of every process of the run:
     what each of them hands to `lifetime.tie_to_parent`. `as_shipped` runs the engine without what makes it fit for
     several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on. `journal`
-    has every process keep one, in `run_dir`.
+    has every process keep one, in `run_dir`. `scenario` is the events', as `allstop.events.scenario` writes it; its
+    symbols are resolved.
     """
 
     vcpus: int
@@ -65,6 +67,7 @@ class MachineConfig:
     keep_going: bool = False
     journal: bool = False
     parameter: int = 0
+    scenario: str = ""
     run_dir: str = ""
     stop_deadline_s: float = 1.5
     operator_lease_s: float = 10.0

@@ -18,6 +18,10 @@ RAW_LOAD_IPA = 0x4001_0000
 
 _HEADER = struct.Struct("<16sHHIIIIIHHHHHH")
 _PROGRAM_HEADER = struct.Struct("<IIIIIIII")
+_SECTION_HEADER = struct.Struct("<IIIIIIIIII")
+_SYMBOL = struct.Struct("<IIIBBH")
+_SHT_SYMTAB = 2
+_STT_FUNC = 2
 _CLASS_32 = 1
 _LITTLE_ENDIAN = 1
 _ET_EXEC = 2
@@ -88,6 +92,30 @@ def parse_elf(data: bytes, memory_bytes: int) -> Image:
     segments = tuple(Segment(load.paddr, view[load.offset:load.offset + load.file_bytes], load.memory_bytes)
                      for load in loads)
     return Image("elf", _physical_entry(entry, loads), segments)
+
+
+def symbols(data: bytes) -> dict[str, int]:
+    """The named symbols of an ELF executable that `parse_elf` takes, with their values; those of functions without the
+    Thumb bit. A file whose symbol table is missing or damaged has none."""
+    if len(data) < _HEADER.size:
+        return {}
+    shoff, shentsize, shnum = struct.unpack_from("<I10xHH", data, 32)
+    found: dict[str, int] = {}
+    try:
+        sections = [_SECTION_HEADER.unpack_from(data, shoff + i * shentsize) for i in range(shnum if shoff else 0)]
+        for _, kind, _, _, offset, size, link, _, _, entry_bytes in sections:
+            if kind != _SHT_SYMTAB or entry_bytes != _SYMBOL.size:
+                continue
+            names = sections[link][4]
+            for at in range(offset, offset + size, _SYMBOL.size):
+                name, value, _, info, _, section = _SYMBOL.unpack_from(data, at)
+                if not name or not section:
+                    continue
+                text = data[names + name:data.index(0, names + name)].decode()
+                found.setdefault(text, value & ~1 if info & 15 == _STT_FUNC else value)
+    except (struct.error, IndexError, ValueError):
+        return {}
+    return found
 
 
 def check_range(what: str, ipa: int, size_bytes: int, memory_bytes: int) -> None:

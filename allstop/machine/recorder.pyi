@@ -22,6 +22,9 @@ class Recorder:
     PARKED: int
     LINE_TAKEN: int
     ABORTED: int
+    EVENT_DONE: int
+    EVENT_REFUSED: int
+    EVENT_DEFERRED: int
     STOP_QUEUED: int
     STOPPED: int
     RELEASED: int

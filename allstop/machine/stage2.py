@@ -7,15 +7,35 @@ first vCPU that uses the page; so the file, too, costs only what is touched. Sou
 """
 from __future__ import annotations
 
+import os
 import struct
 
-from allstop.machine.configuration import MAX_MEMORY_BYTES, RAM_BASE
+from allstop.machine.configuration import MAX_MEMORY_BYTES, RAM_BASE, MachineConfig
 
 STAGE2_BASE = 0xF000_0000
 LEVEL3_OFFSET = 0x5000
 PAGE_BYTES = 4096
+SWAPPED = 1 << 62
+"""A level-3 entry that is not valid: the page is in the swap file. See vcpu_worker/engine/swap.c."""
 _TABLE = 3
 _BLOCK_BYTES = 512 * PAGE_BYTES
+
+
+def read_guest(config: MachineConfig, ipa: int, length_bytes: int) -> bytes:
+    """Guest RAM as the guest would find it: a page that is swapped out is read from the swap file, and stays there.
+
+    To read, not to map: a hole that is read through a mapping costs memory. Raises OSError.
+    """
+    pieces = []
+    while length_bytes:
+        offset = ipa - RAM_BASE
+        piece_bytes = min(length_bytes, PAGE_BYTES - ipa % PAGE_BYTES)
+        entry = os.pread(config.fds.stage2, 8, LEVEL3_OFFSET + offset // PAGE_BYTES * 8)
+        swapped = config.fds.swap >= 0 and struct.unpack("<Q", entry)[0] & SWAPPED
+        pieces.append(os.pread(config.fds.swap if swapped else config.fds.ram, piece_bytes, offset))
+        ipa += piece_bytes
+        length_bytes -= piece_bytes
+    return b"".join(pieces)
 
 
 def size_bytes(memory_bytes: int) -> int:

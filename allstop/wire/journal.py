@@ -89,6 +89,11 @@ class Kind(enum.IntEnum):
     LINE_TAKEN = 38, "line pc", "the interrupt inputs as the guest sees them: bit 0 IRQ, bit 1 FIQ"
     ABORTED = 39, "address is_write prefetch pc", "the hypervisor makes the guest take an abort"
 
+    # Whoever performs events
+    EVENT_DONE = 40, "index", "an event happened, on this vCPU; the words are its name"
+    EVENT_REFUSED = 41, "index", "an event could not happen; the words say why"
+    EVENT_DEFERRED = 42, "index pc", "an event's trigger fired, and its actor waits for this vCPU or for the world"
+
     # Coordinator
     STOP_QUEUED = 64, "may_share", "this vCPU, or an operator, asked for the world; the words say why"
     STOPPED = 65, "epoch took_ns", \

@@ -323,6 +323,43 @@ class TlbsFlushed(NamedTuple):
     """Answer to FlushTlbs: each vCPU has been asked."""
 
 
+class PerformEvent(NamedTuple):
+    """Perform an event now: a JSON object as `allstop.events.vocabulary.event` reads it. `number` is its place in the
+    scenario, 65535 for one that is not of it; `vcpu` is the vCPU that its trigger was on, else 65535. For a worker the
+    request bit EVENT says that this message waits."""
+
+    nonce: U32
+    number: U16
+    vcpu: U16
+    event: Text
+
+
+class EventPerformed(NamedTuple):
+    """Answer to the PerformEvent with the same `nonce`: `sentence` is empty when it is done, else it says what was in
+    the way."""
+
+    nonce: U32
+    sentence: Text
+
+
+class EventTriggered(NamedTuple):
+    """A trigger on the sending vCPU has fired for event `number` of the scenario, which is not a worker's to perform.
+    There is no reply."""
+
+    number: U16
+
+
+class InjectEvent(NamedTuple):
+    """Perform an event now, on `vcpu` (65535: on any): a JSON object, as in PerformEvent."""
+
+    vcpu: U16
+    event: Text
+
+
+class EventInjected(NamedTuple):
+    """Answer to InjectEvent: it is done."""
+
+
 class StopRun(NamedTuple):
     """End the run, with verdict `error`."""
 
@@ -342,7 +379,8 @@ Message: TypeAlias = (
     | ComponentFailed | PsciCall | PsciReturn | PowerOn | StopWorld | WorldStopped | ReleaseWorld
     | WorldRefused | Boot | MembersReady | ProcessLost | RunEnded | Shutdown | Ping | Pong
     | QueryStatus | Status | PauseMachine | MachinePaused | ResumeMachine | MachineResumed | ReadRegisters | Registers
-    | DumpState | StateDumped | ReadMemory | Memory | FlushTlbs | TlbsFlushed | StopRun | RunStopped | Refused
+    | DumpState | StateDumped | ReadMemory | Memory | FlushTlbs | TlbsFlushed
+    | PerformEvent | EventPerformed | EventTriggered | InjectEvent | EventInjected | StopRun | RunStopped | Refused
 )
 
 # The number of each message on the wire. Numbers are never reused: CHANGELOG says what changed.
@@ -356,6 +394,7 @@ NUMBERS: dict[type[Message], int] = {
     QueryStatus: 96, Status: 97, PauseMachine: 98, MachinePaused: 99, ResumeMachine: 100, MachineResumed: 101,
     ReadRegisters: 102, Registers: 103, DumpState: 104, StateDumped: 105, ReadMemory: 106, Memory: 107,
     FlushTlbs: 108, TlbsFlushed: 109, StopRun: 110, RunStopped: 111, Refused: 112,
+    InjectEvent: 113, EventInjected: 114, PerformEvent: 128, EventPerformed: 129, EventTriggered: 130,
 }
 
 # Who says what to whom, as (sender's role, receiver's role). A server drops what does not come on its route.
@@ -406,6 +445,11 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     Memory: _OUTCOME,
     FlushTlbs: _OPERATION,
     TlbsFlushed: _OUTCOME,
+    PerformEvent: ((ROLE_COORDINATOR, ROLE_WORKER), (ROLE_COORDINATOR, ROLE_DEVICES)),
+    EventPerformed: ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_DEVICES, ROLE_COORDINATOR)),
+    EventTriggered: ((ROLE_WORKER, ROLE_COORDINATOR),),
+    InjectEvent: _OPERATION,
+    EventInjected: _OUTCOME,
     StopRun: _OPERATION,
     RunStopped: _OUTCOME,
     Refused: _OUTCOME,

@@ -92,6 +92,7 @@ class Gic:
 
     lines      one word for each vCPU: version << 2 | FIQ << 1 | IRQ
     changed    vCPUs whose line has changed since somebody cleared this set
+    withheld   vCPUs whose line is kept low, for an event; `update` them when this changes
 
     There are at most eight CPU interfaces; vCPUs beyond have a line that never rises.
     """
@@ -102,6 +103,7 @@ class Gic:
         self.ctlr = 0
         self.lines = [0] * vcpus
         self.changed: set[int] = set()
+        self.withheld: set[int] = set()
         self.uniprocessor = len(self.interfaces) == 1
         if self.uniprocessor:
             self.interfaces[0].targets = SPI_MASK
@@ -178,13 +180,22 @@ class Gic:
         for interface in interfaces:
             intid = self.signalled(interface)
             level = 0
-            if intid != SPURIOUS:
+            if intid != SPURIOUS and interface.cpu not in self.withheld:
                 is_fiq = interface.ctlr & FIQ_EN and not self.group(intid, interface)
                 level = LINE_FIQ if is_fiq else LINE_IRQ
-            line = self.lines[interface.cpu]
-            if line & (LINE_IRQ | LINE_FIQ) != level:
-                self.lines[interface.cpu] = (line >> 2) + 1 << 2 | level
-                self.changed.add(interface.cpu)
+            self._set_line(interface.cpu, level)
+
+    def raise_spuriously(self, cpu: int) -> bool:
+        """Raise the line of `cpu` with nothing behind it, until its interface is used next; False when it is high."""
+        return self._set_line(cpu, LINE_IRQ)
+
+    def _set_line(self, cpu: int, level: int) -> bool:
+        line = self.lines[cpu]
+        if line & (LINE_IRQ | LINE_FIQ) == level:
+            return False
+        self.lines[cpu] = (line >> 2) + 1 << 2 | level
+        self.changed.add(cpu)
+        return True
 
     def update_for(self, intid: int, interface: Interface) -> None:
         """Compute the lines again of all whom `intid` of `interface` concerns."""

@@ -412,6 +412,14 @@ static PyObject *method_swap_in(Vcpu *self, PyObject *arg)
     return swapped(self, stage2_swap_in(&self->v, (uint32_t)ipa));
 }
 
+static PyObject *method_reuse_frame(Vcpu *self, PyObject *args)
+{
+    unsigned ipa, fill;
+    if (!PyArg_ParseTuple(args, "II", &ipa, &fill) || !usable(self))
+        return NULL;
+    return PyBool_FromLong(stage2_reuse(&self->v, ipa, fill));
+}
+
 static PyObject *method_spoil_invalidation(Vcpu *self, PyObject *arg)
 {
     unsigned long how = PyLong_AsUnsignedLong(arg);
@@ -565,6 +573,7 @@ static PyMethodDef vcpu_methods[] = {
     ONE(keep_swap, "keep_swap(fd): the file to swap out to."),
     SOME(swap_out, "swap_out(ipa, fill, ipi=False) -> \"\" when the page is out and its frame filled, else what is in the way."),
     ONE(swap_in, "swap_in(ipa) -> \"\" when the page is back, else what is in the way."),
+    SOME(reuse_frame, "reuse_frame(ipa, fill): fill the frame, when the world is not stopped; False outside RAM."),
     ONE(spoil_invalidation, "spoil_invalidation(how): the guest's next TLB invalidation is late, dropped or doubled (1 to 3)."),
     SOME(write_ram, "write_ram(ipa, data) -> False outside RAM; translated code of these pages is dropped everywhere."),
     NOARGS(monitor, "monitor() -> (address, value) of the exclusive monitor, None when it is open."),

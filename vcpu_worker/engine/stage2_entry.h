@@ -16,6 +16,7 @@
 #define FLIP_MASK (63ull << FLIP_SHIFT)
 #define FLIPS 48u
 #define BROKEN (1ull << 61)
+#define WANTED (1ull << 63)   /* of a broken entry: a vCPU needs the page to end its exit */
 #define SWAPPED (1ull << 62)  /* the page is in the swap file; machine/stage2.py knows this bit, too */
 
 static inline _Atomic uint64_t *entry_of(struct vcpu *v, uint32_t ipa)

@@ -7,7 +7,8 @@
  *   the entry says SWAPPED                                      its next fault reads the page back, into the same frame
  *
  * A stands for somebody who runs beside the vCPUs. So it does not act in a world that somebody else has stopped: while it
- * changes the frame it counts as in the guest, and a stop waits for it.
+ * changes the frame it counts as in the guest, and a stop waits for it. Nobody waits for A in turn where A may wait for
+ * them: when the world is stopped, or (`ipi`) a vCPU in the middle of an exit needs the page, A makes the entry good again.
  *
  * The file holds the pages at their place in RAM and, behind them, a record for each: a page that comes back is checked
  * against what left, and the frame against what it was filled with, for whoever wrote to it in between used a translation
@@ -15,6 +16,7 @@
  */
 #include "stage2_entry.h"
 
+#include <sched.h>
 #include <stdio.h>
 
 #define PAGE 4096u
@@ -70,21 +72,61 @@ static bool begin_to_act(struct vcpu *v)
     return true;
 }
 
+/* The `ipi` discipline: wait until every vCPU that handles an exit is done with it. False when one of them needs the
+ * page to get there, or the run is over. */
+static bool wait_for_exits(struct vcpu *v, _Atomic uint64_t *entry)
+{
+    uint32_t mode = atomic_load(&v->slot->mode) & ~(uint32_t)CP_MODE_MASK;
+    bool good = true;
+    atomic_store(&v->slot->mode, mode | CP_SLEEPING); /* others may wait for us: we have flushed */
+    cp_futex_wake(&v->slot->flush_served);
+    for (uint32_t i = 0; good && i < v->host->vcpus; i++) {
+        struct cp_vcpu *other = cp_vcpu(v->host, i);
+        uint32_t posted = atomic_load(&other->flush_posted), served;
+        while (i != v->number && (int32_t)((served = atomic_load(&other->flush_served)) - posted) < 0
+               && (atomic_load(&other->mode) & CP_MODE_MASK) != CP_SLEEPING && atomic_load(&other->power) == CP_POWER_ON) {
+            cp_activity(&v->slot->process, CP_ACTIVITY_SHOOTDOWN, i);
+            good = !(atomic_load(entry) & WANTED) && !(atomic_load(&v->slot->requests) & CP_QUIT);
+            if (!good)
+                break;
+            cp_futex_wait(&other->flush_served, served, 100000);
+            cp_beat(&v->slot->process);
+        }
+    }
+    atomic_store(&v->slot->mode, mode);
+    return good;
+}
+
 enum swap_result stage2_swap_out(struct vcpu *v, uint32_t ipa, uint32_t fill, bool ipi)
 {
-    if (!stage2_in_ram(v, ipa) || v->swap_fd < 0)
+    if (v->swap_fd < 0) {
+        snprintf(v->sentence, sizeof v->sentence, "this machine has no swap file");
+        return SWAP_FAILED;
+    }
+    if (!stage2_in_ram(v, ipa))
         return SWAP_UNUSED;
     ipa &= ~(PAGE - 1);
     _Atomic uint64_t *entry = entry_of(v, ipa);
-    uint64_t old = atomic_load(entry);
-    if (!(old & VALID))
-        return old == 0 ? SWAP_UNUSED : SWAP_BUSY;
-    if (!atomic_compare_exchange_strong(entry, &old, (old & ~VALID) | BROKEN))
-        return SWAP_BUSY;
-    vcpu_shootdown(v, CP_TLB_FLUSH, ipi, true);
-    if (!begin_to_act(v)) {
+    uint64_t old;
+    for (;;) {
+        old = atomic_load(entry);
+        if (!(old & VALID))
+            return old == 0 ? SWAP_UNUSED : SWAP_BUSY;
+        if (!atomic_compare_exchange_strong(entry, &old, (old & ~VALID) | BROKEN))
+            return SWAP_BUSY;
+        vcpu_shootdown(v, CP_TLB_FLUSH, false, true);
+        if (ipi && !wait_for_exits(v, entry)) {
+            atomic_store(entry, old);
+            return SWAP_BUSY;
+        }
+        if (cp_enter(v->slot, ~(uint32_t)(CP_STOP | CP_QUIT)))
+            break;
+        /* The owner of the stopped world may need this page: it must not wait for us. */
+        cp_leave(v->slot);
         atomic_store(entry, old);
-        return SWAP_BUSY;
+        if (!begin_to_act(v))
+            return SWAP_BUSY;
+        cp_leave(v->slot);
     }
     uint32_t *frame = (uint32_t *)(v->ram + (ipa - RAM_BASE));
     struct swap_record record = { hash_of(frame), old, fill, 1 };
@@ -136,6 +178,19 @@ enum swap_result stage2_swap_in(struct vcpu *v, uint32_t ipa)
     return SWAP_DONE;
 }
 
+bool stage2_reuse(struct vcpu *v, uint32_t ipa, uint32_t fill)
+{
+    if (!stage2_in_ram(v, ipa) || !begin_to_act(v))
+        return false;
+    ipa &= ~(PAGE - 1);
+    uint32_t *frame = (uint32_t *)(v->ram + (ipa - RAM_BASE));
+    for (unsigned i = 0; i < WORDS; i++)
+        frame[i] = fill;
+    cp_leave(v->slot);
+    stage2_wrote(v, ipa);
+    return true;
+}
+
 void stage2_bring_in(struct vcpu *v, uint32_t ipa, uint64_t bytes)
 {
     for (uint64_t page = ipa & ~(PAGE - 1); page < (uint64_t)ipa + bytes; page += PAGE)
@@ -144,7 +199,11 @@ void stage2_bring_in(struct vcpu *v, uint32_t ipa, uint64_t bytes)
             uint64_t old = atomic_load(entry_of(v, (uint32_t)page));
             if (old == 0 || old & VALID)
                 break;
-            if (stage2_swap_in(v, (uint32_t)page) == SWAP_BUSY)
+            if (stage2_swap_in(v, (uint32_t)page) == SWAP_BUSY) {
+                if (old & BROKEN)
+                    atomic_compare_exchange_strong(entry_of(v, (uint32_t)page), &old, old | WANTED);
                 cp_shootdown_park(v->host, PARK_NS);
+                sched_yield();
+            }
         }
 }

@@ -122,6 +122,8 @@ enum swap_result {
 /* Swap out the page of `ipa` and fill its frame. Outside the guest, and not in a world that this vCPU has stopped. */
 enum swap_result stage2_swap_out(struct vcpu *v, uint32_t ipa, uint32_t fill, bool ipi);
 enum swap_result stage2_swap_in(struct vcpu *v, uint32_t ipa);
+/* Fill a frame that nobody maps any more, when the world is not stopped. False outside RAM, and when the run is over. */
+bool stage2_reuse(struct vcpu *v, uint32_t ipa, uint32_t fill);
 /* Have these bytes in their frames: swapped in, and nobody at it. */
 void stage2_bring_in(struct vcpu *v, uint32_t ipa, uint64_t bytes);
 
