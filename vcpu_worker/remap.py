@@ -34,9 +34,12 @@ class Remap:
             to = self._homes.get(page, to)
         if old == to:
             return f"the page {page:#010x} is mapped to {to:#010x} already"
-        contents = vcpu.read_ram(old, _PAGE)
-        if contents is None or not vcpu.write_ram(to, contents):
-            return f"the frame {to if contents else old:#010x} is not in the guest's memory"
+        contents, there = vcpu.read_ram(old, _PAGE), vcpu.read_ram(to, _PAGE)
+        if contents is None or there is None:
+            return f"the frame {old if contents is None else to:#010x} is not in the guest's memory"
+        if there != there[:4] * (_PAGE // 4):  # neither untouched nor filled by us
+            return f"the frame {to:#010x} is in use: name one that the guest does not touch"
+        vcpu.write_ram(to, contents)
         self._homes.setdefault(page, old)
         vcpu.write_ram(at, (to | entry & 0xFFF).to_bytes(4, "little"))
         vcpu.shootdown(ipi)
