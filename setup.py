@@ -9,6 +9,8 @@ FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno
 PAGE = "allstop/machine/control_page.h"
 JOURNAL = "allstop/machine/journal.h"
 ENGINE = "vcpu_worker/engine"
+ENGINE_SOURCES = ["module", "vcpu", "exits", "requests", "state", "stage2", "swap", "seam", "seam_library", "seam_reading"]
+ENGINE_HEADERS = ["vcpu", "architecture", "stage2_entry", "seam", "seam_library", "seam_reading", "facts"]
 
 unicorn = importlib.util.find_spec("unicorn")
 if unicorn is None or unicorn.origin is None:
@@ -24,8 +26,8 @@ setup(
         ),
         Extension(
             "vcpu_worker.engine._engine",
-            [f"{ENGINE}/{name}.c" for name in ("module", "vcpu", "stage2", "swap", "seam")],
-            depends=[PAGE, JOURNAL, *(f"{ENGINE}/{name}.h" for name in ("seam", "vcpu", "stage2_entry", "facts"))],
+            [f"{ENGINE}/{name}.c" for name in ENGINE_SOURCES],
+            depends=[PAGE, JOURNAL, *(f"{ENGINE}/{name}.h" for name in ENGINE_HEADERS)],
             include_dirs=[str(Path(unicorn.origin).parent / "include")],
             extra_compile_args=FLAGS,
             libraries=["dl"],

@@ -83,7 +83,6 @@ void seam_set_monitor(uint64_t address, uint64_t value);
 /* The instruction at `pc` as it was translated in the block whose state was restored last. Returns its length in bytes
  * (2 or 4), with the first halfword of a wide Thumb instruction in the upper half; 0 when it is not known. */
 unsigned seam_executed(uint32_t pc, bool thumb, uint32_t *word);
-void seam_forget_executed(void);
 
 /* Hash of the machine code of the functions that are relied on, for the one who ports to another build. */
 size_t seam_fact_count(void);

@@ -10,6 +10,7 @@
 #define RAM_BASE 0x40000000u
 #define STAGE2_BASE 0xf0000000u      /* where the engine sees the stage-2 tables: above any guest RAM */
 #define PARK_NS 1000000ull           /* how long a vCPU at most keeps out of the way of a shootdown */
+#define SLICE_NS 250000000ull         /* how long a wait goes on without a beat */
 #define STAGE2_PAGES_OFFSET 0x5000u  /* level 3 follows one level-1 page and four level-2 pages */
 
 /* Why run() returned. */
@@ -76,22 +77,24 @@ struct vcpu {
     enum invalidation next_invalidation;
 };
 
+/* vcpu.c */
 bool vcpu_open(struct vcpu *v, uint32_t mpidr);
 void vcpu_close(struct vcpu *v);
 bool vcpu_power_on(struct vcpu *v, uint32_t entry, const uint32_t r[3]);
 void vcpu_restored(struct vcpu *v);
 bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner);
+
+/* exits.c */
+bool vcpu_handle(struct vcpu *v); /* an exception to EL2 that was just taken; true when Python has to see it, as `exit` */
 void vcpu_answer(struct vcpu *v, uint64_t value);
-void vcpu_retire(struct vcpu *v, uint32_t length);
-void vcpu_abort(struct vcpu *v, bool prefetch, uint32_t address, bool is_write, uint32_t lpae_status,
-                uint32_t short_status);
-void vcpu_undefined(struct vcpu *v);
-bool vcpu_translate(struct vcpu *v, uint32_t gva, bool write, bool privileged, uint32_t *ipa);
-bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes);
-void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait);
-void vcpu_serve(struct vcpu *v);
 void vcpu_wait_for_interrupt(struct vcpu *v);
 
+/* requests.c */
+void vcpu_serve(struct vcpu *v);
+void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait);
+void vcpu_invalidate_tlb(struct vcpu *v); /* the guest's TLB maintenance, which retires */
+
+/* state.c */
 int vcpu_core_id(unsigned n);
 bool vcpu_is_mode(uint32_t mode); /* of a guest: neither Monitor nor Hyp */
 void vcpu_set_cpsr(struct vcpu *v, uint32_t value);
@@ -100,6 +103,14 @@ void vcpu_set_register(struct vcpu *v, int id, uint32_t value);
 uint64_t vcpu_cp(struct vcpu *v, uint32_t is64, uint32_t crn, uint32_t crm, uint32_t opc1, uint32_t opc2);
 void vcpu_set_cp(struct vcpu *v, uint32_t is64, uint32_t crn, uint32_t crm, uint32_t opc1, uint32_t opc2,
                  uint64_t value);
+#define CP(v, crn, crm, opc1, opc2) ((uint32_t)vcpu_cp(v, 0, crn, crm, opc1, opc2))
+#define SET_CP(v, crn, crm, opc1, opc2, value) vcpu_set_cp(v, 0, crn, crm, opc1, opc2, value)
+void vcpu_retire(struct vcpu *v, uint32_t length);
+void vcpu_abort(struct vcpu *v, bool prefetch, uint32_t address, bool is_write, uint32_t lpae_status,
+                uint32_t short_status);
+void vcpu_undefined(struct vcpu *v);
+bool vcpu_translate(struct vcpu *v, uint32_t gva, bool write, bool privileged, uint32_t *ipa);
+bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes);
 
 /* stage2.c */
 /* Serve a stage-2 fault: true when the access may be tried again, false when `ipa` is not in RAM. */

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* For seam*.c only: the library's own functions that the seam calls or calls through. They are found when seam_open() has
+ * accepted the library. */
+#ifndef ALLSTOP_SEAM_LIBRARY_H
+#define ALLSTOP_SEAM_LIBRARY_H
+
+#include "seam.h"
+
+typedef struct TCGContext TCGContext;
+typedef struct TranslationBlock TranslationBlock;
+struct fault;
+
+struct library_calls {
+    void (*tcg_func_start)(TCGContext *);
+    void (*check_exit_request)(void *, uint32_t);
+    void (*loop_exit_restore)(void *, uintptr_t);
+    void (*translator_loop)(const void *, void *, void *, TranslationBlock *, int);
+    void (*loop_exit_noexc)(void *);
+    void (*ld_i32)(TCGContext *, void *, void *, uintptr_t, int);
+    void (*st_i32)(TCGContext *, void *, void *, uintptr_t, int);
+    void (*ld_i64)(TCGContext *, void *, void *, uintptr_t, int);
+    void (*st_i64)(TCGContext *, void *, void *, uintptr_t, int);
+    void (*addi_i32)(TCGContext *, void *, void *, int32_t);
+    uint32_t (*ldl_code)(void *, uint32_t);
+    uint32_t (*lduw_code)(void *, uint32_t);
+    TranslationBlock *(*gen_code)(void *, uint32_t, uint32_t, uint32_t, int);
+    TranslationBlock *(*lookup)(TCGContext *, uintptr_t);
+    void (*flush_blocks)(void *);
+    void (*do_interrupt)(void *);
+    void (*flush_tlb)(void *);
+    void (*invalidate_range)(uc_engine *, uintptr_t, uintptr_t);
+    bool (*get_phys_addr)(void *, uint32_t, int, int, uint64_t *, uint32_t *, int *, uint32_t *, struct fault *, void *);
+    void (*wfe)(void *);
+    void (*yield)(void *);
+    const void *(*reginfo)(void *, uint32_t);
+};
+
+/* Hidden: the extension is loaded globally, and a name as short as this one may be somebody else's too. */
+extern struct library_calls real __attribute__((visibility("hidden")));
+
+#endif
