@@ -13,13 +13,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import BinaryIO
 
 from deploy.errors import HarnessError, UsageError
-from deploy.options import DEFAULT_MEMORY, RunOptions, device, memory_size
+from deploy.options import DEFAULT_MEMORY, RunOptions, device, memory_size, path_of
 from deploy.processes import child_environment, describe_exit
 from deploy.verdict import USAGE_EXIT_CODE, Verdict
 
@@ -39,10 +38,12 @@ class Machine:
                  tlb: str = "broadcast", decode: str = "full", devices: Sequence[str] = (), seed: int = 0,
                  parameter: int = 0, load: int | None = None, as_shipped: bool = False,
                  keep_going: bool = False, journal: bool = False) -> None:
+        if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
+            raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         options = RunOptions(
-            image=Path(image), vcpus=vcpus, memory_bytes=memory_size(memory), timeout_s=timeout,
-            run_dir=None if run_dir is None else Path(run_dir), fetch=fetch, tlb=tlb, decode=decode, seed=seed,
-            parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
+            image=path_of("image", image), vcpus=vcpus, memory_bytes=memory_size(memory), timeout_s=timeout,
+            run_dir=None if run_dir is None else path_of("run folder", run_dir), fetch=fetch, tlb=tlb,
+            decode=decode, seed=seed, parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
             as_shipped=as_shipped, keep_going=keep_going, journal=journal)
         options.read_image()
         self._arguments = _arguments(options)
