@@ -33,6 +33,15 @@ def load(spec: DeviceSpec, wiring: Wiring) -> Device:
         device = kind(wiring)
     except BaseException as error:
         raise PluginError(f"the constructor of {name} raised {_kind_and_words(error)}") from error
+    try:
+        return _checked(device, name)
+    except PluginError:
+        raise
+    except BaseException as error:  # a property, say
+        raise PluginError(f"{name} raised {_kind_and_words(error)} when it was looked at") from error
+
+
+def _checked(device: Device, name: str) -> Device:
     if not hasattr(device, "guest_mistakes"):
         raise PluginError(f"the constructor of {name} does not call super().__init__(wiring)")
     if not isinstance(device.size_bytes, int):

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser().parse_args(arguments)
         return int(parsed.execute(parsed))
     except UsageError as error:
-        say(str(error))
+        say(" ".join(str(error).splitlines()))  # a file's name may have several lines
         return USAGE
     except KeyboardInterrupt:
         say("interrupted")

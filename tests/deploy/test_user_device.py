@@ -67,6 +67,7 @@ def test_other_files_and_the_same_place_twice_are_refused(tmp_path: Path) -> Non
     ("class Thing(Device):\n    def __init__(self, wiring): raise KeyboardInterrupt('one\\ntwo')",
      "KeyboardInterrupt: one two"),
     ("class Thing(Device):\n    size_bytes = 0x01000_0000", "overlaps Pl011"),
+    ("class Thing(Device):\n    @property\n    def size_bytes(self): raise ValueError('odd size')", "odd size"),
     ("import os\nprint('no', file=__import__('sys').stderr)\nclass Thing(Device):\n    size_bytes = 3", "size_bytes"),
 ])
 def test_what_only_the_file_tells_is_a_usage_error_too(command: Any, tmp_path: Path, text: str, words: str) -> None:
