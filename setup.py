@@ -9,7 +9,8 @@ FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno
 PAGE = "allstop/machine/control_page.h"
 JOURNAL = "allstop/machine/journal.h"
 ENGINE = "vcpu_worker/engine"
-ENGINE_SOURCES = ["module", "vcpu", "exits", "requests", "state", "stage2", "swap", "seam", "seam_library", "seam_reading"]
+ENGINE_SOURCES = ["module", "vcpu", "exits", "requests", "state", "stage2", "swap", "seam",
+                  "seam_library", "seam_reading"]
 ENGINE_HEADERS = ["vcpu", "architecture", "stage2_entry", "seam", "seam_library", "seam_reading", "facts"]
 
 unicorn = importlib.util.find_spec("unicorn")

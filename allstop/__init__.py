@@ -10,9 +10,10 @@ and none of them needs the launcher.
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # what type checkers take for true; `typing` is slow to load, and the command is here before it
 if TYPE_CHECKING:
+    from typing import Any
+
     from deploy.errors import HarnessError, UsageError
     from deploy.machine import Machine
     from deploy.verdict import Verdict

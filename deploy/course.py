@@ -30,6 +30,7 @@ from allstop.wire.messages import (
     Shutdown,
 )
 from deploy.plan import Member
+from deploy.verdict import USAGE_EXIT_CODE
 
 START_S = 60.0
 START_PER_VCPU_S = 1.0
@@ -66,7 +67,10 @@ Effect: TypeAlias = Send | Kill
 
 
 class Course:
-    """One run's course. `verdict`, `sentence` and `guest_status` hold from LEAVING on."""
+    """One run's course. `verdict`, `sentence` and `guest_status` hold from LEAVING on.
+
+    `refusal` says what was asked wrongly where a member had to find that out: then there was no run.
+    """
 
     def __init__(self, members: Sequence[Member], boot: Boot, timeout_s: float | None) -> None:
         self._members = members
@@ -84,6 +88,7 @@ class Course:
         self.sentence = ""
         self.guest_status: int | None = None
         self.notes: list[str] = []
+        self.refusal = ""
 
     @property
     def guest_s(self) -> float:
@@ -142,6 +147,12 @@ class Course:
                 self.notes.append(sentence)
             effects = self._kill_all() if self._is_coordinator(index) else []
         return [] if self._over() else effects
+
+    def refused(self, index: int, sentence: str, now_s: float) -> list[Effect]:
+        """A member has exited, for what it was asked to do can not be done: `sentence` says what."""
+        if self.phase is Phase.STARTING:
+            self.refusal = sentence
+        return self.gone(index, sentence, USAGE_EXIT_CODE, now_s)
 
     def hangs(self, index: int, sentence: str, now_s: float) -> list[Effect]:
         """A member gives no sign of life: it is killed, and counts as lost."""

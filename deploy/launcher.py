@@ -20,8 +20,9 @@ from deploy.assembly import Assembly, assemble
 from deploy.console import ConsoleRelay
 from deploy.control_file import CONTROL_MODE, CONTROL_NAME, ControlFile
 from deploy.course import Course
-from deploy.errors import HarnessError
+from deploy.errors import HarnessError, UsageError
 from deploy.options import RunOptions
+from deploy.orphans import Orphans
 from deploy.plan import Member, members
 from deploy.processes import ChildProcess
 from deploy.rundir import VERDICT_NAME, RunFolder
@@ -48,7 +49,8 @@ class Surroundings:
 def run(options: RunOptions, around: Surroundings) -> Verdict:
     """Run one machine to its end. Main thread only: signals are handled here.
 
-    Raises UsageError for what was asked wrongly, HarnessError when the verdict can not be kept in the run folder.
+    Raises UsageError for what was asked wrongly, also when only the device server could tell, and HarnessError when the
+    verdict can not be kept in the run folder.
     Everything else that can go wrong is a verdict.
     """
     image = options.read_image()
@@ -60,8 +62,13 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
             folder = RunFolder(options.run_dir)
             stack.callback(folder.close)
             stack.callback(folder.remove, CONTROL_NAME)
+        stack.enter_context(Orphans())
         try:
             verdict = _run_machine(options, image, folder, signals, around)
+        except UsageError:
+            if folder is not None:
+                folder.empty()
+            raise
         except OSError as error:
             verdict = Verdict("error", f"the host failed the machine: {error}", options.vcpus)
         if folder is not None:
@@ -94,6 +101,8 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
         supervisor = Supervisor(course, team, start, assembly.page, console, signals, status, around.lifeline_fds)
         stack.callback(supervisor.close)
         supervisor.run(assembly.config)
+        if course.refusal:
+            raise UsageError(course.refusal)
         console.finish(lambda fd: not course.interrupted_before and _writable(fd, signals.fd))
         if folder is not None:
             with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell

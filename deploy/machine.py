@@ -13,15 +13,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from allstop.events.scenario import Scenario
 from allstop.events.vocabulary import EventError, event
 from deploy.errors import HarnessError, UsageError
-from deploy.options import DEFAULT_MEMORY, RunOptions, device, memory_size, scenario
+from deploy.options import DEFAULT_MEMORY, RunOptions, device, memory_size, path_of, scenario
 from deploy.processes import child_environment, describe_exit
 from deploy.verdict import USAGE_EXIT_CODE, Verdict
 
@@ -43,10 +42,12 @@ class Machine:
                  parameter: int = 0, load: int | None = None, as_shipped: bool = False,
                  keep_going: bool = False, journal: bool = False,
                  events: str | os.PathLike[str] | Sequence[Mapping[str, Any]] = ()) -> None:
+        if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
+            raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         options = RunOptions(
-            image=Path(image), vcpus=vcpus, memory_bytes=memory_size(memory), timeout_s=timeout,
-            run_dir=None if run_dir is None else Path(run_dir), fetch=fetch, tlb=tlb, decode=decode, seed=seed,
-            parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
+            image=path_of("image", image), vcpus=vcpus, memory_bytes=memory_size(memory), timeout_s=timeout,
+            run_dir=None if run_dir is None else path_of("run folder", run_dir), fetch=fetch, tlb=tlb,
+            decode=decode, seed=seed, parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
             as_shipped=as_shipped, keep_going=keep_going, journal=journal, events=_scenario(events))
         options.read_image()
         options.resolved_events()
@@ -178,7 +179,7 @@ def _arguments(options: RunOptions) -> list[str]:
 def _scenario(events: str | os.PathLike[str] | Sequence[Mapping[str, Any]]) -> Scenario:
     """A scenario's file, or its events. Raises UsageError."""
     if isinstance(events, (str, os.PathLike)):
-        return scenario(Path(events))
+        return scenario(path_of("scenario", events))
     try:
         return Scenario(tuple(event(raw, number) for number, raw in enumerate(events, 1)))
     except (EventError, TypeError, AttributeError) as error:

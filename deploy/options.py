@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import stat
 from collections.abc import Sequence
@@ -14,19 +15,20 @@ from allstop.machine.configuration import (
     DECODERS,
     FETCH_POLICIES,
     MAX_VCPUS,
-    RAM_BASE,
     TLB_DISCIPLINES,
     DeviceSpec,
 )
 from allstop.machine.images import RAW_LOAD_IPA, Image, ImageError, check_range, is_elf, parse_elf, parse_raw, symbols
 from allstop.machine.memory import parse_size
 from deploy.errors import UsageError
+from deploy.user_device import check_device
 
 DEFAULT_MEMORY = "64M"
 RAW_SUFFIXES = (".bin", ".img", ".raw")
 _DEVICE = re.compile(r"(?P<path>.+):(?P<name>[^:@]+)@(?P<ipa>[^@]+)")
 _IPA_END = 1 << 32
 _LONGEST_NUMBER = 64
+_LONGEST_TIMEOUT_S = 10 ** 9
 _MAX_IMAGE_BYTES = 1 << 32
 
 
@@ -57,13 +59,11 @@ class RunOptions:
     events: Scenario = field(default=Scenario())
 
     def __post_init__(self) -> None:
-        for name, value in (("number of vCPUs", self.vcpus), ("seed", self.seed), ("parameter", self.parameter)):
-            if not isinstance(value, int):
-                raise UsageError(f"the {name} must be a whole number, not {value!r}")
+        _check_types(self)
         if not 1 <= self.vcpus <= MAX_VCPUS:
             raise UsageError(f"a machine has 1 to {MAX_VCPUS} vCPUs, not {self.vcpus}")
-        if self.timeout_s is not None and not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
-            raise UsageError(f"the timeout must be a positive number of seconds, not {self.timeout_s}")
+        if self.timeout_s is not None and not 0 < self.timeout_s < math.inf:
+            raise UsageError(f"the timeout must be a positive number of seconds, not {_shown(self.timeout_s)}")
         if self.journal and self.run_dir is None:
             raise UsageError("a journal needs a folder to lie in: name one with --run-dir")
         memory_size(self.memory_bytes)
@@ -80,8 +80,8 @@ class RunOptions:
                 if isinstance(vcpu, int) and vcpu >= self.vcpus:
                     raise UsageError(f"event {event.name}: {name} is {vcpu}, the machine has vCPUs 0 to "
                                      f"{self.vcpus - 1}")
-        for device in self.devices:
-            _check_device(device, self.memory_bytes)
+        for place, device in enumerate(self.devices):
+            check_device(device, self.memory_bytes, self.devices[:place])
 
     def read_image(self) -> Image:
         """The image, read and checked. Raises UsageError.
@@ -127,14 +127,37 @@ class RunOptions:
         return RAW_LOAD_IPA
 
 
+def absolute(what: str, path: Path) -> Path:
+    """`path` from the root on; `what` names it in the sentence. Raises UsageError where there is no current folder."""
+    try:
+        return path.absolute()
+    except OSError:
+        raise UsageError(f"the {what} {path} is named from the current folder, which does not exist any more: change "
+                         "to another folder, or name it from / on") from None
+
+
 def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
     """Raise UsageError unless `value` is one of `choices`."""
     if value not in choices:
-        raise UsageError(f"{value!r} is no {what}: choose one of {', '.join(choices)}")
+        raise UsageError(f"{_shown(value)} is no {what}: choose one of {', '.join(choices)}")
+
+
+def path_of(what: str, value: str | os.PathLike[str]) -> Path:
+    """A path as a Python caller gives it. Raises UsageError."""
+    try:
+        path = Path(value)
+        os.fsencode(path)
+    except (TypeError, ValueError):
+        raise UsageError(f"the {what} must be a path, not {_shown(value)}") from None
+    if "\0" in str(path):
+        raise UsageError(f"the {what} {_shown(str(path))} holds a NUL character, which no path can")
+    return path
 
 
 def memory_size(text: str | int) -> int:
     """`--memory`'s value in bytes. Raises UsageError."""
+    if isinstance(text, bool) or not isinstance(text, (str, int)) or isinstance(text, int) and abs(text) >= 1 << 64:
+        raise UsageError(f"the memory must be a size such as \"64M\" or a number of bytes, not {_shown(text)}")
     try:
         return parse_size(str(text))
     except ValueError as error:
@@ -164,19 +187,40 @@ def scenario(path: Path) -> Scenario:
 
 def device(text: str) -> DeviceSpec:
     """`FILE.py:Class@ADDRESS` as a DeviceSpec with an absolute path. Raises UsageError."""
-    match = _DEVICE.fullmatch(text)
+    match = _DEVICE.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise UsageError(f"a device is given as FILE.py:Class@ADDRESS, not {text!r}")
-    path = Path(match["path"]).absolute()
+        raise UsageError(f"a device is given as FILE.py:Class@ADDRESS, not {_shown(text)}")
+    path = absolute("device file", path_of("device file", match["path"]))
     return DeviceSpec(str(path), match["name"], number(f"address of device {match['name']}", match["ipa"]))
 
 
-def _check_device(device: DeviceSpec, memory_bytes: int) -> None:
-    if not device.class_name.isidentifier():
-        raise UsageError(f"{device.class_name!r} is no name of a Python class (device {device.path})")
-    if not Path(device.path).is_file():
-        raise UsageError(f"the device file {device.path} does not exist")
-    if not 0 <= device.ipa < _IPA_END or device.ipa % 4096:
-        raise UsageError(f"a device lies at a 32-bit guest address that is a multiple of 4096, not {device.ipa:#x}")
-    if RAM_BASE <= device.ipa < RAM_BASE + memory_bytes:
-        raise UsageError(f"device {device.class_name} at {device.ipa:#010x} would lie in the guest's memory")
+def _check_types(options: RunOptions) -> None:
+    """A Python caller may have given anything."""
+    path_of("image", options.image)
+    if options.run_dir is not None:
+        path_of("run folder", options.run_dir)
+    for name, number_ in (("number of vCPUs", options.vcpus), ("seed", options.seed), ("parameter", options.parameter),
+                          ("load address", 0 if options.load_ipa is None else options.load_ipa)):
+        if not isinstance(number_, int) or isinstance(number_, bool):
+            raise UsageError(f"the {name} must be a whole number, not {_shown(number_)}")
+        if abs(number_) >= _IPA_END:  # more than any of them can be, and perhaps more than Python prints
+            raise UsageError(f"the {name} must be a number of 32 bits, not {_shown(number_)}")
+    timeout_s = options.timeout_s
+    if timeout_s is not None and (not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool)):
+        raise UsageError(f"the timeout must be a number of seconds, not {_shown(timeout_s)}")
+    if timeout_s is not None and _LONGEST_TIMEOUT_S < timeout_s < math.inf:
+        raise UsageError(f"the timeout must be a positive number of seconds, {_LONGEST_TIMEOUT_S} at most, not "
+                         f"{_shown(timeout_s)}")
+    for name, switch in (("as_shipped", options.as_shipped), ("keep_going", options.keep_going),
+                         ("journal", options.journal)):
+        if not isinstance(switch, bool):
+            raise UsageError(f"{name} must be True or False, not {_shown(switch)}")
+
+
+def _shown(value: object) -> str:
+    """A value in a sentence: on one line, and not all of it when there is much."""
+    try:
+        text = repr(value)
+    except Exception:  # an integer of too many digits, or somebody's own class
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST_NUMBER else f"{text[:_LONGEST_NUMBER]}..."

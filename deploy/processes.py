@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -85,6 +85,14 @@ def child_environment() -> dict[str, str]:
     if _ROOT.name not in ("site-packages", "dist-packages") and inherited[0] != str(_ROOT):
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), *inherited)))
     return environment
+
+
+def words_of_the_named(sentence: str, children: Iterable[ChildProcess]) -> str:
+    """The last words of each child that `sentence` names as "(process N, ...": the coordinator, whose sentence it is,
+    does not see logs. To be put behind the sentence; "" where there are none."""
+    named = (child for child in children if f"(process {child.pid}," in sentence)
+    return "".join(f'; the last words of {child.member.name}: "{words}"'
+                   for child in named if (words := child.last_words()))
 
 
 def describe_exit(status: int) -> str:

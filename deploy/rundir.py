@@ -16,10 +16,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from typing import BinaryIO
 
 from deploy.errors import UsageError
+from deploy.options import absolute
 
 VERDICT_NAME = "verdict.json"
 
@@ -29,7 +31,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         """Make the folder if need be, and take it. Raises UsageError when it is in use, or holds anything."""
-        self.path = path.absolute()
+        self.path = absolute("run folder", path)
+        self._made: set[str] = set()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock_fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -58,6 +61,7 @@ class RunFolder:
 
     def create(self, name: str) -> BinaryIO:
         """A new file of the run, unbuffered, for writing and reading back. Raises OSError."""
+        self._made.add(name)
         return open(self.path / name, "x+b", buffering=0)
 
     def write_text(self, name: str, text: str, mode: int = 0o666) -> None:
@@ -67,6 +71,7 @@ class RunFolder:
             with open(temporary, "w", opener=lambda path, flags: os.open(path, flags, mode)) as file:
                 file.write(text)
             temporary.replace(self.path / name)
+            self._made.add(name)
         except OSError:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -80,6 +85,16 @@ class RunFolder:
     def make_folder(self, name: str) -> None:
         """A new folder of the run. Raises OSError."""
         (self.path / name).mkdir()
+        self._made.add(name)
+
+    def empty(self) -> None:
+        """Take away again what we made, for there was no run. What can not go stays."""
+        for name in self._made:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                self.remove(name)
 
     def close(self) -> None:
         """Give the folder up; what is in it stays."""

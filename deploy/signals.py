@@ -16,14 +16,14 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 class SignalPipe:
     """While entered, SIGINT, SIGTERM and SIGHUP do nothing but turn up in `take`. Main thread only.
 
-    A SIGHUP that was ignored before (nohup) stays so.
+    A SIGHUP or SIGINT that was ignored before (nohup, a script's background) stays so.
     """
 
     def __enter__(self) -> SignalPipe:
         self.fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._old_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._old = {number: signal.signal(number, _ignore) for number in _ENDING
-                     if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN}
+                     if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN}
         return self
 
     def take(self) -> list[signal.Signals]:

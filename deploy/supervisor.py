@@ -19,8 +19,10 @@ from allstop.wire.channel import LAUNCHER
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
     PROTOCOL_VERSION,
+    ROLE_DEVICES,
     ROLE_LAUNCHER,
     ROLE_WORKER,
+    VERDICTS,
     Hello,
     MembersReady,
     Message,
@@ -31,10 +33,11 @@ from allstop.wire.messages import (
 from deploy.console import ConsoleRelay
 from deploy.course import Course, Effect, Kill, Phase
 from deploy.plan import SERVERS, Member
-from deploy.processes import ChildProcess, describe_exit
+from deploy.processes import ChildProcess, describe_exit, words_of_the_named
 from deploy.signals import SignalPipe
 from deploy.situation import activity, describe_vcpus
 from deploy.status_line import StatusLine, status_text
+from deploy.verdict import USAGE_EXIT_CODE
 from deploy.watchdog import Watchdog
 
 LOOK_S = 0.25
@@ -176,6 +179,9 @@ class Supervisor:
             if isinstance(message, MembersReady):
                 self._perform(self._course.ready(now_s))
             elif isinstance(message, RunEnded):
+                if message.verdict == VERDICTS.index("lost"):
+                    words = words_of_the_named(message.sentence, self._children.values())
+                    message = message._replace(sentence=message.sentence + words)
                 self._perform(self._course.ended(message, now_s))
             elif isinstance(message, Ping):
                 self._send(Pong(message.nonce))
@@ -187,8 +193,11 @@ class Supervisor:
             return
         self._poller.unregister(child.pidfd)
         self._running.discard(index)
-        sentence = self._story(child, describe_exit(status))
-        self._perform(self._course.gone(index, sentence, status, time.monotonic()))
+        now_s = time.monotonic()
+        if status == USAGE_EXIT_CODE and child.member.role == ROLE_DEVICES and (words := child.last_words()):
+            self._perform(self._course.refused(index, words.removeprefix(f"{child.member.name}: "), now_s))
+        else:
+            self._perform(self._course.gone(index, self._story(child, describe_exit(status)), status, now_s))
 
     def _look(self, now_s: float) -> None:
         ping = now_s >= self._ping_s

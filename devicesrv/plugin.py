@@ -31,8 +31,17 @@ def load(spec: DeviceSpec, wiring: Wiring) -> Device:
         raise PluginError(f"{name} is not a subclass of devicesrv.device.Device")
     try:
         device = kind(wiring)
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"the constructor of {name} raised {_words(error)}") from error
+    except BaseException as error:
+        raise PluginError(f"the constructor of {name} raised {_kind_and_words(error)}") from error
+    try:
+        return _checked(device, name)
+    except PluginError:
+        raise
+    except BaseException as error:  # a property, say
+        raise PluginError(f"{name} raised {_kind_and_words(error)} when it was looked at") from error
+
+
+def _checked(device: Device, name: str) -> Device:
     if not hasattr(device, "guest_mistakes"):
         raise PluginError(f"the constructor of {name} does not call super().__init__(wiring)")
     if not isinstance(device.size_bytes, int):
@@ -60,11 +69,21 @@ def _execute(path: str) -> ModuleType:
     sys.modules[name] = module  # before it runs: dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
-        raise PluginError(f"{path} raised {_words(error)} when it was loaded") from error
+        raise PluginError(f"{path} raised {_kind_and_words(error)} when it was loaded") from error
     return module
 
 
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+def words(error: BaseException) -> str:
+    """What a user's exception says of itself: one line, and nothing that can not be sent."""
+    try:
+        text = str(error)
+    except BaseException as failure:
+        text = f"its text is lost, for str() of it raised {type(failure).__name__}"
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _kind_and_words(error: BaseException) -> str:
+    said = words(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

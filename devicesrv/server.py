@@ -61,6 +61,7 @@ from devicesrv.console import Console
 from devicesrv.device import Wiring
 from devicesrv.disturbance import Disturbance, Reply
 from devicesrv.exactly_once import ReplyMemory
+from devicesrv.plugin import words
 from devicesrv.records import Records
 
 # A wait and the time between two rounds of chores add up to the longest silence of the heartbeat: 250 ms at most.
@@ -98,15 +99,6 @@ class Peer:
         self.vcpu = hello.vcpu
         self.pid = hello.pid
         self.memory = ReplyMemory()
-
-
-def _words(error: BaseException) -> str:
-    """What a user's exception says of itself: one line, and nothing that can not be sent."""
-    try:
-        text = str(error)
-    except Exception as failure:
-        text = f"its text is lost, for str() of it raised {type(failure).__name__}"
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 class DeviceServer:
@@ -221,7 +213,7 @@ class DeviceServer:
             status = MMIO_OK
             if answer is None:
                 answer, status = 0, MMIO_UNASSIGNED
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # also a KeyboardInterrupt: Ctrl-C is the launcher's, so it is the device's own
             self._device_failed(vcpu, request, error)
             answer, status = 0, MMIO_FAILED
         page.set_activity(page.DEVICES, page.ACTIVITY_IDLE)
@@ -239,7 +231,7 @@ class DeviceServer:
             f"{request.size}-byte read of")
         traceback.print_exception(error, file=sys.stderr)
         sentence = (f"device {name} raised {type(error).__name__} at vCPU {vcpu}'s {access} 0x{request.ipa:08x}: "
-                    f"{_words(error)}")[:1000]
+                    f"{words(error)}")[:1000]
         if (journal := self._journal) is not None:
             journal.event(journal.DEVICE_FAILED, vcpu, request.ipa, request.size, request.is_write, request.value)
             journal.text(sentence)

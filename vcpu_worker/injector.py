@@ -4,9 +4,10 @@
 The worker stands in for an actor that runs beside its vCPU: another vCPU's kernel, or the host's swapper. So it does
 what that actor could have done at this moment, and no more:
 
-* in the middle of an exit, under `ipi`: the actor's invalidation would wait for this vCPU. It comes when the exit is over.
+* in the middle of an exit, under `ipi`: the actor's invalidation would wait for this vCPU. It comes when the exit is
+  over.
 * while this vCPU holds the world: the actor is stopped. It goes on when the exit, and so the stop, is over.
-* in a world that somebody else holds: the actor waits for the end of that with the frame (engine/swap.c).
+* in a world that somebody else holds: the actor waits for the end of that (engine/swap.c).
 """
 from __future__ import annotations
 

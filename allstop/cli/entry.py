@@ -1,19 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The installed command's first module: Ctrl-C while the rest is still being loaded ends it in silence.
 
-Nothing has been started then. A SIGINT that the caller ignores stays ignored.
+Nothing has been started then: the process dies of SIGINT, which a shell shows as 130. A SIGINT that the caller ignores
+(nohup, a script's background) stays ignored. `_signal` is there from the interpreter's start on; `signal` is a file to
+find and read, long enough for a Ctrl-C.
 """
-import signal
+import _signal  # type: ignore[import-not-found]  # not in the stubs: `signal` hides it
 
-_asked_for = signal.getsignal(signal.SIGINT)
-if _asked_for is not signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+_asked_for = _signal.getsignal(_signal.SIGINT) is not _signal.SIG_IGN
+if _asked_for:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+_INTERRUPTED = 4
 
 
 def main() -> int:
     """Load the command and run it; the exit status."""
+    from allstop.cli.main import load
     from allstop.cli.main import main as run
 
-    if _asked_for is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    return run()
+    load()
+    try:
+        try:
+            if _asked_for:
+                _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+            return run()
+        finally:
+            _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # all is done and said: the exit status stands
+    except KeyboardInterrupt:  # outside of what `run` watches over, by an instruction or two
+        return _INTERRUPTED

@@ -29,6 +29,12 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
+def load() -> None:
+    """Load every subcommand; `main` does so too, but this can be done before Ctrl-C is anybody's to handle."""
+    for name in COMMANDS:
+        importlib.import_module(f"allstop.cli.{name}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     _open_standard_files()
@@ -36,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser().parse_args(arguments)
         return int(parsed.execute(parsed))
     except UsageError as error:
-        say(str(error))
+        say(" ".join(str(error).splitlines()))  # a file's name may have several lines
         return USAGE
     except KeyboardInterrupt:
         say("interrupted")

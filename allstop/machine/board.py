@@ -23,7 +23,11 @@ PHYSICAL_TIMER_INTID = 16 + 14
 CPUS_PER_CLUSTER = 8
 GIC_MAX_CPUS = 8
 
-
+# The pages that the board's own devices take: where each begins, and how many bytes.
+FIXED_RANGES = (
+    (GICD_BASE, 0x1000), (GICC_BASE, 0x2000), (PL011_BASE, 0x1000), (PL031_BASE, 0x1000), (TEST_BASE, 0x1000),
+    (COUNTER_BASE, 0x1000), (RAMDEV_BASE, RAMDEV_BYTES),
+)
 
 
 def mpidr(vcpu: int) -> int:

@@ -20,7 +20,7 @@ from deploy.errors import HarnessError
     ["run", "IMAGE", "--fetch", "hope"], ["run", "IMAGE", "--tlb", "x86"], ["run", "IMAGE", "--decode", "some"],
     ["run", "IMAGE", "--device", "x"], ["run", "IMAGE", "--device", "no.py:Such@0x1000"],
     ["run", "IMAGE", "--load", "here"], ["run", "IMAGE", "--seed", "x"], ["run", "IMAGE", "--vcpu", "2"],
-    ["run", "no-such-file"], ["run", "/dev/null"], ["run", "/"], ["run", __file__],
+    ["run", "no-such-file"], ["run", "no\nsuch file"], ["run", "/dev/null"], ["run", "/"], ["run", __file__],
 ])
 def test_usage_errors(arguments: list[str], guests: Path, capfd: pytest.CaptureFixture[str]) -> None:
     image = str(guests / "hello.elf")

@@ -200,6 +200,15 @@ def test_a_process_that_says_at_the_start_that_it_can_not_work_is_an_error() -> 
     assert (course.verdict, course.sentence) == ("error", "devicesrv has no such device")
 
 
+def test_what_a_member_refuses_at_the_start_is_no_run() -> None:
+    course = started()
+    assert course.refused(DEVICES, "there is no such class", 0.5) == [Send(Shutdown())]
+    assert (course.verdict, course.refusal) == ("error", "there is no such class")
+    course = running()
+    course.refused(DEVICES, "later it is a loss", 2.0)
+    assert (course.phase, course.refusal) == (Phase.SETTLING, "")
+
+
 def test_a_process_that_is_killed_at_the_start_is_lost() -> None:
     course = started()
     told = Send(ProcessLost(ROLE_DEVICES, 0, "devicesrv was killed"))

@@ -66,6 +66,36 @@ def test_what_can_not_be_is_refused_at_once(guests: Path, arguments: dict[str, A
         Machine(**({"image": guests / "hello.elf"} | arguments))
 
 
+class Odd:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ({"image": "a\0b"}, r"the image 'a\\x00b' holds a NUL"), ({"image": 5}, "the image must be a path, not 5"),
+    ({"image": None}, "the image must be a path"), ({"run_dir": "r\0"}, "the run folder .* NUL"),
+    ({"run_dir": 7}, "the run folder must be a path, not 7"), ({"run_dir": b"r"}, "must be a path"),
+    ({"vcpus": True}, "number of vCPUs must be a whole number, not True"), ({"vcpus": None}, "not None"),
+    ({"vcpus": 10 ** 5000}, "number of 32 bits, not a int"), ({"vcpus": Odd()}, "whole number, not a Odd"),
+    ({"timeout": "5"}, "the timeout must be a number of seconds, not '5'"), ({"timeout": True}, "not True"),
+    ({"timeout": 10 ** 400}, "positive number of seconds"), ({"timeout": [1]}, "number of seconds"),
+    ({"load": "0x1"}, "the load address must be a whole number, not '0x1'"), ({"load": 1.5}, "not 1.5"),
+    ({"memory": True}, "the memory must be a size"), ({"memory": 2.5}, "the memory must be a size"),
+    ({"memory": None}, "the memory must be a size"), ({"memory": 10 ** 5000}, "the memory must be"),
+    ({"seed": "1"}, "the seed must be a whole number"), ({"parameter": False}, "the parameter must be a whole number"),
+    ({"fetch": None}, "None is no fetch policy"), ({"tlb": ["ipi"]}, "is no TLB discipline"),
+    ({"decode": "x" * 1000}, "is no decoder"),
+    ({"journal": "yes"}, "journal must be True or False, not 'yes'"), ({"keep_going": 1}, "keep_going must be True"),
+    ({"devices": "x.py:X@0x0c000000"}, "devices must be a list"), ({"devices": 5}, "devices must be a list"),
+    ({"devices": [5]}, "FILE.py:Class@ADDRESS, not 5"), ({"devices": ["a\0.py:X@0"]}, "NUL"),
+    ({"devices": None}, "devices must be a list"),
+])
+def test_values_of_the_wrong_kind_are_refused_at_once(guests: Path, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        Machine(**({"image": guests / "hello.elf"} | arguments))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
 def test_a_run_folder_that_is_refused(guests: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
     with Machine(image=guests / "hello.elf", run_dir=tmp_path) as machine, pytest.raises(UsageError, match="not empty"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deploy.plan import SERVERS, Member, members
-from deploy.processes import ChildProcess, child_environment, describe_exit
+from deploy.processes import ChildProcess, child_environment, describe_exit, words_of_the_named
 
 
 @pytest.fixture
@@ -53,6 +53,23 @@ def test_a_silent_child_has_no_last_words_and_a_talkative_one_not_too_many(child
             until(lambda process=process: process.exit_status() is not None, "the child to leave")
             assert len(process.last_words()) == length
         finally:
+            process.close()
+
+
+def test_the_coordinators_sentence_gets_the_last_words_of_whom_it_names(child: Callable[[str], ChildProcess],
+                                                                        until: Any) -> None:
+    children = []
+    try:
+        for source in ("print('why')", "", "print('not me')"):
+            children.append(process := child(source))
+            until(lambda process=process: process.exit_status() is not None, "the child to leave")
+        named, silent, other = children
+        sentence = (f"vCPU 2 (process {named.pid}, in the guest), vCPU 3 (process {silent.pid}, in the guest) did not "
+                    f"leave the guest within {other.pid} s")
+        assert words_of_the_named(sentence, (silent, named, other)) == '; the last words of stand-in: "why"'
+        assert words_of_the_named("nobody is named", (named,)) == ""
+    finally:
+        for process in children:
             process.close()
 
 

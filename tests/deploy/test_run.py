@@ -127,14 +127,17 @@ def test_a_device_that_raises_ends_the_run_with_its_words(command: Any, tmp_path
     assert sentence.startswith("error: ") and "out of paper" in sentence and "Raises" in sentence
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("class Other: pass", "no class Raises"), ("raise ValueError('broken file')", "broken file"), ("(", "SyntaxError"),
-])
-def test_a_device_that_can_not_be_made_ends_the_run(command: Any, tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "printer.py").write_text(text)
-    (tmp_path / "stores.bin").write_bytes(STORES)
-    done = command("run", tmp_path / "stores.bin", "--quiet", "--device", f"{tmp_path}/printer.py:Raises@0x0c000000")
-    assert done.returncode == 4 and words in one_sentence(done.stderr)
+def test_a_current_folder_that_is_gone_is_a_sentence(command: Any, guests: Path, tmp_path: Path) -> None:
+    def leave() -> None:
+        os.mkdir(tmp_path / "gone")
+        os.chdir(tmp_path / "gone")
+        os.rmdir(tmp_path / "gone")
+
+    for arguments in (("--run-dir", "run"), ("--device", "thing.py:Thing@0x0c000000")):
+        done = command("run", guests / "hello.elf", *arguments, preexec_fn=leave)
+        assert done.returncode == 2
+        assert "current folder, which does not exist any more: change to another" in one_sentence(done.stderr)
+    assert command("run", guests / "hello.elf", "--run-dir", tmp_path / "run", preexec_fn=leave).returncode == 0
 
 
 def test_a_raw_image_runs_where_it_is_told(command: Any, tmp_path: Path) -> None:
@@ -255,6 +258,12 @@ def test_who_takes_no_output_does_not_stop_the_machine(machine: Callable[..., An
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_a_guest_that_is_given_more_vcpus_than_it_has_stacks_for_says_so(command: Any, guests: Path) -> None:
+    done = command("run", guests / "hello.elf", "--vcpus", 65, "--quiet")
+    assert (done.returncode, done.stdout) == (1, "this guest has stacks for 64 vCPUs, the machine has 65\n")
+    assert one_sentence(done.stderr).startswith("fail: ")
 
 
 def test_start_up_of_many_vcpus(command: Any, guests: Path) -> None:

@@ -51,3 +51,14 @@ def test_a_file_that_can_not_be_written_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(OSError):
             folder.write_text("verdict.json", "{}")
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["verdict.json"]
+
+
+def test_a_folder_without_a_run_is_emptied_of_what_was_made_and_of_nothing_else(tmp_path: Path) -> None:
+    with contextlib.closing(RunFolder(tmp_path)) as folder:
+        folder.write_text("run.json", "{}")
+        folder.create("x.log").close()
+        folder.make_folder("journal")
+        (tmp_path / "journal" / "vcpu-0").write_text("")
+        (tmp_path / "thesis.tex").write_text("precious")
+        folder.empty()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
