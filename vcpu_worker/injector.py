@@ -26,6 +26,7 @@ from allstop.machine.configuration import MachineConfig
 from allstop.machine.control import TLB_FLUSH, ControlPage
 from allstop.wire.messages import EventPerformed, EventTriggered, PerformEvent
 from vcpu_worker.engine import (
+    EXIT_BREAKPOINT,
     EXIT_CP15,
     EXIT_FETCH,
     EXIT_HVC,
@@ -83,6 +84,12 @@ class Injector:
             if entry[1].step and entry[1].step != "before-reply":
                 self._steps.setdefault(entry[1].step, []).append(entry)
         self._counted = [_Counted(entry, left) for entry in ours if (left := entry[1].instructions)]
+        self._executed: dict[int, list[_Entry]] = {}
+        for entry in ours:
+            if isinstance(entry[1].executes, int):
+                self._executed.setdefault(entry[1].executes & ~1, []).append(entry)
+        if self._executed:
+            vcpu.set_breakpoints(list(self._executed))
         links.perform = self.obey
 
     @property
@@ -98,6 +105,13 @@ class Injector:
             if counted.left <= 0:
                 counted.left = counted.entry[1].instructions or 0
                 self._occasion(counted.entry, leave)
+        if leave.kind == EXIT_BREAKPOINT:
+            here = self._executed.get(leave.pc, [])
+            for entry in here:
+                self._occasion(entry, leave)
+            if all(entry[2].is_over for entry in here):
+                self._executed.pop(leave.pc, None)
+                self._vcpu.set_breakpoints(list(self._executed))
         if self._exits and (name := _EXITS.get(leave.kind)):
             for entry in self._exits:
                 if entry[1].exit == name:

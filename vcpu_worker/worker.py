@@ -28,6 +28,7 @@ from allstop.wire.messages import (
 )
 from vcpu_worker.emulation import DeviceFailedError, Emulation
 from vcpu_worker.engine import (
+    EXIT_BREAKPOINT,
     EXIT_BUDGET,
     EXIT_CP15,
     EXIT_FETCH,
@@ -88,6 +89,7 @@ class Worker:
             EXIT_LOST: self._lost,
             EXIT_REQUEST: self._request,
             EXIT_BUDGET: self._request,
+            EXIT_BREAKPOINT: self._request,
             EXIT_OTHER: self._unknown,
         }
 

@@ -420,6 +420,26 @@ static PyObject *method_reuse_frame(Vcpu *self, PyObject *args)
     return PyBool_FromLong(stage2_reuse(&self->v, ipa, fill));
 }
 
+static PyObject *method_set_breakpoints(Vcpu *self, PyObject *arg)
+{
+    uint32_t addresses[SEAM_BREAKPOINTS];
+    PyObject *sequence = PySequence_Fast(arg, "breakpoints are a sequence of addresses");
+    if (sequence == NULL || !usable(self)) {
+        Py_XDECREF(sequence);
+        return NULL;
+    }
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(sequence);
+    for (Py_ssize_t i = 0; i < n && i < (Py_ssize_t)SEAM_BREAKPOINTS; i++)
+        addresses[i] = (uint32_t)PyLong_AsUnsignedLongMask(PySequence_Fast_GET_ITEM(sequence, i));
+    Py_DECREF(sequence);
+    if (PyErr_Occurred())
+        return NULL;
+    if (n > (Py_ssize_t)SEAM_BREAKPOINTS)
+        return PyErr_Format(PyExc_ValueError, "at most %u breakpoints, not %zd", SEAM_BREAKPOINTS, n);
+    seam_set_breakpoints(addresses, (unsigned)n);
+    Py_RETURN_NONE;
+}
+
 static PyObject *method_spoil_invalidation(Vcpu *self, PyObject *arg)
 {
     unsigned long how = PyLong_AsUnsignedLong(arg);
@@ -574,6 +594,7 @@ static PyMethodDef vcpu_methods[] = {
     SOME(swap_out, "swap_out(ipa, fill, ipi=False) -> \"\" when the page is out and its frame filled, else what is in the way."),
     ONE(swap_in, "swap_in(ipa) -> \"\" when the page is back, else what is in the way."),
     SOME(reuse_frame, "reuse_frame(ipa, fill): fill the frame, when the world is not stopped; False outside RAM."),
+    ONE(set_breakpoints, "set_breakpoints(addresses): leave with EXIT_BREAKPOINT before these instructions; between runs."),
     ONE(spoil_invalidation, "spoil_invalidation(how): the guest's next TLB invalidation is late, dropped or doubled (1 to 3)."),
     SOME(write_ram, "write_ram(ipa, data) -> False outside RAM; translated code of these pages is dropped everywhere."),
     NOARGS(monitor, "monitor() -> (address, value) of the exclusive monitor, None when it is open."),

@@ -33,6 +33,7 @@
 /* Offsets, with the function of the library in which each can be seen. Another build is refused: seam_library.c. */
 #define TCG_CFLAGS 0x64          /* TCGContext.tb_cflags: tcg_gen_mb_arm tests bit 19 at 0x66 */
 #define CF_PARALLEL 0x80000u
+#define BLOCK_PC 0               /* TranslationBlock.pc: tb_gen_code_arm */
 #define UC_NO_EXIT_REQUEST 0x7f2 /* uc_struct.no_exit_request: check_exit_request_arm */
 #define UC_CPU 0x1b8             /* uc_struct.cpu: helper_check_exit_request_arm */
 #define CPU_ENV 0xa2f0           /* ARMCPU.env: get_page_addr_code_arm's callers; arm_cpu_do_interrupt_arm */
@@ -60,6 +61,13 @@ static struct seam_events on;
 static bool parallel = true;
 static bool counting;
 static uint64_t budget_left;
+static uint32_t breakpoints[SEAM_BREAKPOINTS];
+static unsigned breakpoint_count;
+static bool at_breakpoint;
+static uint32_t passing;              /* the breakpoint that was hit last: it is passed once */
+static bool passes;
+static uint32_t translating;          /* PC of the block that is translated */
+static TCGContext *translator;
 
 void seam_enable(bool enabled)
 {
@@ -73,6 +81,7 @@ void seam_attach(uc_engine *of, _Atomic uint32_t *requests, const struct seam_ev
     on = *events;
     counting = false;
     budget_left = 0;
+    breakpoint_count = 0;
     seam_reading_forget();
 }
 
@@ -114,6 +123,48 @@ void seam_set_budget(uint64_t instructions)
         seam_drop_code();
     }
     budget_left = instructions;
+}
+
+void seam_set_breakpoints(const uint32_t *addresses, unsigned n)
+{
+    memcpy(breakpoints, addresses, n * sizeof *addresses);
+    breakpoint_count = n;
+    passes = false;
+    seam_drop_code();
+}
+
+bool seam_is_at_breakpoint(void)
+{
+    bool hit = at_breakpoint;
+    at_breakpoint = false;
+    return hit;
+}
+
+/* How many instructions a block from `pc` on may have, so that none but its first one is at a breakpoint. */
+static int longest_from(uint32_t pc, int longest)
+{
+    for (unsigned i = 0; i < breakpoint_count; i++) {
+        uint32_t ahead = breakpoints[i] - pc;
+        if (ahead != 0 && ahead < 4u * (uint32_t)longest)
+            longest = ahead < 8 ? 1 : (int)(ahead / 4);
+    }
+    return longest;
+}
+
+/* Whether the block that calls from `host_pc` starts at a breakpoint that is not just being passed. */
+static bool hits(uintptr_t host_pc)
+{
+    const TranslationBlock *block = real.lookup(translator, host_pc);
+    uint32_t pc = block ? AT((TranslationBlock *)block, BLOCK_PC, uint32_t) : 0;
+    bool passed = passes && pc == passing;
+    for (unsigned i = 0; block && i < breakpoint_count; i++) {
+        if (breakpoints[i] != pc)
+            continue;
+        passes = !passed;
+        passing = pc;
+        return !passed;
+    }
+    return false;
 }
 
 uint64_t seam_budget_left(void)
@@ -225,6 +276,7 @@ INTERPOSED uint32_t cpu_lduw_code_arm(void *env, uint32_t address)
 
 INTERPOSED TranslationBlock *tb_gen_code_arm(void *cpu, uint32_t pc, uint32_t cs_base, uint32_t flags, int cflags)
 {
+    translating = pc;
     seam_reading_begin(pc); /* a fetch that faults leaves by longjmp: the next translation starts over */
     TranslationBlock *block = real.gen_code(cpu, pc, cs_base, flags, cflags);
     seam_reading_end(engine != NULL ? block : NULL);
@@ -246,6 +298,7 @@ INTERPOSED void tb_flush_arm(void *cpu)
 
 INTERPOSED void tcg_func_start_arm(TCGContext *tcg)
 {
+    translator = tcg;
     if (parallel && engine != NULL)
         AT(tcg, TCG_CFLAGS, uint32_t) |= CF_PARALLEL;
     real.tcg_func_start(tcg);
@@ -272,8 +325,13 @@ INTERPOSED void helper_check_exit_request_arm(void *of, uint32_t in_delay_slot)
         return;
     }
     bool requested = atomic_load_explicit(request_word, memory_order_relaxed) != 0;
-    if (__builtin_expect(!requested && !counting, true))
+    if (__builtin_expect(!requested && !counting && !breakpoint_count, true))
         return;
+    if (breakpoint_count && hits((uintptr_t)__builtin_return_address(0))) {
+        at_breakpoint = true;
+        uc.emu_stop(engine);
+        real.loop_exit_restore(cpu(), (uintptr_t)__builtin_return_address(0));
+    }
     if (seam_budget_is_spent() || (requested && on.poll())) {
         uc.emu_stop(engine);
         real.loop_exit_restore(cpu(), (uintptr_t)__builtin_return_address(0));
@@ -283,7 +341,7 @@ INTERPOSED void helper_check_exit_request_arm(void *of, uint32_t in_delay_slot)
 
 INTERPOSED void translator_loop_arm(const void *operations, void *base, void *cpu, TranslationBlock *block, int longest)
 {
-    real.translator_loop(operations, base, cpu, block, counting ? 1 : longest);
+    real.translator_loop(operations, base, cpu, block, counting ? 1 : longest_from(translating, longest));
 }
 
 static void give_way(bool is_wfe)

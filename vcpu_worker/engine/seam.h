@@ -59,6 +59,11 @@ void seam_drop_code(void);                           /* all of it, between runs 
 void seam_set_budget(uint64_t instructions);
 uint64_t seam_budget_left(void);
 bool seam_budget_is_spent(void);
+/* Stop before the instructions at these virtual addresses, between runs only. The one that stopped a run is executed when
+ * the next run gets there. */
+#define SEAM_BREAKPOINTS 64u
+void seam_set_breakpoints(const uint32_t *addresses, unsigned n);
+bool seam_is_at_breakpoint(void);                    /* the run that is over stopped at one */
 void seam_count(void);                               /* an instruction that could not be fetched is over, too */
 void seam_uncount(void);                             /* the instruction counted last has trapped, and was not executed */
 

@@ -232,6 +232,8 @@ static bool run(struct vcpu *v)
         v->cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
         atomic_store_explicit(&slot->process.pc, v->pc, memory_order_relaxed);
         cp_count(slot, CP_COUNT_KICK);
+        if (seam_is_at_breakpoint())
+            return leave_to_python(v, EXIT_BREAKPOINT);
         if (seam_budget_is_spent())
             return leave_to_python(v, EXIT_BUDGET);
     }

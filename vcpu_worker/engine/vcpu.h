@@ -23,6 +23,7 @@
     X(CP15)      /* a trapped register that is not served natively */                                        \
     X(REQUEST)   /* EVENT or QUIT is requested */                                                            \
     X(BUDGET)    /* the instruction budget is used up */                                                     \
+    X(BREAKPOINT) /* the instruction at PC is about to be executed */                                        \
     X(LOST)      /* the guest takes an exception whose vector is not in memory */                            \
     X(OTHER)     /* an exception to EL2 of another class */
 
