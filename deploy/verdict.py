@@ -57,13 +57,20 @@ class Verdict:
     counters: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def overruled(self) -> Verdict:
-        """What the oracles that only count make of the guest's own verdict."""
-        stale = self.counters.get("stale_tlb", 0)
-        if self.verdict not in ("pass", "fail") or not stale:
+    def overruled(self, audit: Sequence[str] = ()) -> Verdict:
+        """What the oracles that only count, or look when all is over, make of the guest's own verdict; `audit` are the
+        sentences of the latter."""
+        wrong, stale = self.counters.get("mmio_wrong", 0), self.counters.get("stale_tlb", 0)
+        if self.verdict not in ("pass", "fail") or not (wrong or stale):
             return self
-        sentence = (f"{stale} times a TLB invalidation was over while another vCPU, in the guest ever since, could "
-                    f"still use what it invalidated (the guest's own verdict was {self.verdict})")
+        if audit:
+            sentence = audit[0]
+        elif wrong:
+            sentence = f"a device was not accessed once, in order and as a vCPU had asked for, counted {wrong} x"
+        else:
+            sentence = (f"{stale} times a TLB invalidation was over while another vCPU, in the guest ever since, could "
+                        "still use what it invalidated")
+        sentence += f" (the guest's own verdict was {self.verdict})"
         return replace(self, verdict="violation", sentence=sentence)
 
     @property
