@@ -51,6 +51,7 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
     Everything else that can go wrong is a verdict.
     """
     image = options.read_image()
+    options.check_fetch_handler()
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(SignalPipe())
         folder = None

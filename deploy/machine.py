@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from deploy.errors import HarnessError, UsageError
-from deploy.options import DEFAULT_MEMORY, RunOptions, device, memory_size
+from deploy.options import DEFAULT_MEMORY, RunOptions, device, handler, memory_size
 from deploy.processes import child_environment, describe_exit
 from deploy.verdict import USAGE_EXIT_CODE, Verdict
 
@@ -30,21 +30,24 @@ class Machine:
     """One machine, run once: `with Machine(image="guest.elf", vcpus=4) as machine: verdict = machine.wait()`.
 
     The arguments are those of `allstop run`, under the same names, with the same defaults; `memory` is a size such as
-    "64M" or a number of bytes, `devices` a list of "FILE.py:Class@ADDRESS". Raises UsageError at once for what can
-    not be right. Entering the context starts the machine; leaving it ends the machine if it still runs.
+    "64M" or a number of bytes, `devices` a list of "FILE.py:Class@ADDRESS", `fetch_handler` a
+    "FILE.py:function". Raises UsageError at once for what can not be right. Entering the context starts the machine;
+    leaving it ends the machine if it still runs.
     """
 
     def __init__(self, image: str | os.PathLike[str], *, vcpus: int = 1, memory: str | int = DEFAULT_MEMORY,
                  timeout: float | None = None, run_dir: str | os.PathLike[str] | None = None, fetch: str = "stop-world",
                  tlb: str = "broadcast", decode: str = "full", devices: Sequence[str] = (), seed: int = 0,
                  parameter: int = 0, load: int | None = None, as_shipped: bool = False,
-                 keep_going: bool = False, journal: bool = False) -> None:
+                 keep_going: bool = False, journal: bool = False, fetch_handler: str | None = None) -> None:
         options = RunOptions(
             image=Path(image), vcpus=vcpus, memory_bytes=memory_size(memory), timeout_s=timeout,
             run_dir=None if run_dir is None else Path(run_dir), fetch=fetch, tlb=tlb, decode=decode, seed=seed,
             parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
-            as_shipped=as_shipped, keep_going=keep_going, journal=journal)
+            as_shipped=as_shipped, keep_going=keep_going, journal=journal,
+            fetch_handler=None if fetch_handler is None else handler(fetch_handler))
         options.read_image()
+        options.check_fetch_handler()
         self._arguments = _arguments(options)
         self._process: subprocess.Popen[bytes] | None = None
         self._files = contextlib.ExitStack()
@@ -164,6 +167,8 @@ def _arguments(options: RunOptions) -> list[str]:
         arguments.append("--keep-going")
     if options.journal:
         arguments.append("--journal")
+    if options.fetch_handler is not None:
+        arguments.append(f"--fetch-handler={options.fetch_handler.path}:{options.fetch_handler.function_name}")
     arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)
     return [*arguments, "--", str(options.image)]
 

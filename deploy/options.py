@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +19,18 @@ from allstop.machine.configuration import (
     RAM_BASE,
     TLB_DISCIPLINES,
     DeviceSpec,
+    HandlerSpec,
 )
 from allstop.machine.images import RAW_LOAD_IPA, Image, ImageError, check_range, is_elf, parse_elf, parse_raw
 from allstop.machine.memory import parse_size
 from deploy.errors import UsageError
+from deploy.processes import child_environment, describe_exit
 
 DEFAULT_MEMORY = "64M"
 RAW_SUFFIXES = (".bin", ".img", ".raw")
 _DEVICE = re.compile(r"(?P<path>.+):(?P<name>[^:@]+)@(?P<ipa>[^@]+)")
+_HANDLER = re.compile(r"(?P<path>.+):(?P<name>[^:]+)")
+_HANDLER_LOADS_S = 30.0
 _IPA_END = 1 << 32
 _LONGEST_NUMBER = 64
 _MAX_IMAGE_BYTES = 1 << 32
@@ -53,6 +60,7 @@ class RunOptions:
     as_shipped: bool = False
     keep_going: bool = False
     journal: bool = False
+    fetch_handler: HandlerSpec | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("number of vCPUs", self.vcpus), ("seed", self.seed), ("parameter", self.parameter)):
@@ -73,6 +81,9 @@ class RunOptions:
                 raise UsageError(f"the {name} must be a number of 32 bits, 0 to 4294967295, not {value}")
         if self.load_ipa is not None and not 0 <= self.load_ipa < _IPA_END:
             raise UsageError(f"the load address must be a 32-bit guest address, not {self.load_ipa:#x}")
+        if (self.fetch == "user") != (self.fetch_handler is not None):
+            raise UsageError("the fetch policy user and a fetch handler go together: give both, as in --fetch user "
+                             "--fetch-handler FILE.py:function, or neither")
         for device in self.devices:
             _check_device(device, self.memory_bytes)
 
@@ -100,6 +111,24 @@ class RunOptions:
             raise UsageError(f"the image {self.image} can not be read: {error.strerror}") from None
         except ImageError as error:
             raise UsageError(f"the image {self.image} {error}") from None
+
+    def check_fetch_handler(self) -> None:
+        """Raise UsageError unless the fetch handler, if there is one, can be loaded and called: a process of its own
+        tries, so that the user's code is not executed in this one."""
+        spec = self.fetch_handler
+        if spec is None:
+            return
+        try:
+            tried = subprocess.run(
+                (sys.executable, "-P", "-m", "allstop.machine.user_code", str(os.getpid()), spec.path,
+                 spec.function_name), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                timeout=_HANDLER_LOADS_S, env=child_environment(), check=False)
+        except subprocess.TimeoutExpired:
+            raise UsageError(f"the fetch handler's file {spec.path} was still loading after {_HANDLER_LOADS_S:g} s"
+                             ) from None
+        if tried.returncode:
+            said = tried.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise UsageError(f"the fetch handler can not be used: {said or describe_exit(tried.returncode)}")
 
     def _raw_load_ipa(self) -> int:
         if self.load_ipa is not None:
@@ -141,6 +170,14 @@ def device(text: str) -> DeviceSpec:
         raise UsageError(f"a device is given as FILE.py:Class@ADDRESS, not {text!r}")
     path = Path(match["path"]).absolute()
     return DeviceSpec(str(path), match["name"], number(f"address of device {match['name']}", match["ipa"]))
+
+
+def handler(text: str) -> HandlerSpec:
+    """`FILE.py:function` as a HandlerSpec with an absolute path. Raises UsageError."""
+    match = _HANDLER.fullmatch(text)
+    if match is None:
+        raise UsageError(f"a fetch handler is given as FILE.py:function, not {text!r}")
+    return HandlerSpec(str(Path(match["path"]).absolute()), match["name"])
 
 
 def _check_device(device: DeviceSpec, memory_bytes: int) -> None:

@@ -508,7 +508,7 @@ def test_a_number_that_is_skipped_is_told_and_one_that_comes_again_is_not(start_
     for seq in (4, 3, 5):
         worker.send(MmioRequest(seq, COUNTER_BASE, 4, True, 0))
     assert coordinator.receive() == Violated(
-        1, f"vCPU 1's access 4, a 4-byte write to 0x{COUNTER_BASE:08x}, reached the device server when its access 3 was "
-           "due: 1 was lost or overtaken")
+        1, f"vCPU 1's access 4, a 4-byte write to 0x{COUNTER_BASE:08x}, reached the device server when its access 3 "
+           "was due: 1 was lost or overtaken")
     assert [worker.receive().seq for _ in range(2)] == [4, 5]
     assert coordinator.is_silent(worker) and server.page.counters(1)[COUNT_MMIO_WRONG] == 1
