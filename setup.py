@@ -7,6 +7,7 @@ from setuptools import Extension, setup
 
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 PAGE = "allstop/machine/control_page.h"
+LEDGER = "allstop/machine/access_ledger.h"
 JOURNAL = "allstop/machine/journal.h"
 ENGINE = "vcpu_worker/engine"
 ENGINE_SOURCES = ["module", "vcpu", "exits", "requests", "state", "stage2", "swap", "seam",
@@ -20,7 +21,7 @@ if unicorn is None or unicorn.origin is None:
 setup(
     ext_modules=[
         Extension(
-            "allstop.machine.control", ["allstop/machine/control.c"], depends=[PAGE], extra_compile_args=FLAGS
+            "allstop.machine.control", ["allstop/machine/control.c"], depends=[PAGE, LEDGER], extra_compile_args=FLAGS
         ),
         Extension(
             "allstop.machine.recorder", ["allstop/machine/recorder.c"], depends=[JOURNAL], extra_compile_args=FLAGS
@@ -28,7 +29,7 @@ setup(
         Extension(
             "vcpu_worker.engine._engine",
             [f"{ENGINE}/{name}.c" for name in ENGINE_SOURCES],
-            depends=[PAGE, JOURNAL, *(f"{ENGINE}/{name}.h" for name in ENGINE_HEADERS)],
+            depends=[PAGE, LEDGER, JOURNAL, *(f"{ENGINE}/{name}.h" for name in ENGINE_HEADERS)],
             include_dirs=[str(Path(unicorn.origin).parent / "include")],
             extra_compile_args=FLAGS,
             libraries=["dl"],

@@ -59,7 +59,7 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
         tlb=options.tlb, fetch=options.fetch, decode=options.decode, seed=options.seed, parameter=options.parameter,
         run_dir="" if run_dir is None else str(run_dir), devices=options.devices, as_shipped=options.as_shipped,
         keep_going=options.keep_going, journal=options.journal,
-        scenario=options.resolved_events().to_json())
+        scenario=options.resolved_events().to_json(), fetch_handler=options.fetch_handler)
     text = config.to_json().encode()
     config_fd = _memory("config", len(text), stack)
     os.pwrite(config_fd, text, 0)

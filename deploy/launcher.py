@@ -27,7 +27,7 @@ from deploy.plan import Member, members
 from deploy.processes import ChildProcess
 from deploy.rundir import VERDICT_NAME, RunFolder
 from deploy.signals import SignalPipe
-from deploy.situation import EXIT_KINDS, counters, figures, latency
+from deploy.situation import EXIT_KINDS, audit, counters, figures, latency
 from deploy.status_line import StatusLine
 from deploy.supervisor import Supervisor
 from deploy.verdict import Verdict
@@ -55,6 +55,7 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
     """
     image = options.read_image()
     options.resolved_events()
+    options.check_fetch_handler()
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(SignalPipe())
         folder = None
@@ -107,8 +108,9 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
         if folder is not None:
             with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
                 folder.write_text("figures.json", json.dumps(figures(assembly.page)) + "\n")
+        wrong = audit(assembly.page, options.keep_going)
         verdict = _verdict(course, console, assembly.page, Scenario.from_json(assembly.config.scenario))
-        return verdict if options.keep_going else verdict.overruled()
+        return verdict if options.keep_going else verdict.overruled(wrong)
 
 
 def _create_log(name: str, folder: RunFolder | None) -> BinaryIO:

@@ -6,6 +6,8 @@ import math
 import os
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +19,19 @@ from allstop.machine.configuration import (
     MAX_VCPUS,
     TLB_DISCIPLINES,
     DeviceSpec,
+    HandlerSpec,
 )
 from allstop.machine.images import RAW_LOAD_IPA, Image, ImageError, check_range, is_elf, parse_elf, parse_raw, symbols
 from allstop.machine.memory import parse_size
 from deploy.errors import UsageError
+from deploy.processes import child_environment, describe_exit
 from deploy.user_device import check_device
 
 DEFAULT_MEMORY = "64M"
 RAW_SUFFIXES = (".bin", ".img", ".raw")
 _DEVICE = re.compile(r"(?P<path>.+):(?P<name>[^:@]+)@(?P<ipa>[^@]+)")
+_HANDLER = re.compile(r"(?P<path>.+):(?P<name>[^:]+)")
+_HANDLER_LOADS_S = 30.0
 _IPA_END = 1 << 32
 _LONGEST_NUMBER = 64
 _LONGEST_TIMEOUT_S = 10 ** 9
@@ -57,6 +63,7 @@ class RunOptions:
     keep_going: bool = False
     journal: bool = False
     events: Scenario = field(default=Scenario())
+    fetch_handler: HandlerSpec | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -80,6 +87,9 @@ class RunOptions:
                 if isinstance(vcpu, int) and vcpu >= self.vcpus:
                     raise UsageError(f"event {event.name}: {name} is {vcpu}, the machine has vCPUs 0 to "
                                      f"{self.vcpus - 1}")
+        if (self.fetch == "user") != (self.fetch_handler is not None):
+            raise UsageError("the fetch policy user and a fetch handler go together: give both, as in --fetch user "
+                             "--fetch-handler FILE.py:function, or neither")
         for place, device in enumerate(self.devices):
             check_device(device, self.memory_bytes, self.devices[:place])
 
@@ -117,6 +127,24 @@ class RunOptions:
             raise UsageError(f"the image {self.image} can not be read: {error.strerror}") from None
         except ScenarioError as error:
             raise UsageError(str(error)) from None
+
+    def check_fetch_handler(self) -> None:
+        """Raise UsageError unless the fetch handler, if there is one, can be loaded and called: a process of its own
+        tries, so that the user's code is not executed in this one."""
+        spec = self.fetch_handler
+        if spec is None:
+            return
+        try:
+            tried = subprocess.run(
+                (sys.executable, "-P", "-m", "allstop.machine.user_code", str(os.getpid()), spec.path,
+                 spec.function_name), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                timeout=_HANDLER_LOADS_S, env=child_environment(), check=False)
+        except subprocess.TimeoutExpired:
+            raise UsageError(f"the fetch handler's file {spec.path} was still loading after {_HANDLER_LOADS_S:g} s"
+                             ) from None
+        if tried.returncode:
+            said = tried.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise UsageError(f"the fetch handler can not be used: {said or describe_exit(tried.returncode)}")
 
     def _raw_load_ipa(self) -> int:
         if self.load_ipa is not None:
@@ -192,6 +220,15 @@ def device(text: str) -> DeviceSpec:
         raise UsageError(f"a device is given as FILE.py:Class@ADDRESS, not {_shown(text)}")
     path = absolute("device file", path_of("device file", match["path"]))
     return DeviceSpec(str(path), match["name"], number(f"address of device {match['name']}", match["ipa"]))
+
+
+def handler(text: str) -> HandlerSpec:
+    """`FILE.py:function` as a HandlerSpec with an absolute path. Raises UsageError."""
+    match = _HANDLER.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise UsageError(f"a fetch handler is given as FILE.py:function, not {_shown(text)}")
+    path = absolute("fetch handler's file", path_of("fetch handler's file", match["path"]))
+    return HandlerSpec(str(path), match["name"])
 
 
 def _check_types(options: RunOptions) -> None:

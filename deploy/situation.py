@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from allstop.machine import control
 from allstop.machine.control import ControlPage
+from allstop.machine.ledger import difference
 from deploy.verdict import Latency
 
 _NAMED_VCPUS = 8
@@ -38,6 +39,18 @@ def counters(page: ControlPage) -> dict[str, int]:
     """Every counter by name, all vCPUs together."""
     columns = zip(*(page.counters(vcpu) for vcpu in range(page.vcpus)), strict=True)
     return dict(zip(control.COUNTER_NAMES, map(sum, columns), strict=True))
+
+
+def audit(page: ControlPage, keep_going: bool) -> list[str]:
+    """The MMIO oracle's last look, when all processes are gone: what is wrong, a sentence for each vCPU.
+    It is counted, too. To `keep_going`, workers have taken note of what was wrong before: this is more."""
+    stories = []
+    for vcpu in range(page.vcpus):
+        if story := difference(page, vcpu):
+            stories.append(story)
+            if keep_going or not page.counters(vcpu)[control.COUNT_MMIO_WRONG]:  # else its worker has counted it
+                page.count(vcpu, control.COUNT_MMIO_WRONG)
+    return stories
 
 
 def latency(page: ControlPage, histogram: int) -> Latency:

@@ -59,18 +59,23 @@ class Verdict:
     notes: tuple[str, ...] = ()
     events: tuple[dict[str, Any], ...] = ()
 
-    def overruled(self) -> Verdict:
-        """What the oracles that only count make of the guest's own verdict."""
-        stale = self.counters.get("stale_tlb", 0)
-        written = self.counters.get("swap_written", 0)
-        if self.verdict not in ("pass", "fail") or not (stale or written):
+    def overruled(self, audit: Sequence[str] = ()) -> Verdict:
+        """What the oracles that only count, or look when all is over, make of the guest's own verdict; `audit` are the
+        sentences of the latter."""
+        wrong, stale, written = (self.counters.get(name, 0) for name in ("mmio_wrong", "stale_tlb", "swap_written"))
+        if self.verdict not in ("pass", "fail") or not (wrong or stale or written):
             return self
-        if not stale:
-            return replace(self, verdict="violation", sentence=(
-                f"{written} times the frame of a page that was swapped out was written to, through a translation that "
-                f"had been invalidated (the guest's own verdict was {self.verdict})"))
-        sentence = (f"{stale} times a TLB invalidation was over while another vCPU, in the guest ever since, could "
-                    f"still use what it invalidated (the guest's own verdict was {self.verdict})")
+        if audit:
+            sentence = audit[0]
+        elif wrong:
+            sentence = f"a device was not accessed once, in order and as a vCPU had asked for, counted {wrong} x"
+        elif stale:
+            sentence = (f"{stale} times a TLB invalidation was over while another vCPU, in the guest ever since, could "
+                        "still use what it invalidated")
+        else:
+            sentence = (f"{written} times the frame of a page that was swapped out was written to, through a "
+                        "translation that had been invalidated")
+        sentence += f" (the guest's own verdict was {self.verdict})"
         return replace(self, verdict="violation", sentence=sentence)
 
     @property

@@ -2,13 +2,19 @@
 """The bus: which device answers at an intermediate physical address."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from devicesrv.device import PAGE_BYTES, Device
 
 WIDTHS = (1, 2, 4, 8)
 _PAGE_SHIFT = PAGE_BYTES.bit_length() - 1
 _MASKS = {size: (1 << 8 * size) - 1 for size in WIDTHS}
+
+
+# Is told each access when it has been performed: vCPU, ipa, size, is_write, value written or read, whether no device
+# was there.
+Witness: TypeAlias = Callable[[int, int, int, bool, int, bool], object]
 
 
 class BusError(ValueError):
@@ -29,14 +35,20 @@ class Region:
         self.alignment = {size: 0 if device.unaligned else size - 1 for size in device.widths}
 
 
+def _look_away(*access: object) -> None:
+    """The witness where nobody asks."""
+
+
 class Bus:
     """Devices in ranges that do not overlap.
 
     Ranges begin and end on pages, because an access reaches the bus through a page that stage 2 does not map.
-    `unassigned` counts accesses that no device answered.
+    `unassigned` counts accesses that no device answered. `witness` sees what was performed, in order: the MMIO oracle
+    hears of an access here and nowhere else, however the request for it came.
     """
 
     def __init__(self) -> None:
+        self.witness: Witness = _look_away
         self.unassigned = 0
         self._regions: list[Region] = []
         self._pages: dict[int, Region] = {}  # pages that were accessed, so that a lookup is one probe
@@ -71,6 +83,11 @@ class Bus:
         not take is a guest's mistake: it reads as zero, a write is ignored, and the device's count goes up.
         Whatever a device raises comes out.
         """
+        answer = self._perform(ipa, size, is_write, value, cpu)
+        self.witness(cpu, ipa, size, is_write, value if is_write else answer or 0, answer is None)
+        return answer
+
+    def _perform(self, ipa: int, size: int, is_write: bool, value: int, cpu: int) -> int | None:
         region = self._pages.get(ipa >> _PAGE_SHIFT) or self.find(ipa)
         if region is None or ipa + size > region.end:
             self.unassigned += 1
@@ -79,8 +96,8 @@ class Bus:
         must_be_zero = region.alignment.get(size)
         if must_be_zero is None:
             if size == 8 and 4 in region.alignment:
-                low = self.access(ipa, 4, is_write, value & _MASKS[4], cpu)
-                high = self.access(ipa + 4, 4, is_write, value >> 32, cpu)
+                low = self._perform(ipa, 4, is_write, value & _MASKS[4], cpu)
+                high = self._perform(ipa + 4, 4, is_write, value >> 32, cpu)
                 return low | high << 32  # type: ignore[operator]  # both are inside the region: not None
             return region.device.mistake()
         if offset & must_be_zero:

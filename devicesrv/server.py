@@ -27,6 +27,7 @@ from allstop.events.scenario import Scenario
 from allstop.events.vocabulary import DEVICE_STEP, event
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.journal import open_journal
+from allstop.machine.user_code import words
 from allstop.wire.channel import COORDINATOR, identity_fits, listen
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
@@ -53,6 +54,7 @@ from allstop.wire.messages import (
     Pong,
     PpiLevel,
     Shutdown,
+    Violated,
     Welcome,
 )
 from devicesrv.board import Board
@@ -61,7 +63,6 @@ from devicesrv.console import Console
 from devicesrv.device import Wiring
 from devicesrv.disturbance import Disturbance, Reply
 from devicesrv.exactly_once import ReplyMemory
-from devicesrv.plugin import words
 from devicesrv.records import Records
 
 # A wait and the time between two rounds of chores add up to the longest silence of the heartbeat: 250 ms at most.
@@ -88,17 +89,26 @@ class Page(Protocol):
     def set_activity(self, slot: int, code: int, detail: int = 0, pc: int = 0) -> object:
         """What this process is doing."""
 
+    COUNT_MMIO_WRONG: int
+
+    def perform_access(self, vcpu: int, ipa: int, size: int, is_write: bool, value: int, unassigned: bool, /) -> object:
+        """The bus has done this for a vCPU."""
+
+    def count(self, vcpu: int, counter: int, n: int = 1, /) -> object:
+        """Count one more of something."""
+
 
 class Peer:
-    """Somebody who said a good Hello. `vcpu` counts for workers only."""
+    """Somebody who said a good Hello. `vcpu` counts for workers only, and `awaited`: the number of the next access."""
 
-    __slots__ = ("memory", "pid", "role", "vcpu")
+    __slots__ = ("awaited", "memory", "pid", "role", "vcpu")
 
     def __init__(self, hello: Hello) -> None:
         self.role = hello.role
         self.vcpu = hello.vcpu
         self.pid = hello.pid
         self.memory = ReplyMemory()
+        self.awaited = 1
 
 
 class DeviceServer:
@@ -121,6 +131,7 @@ class DeviceServer:
         self.refused: Counter[str] = Counter()
         self._board = Board(config, Wiring(console=self._console.write, record=self._records.write,
                                            finish=self._finish, clock_s=lambda: int(time.time())))
+        self._board.bus.witness = page.perform_access
         context.setsockopt(zmq.SNDHWM, 0)  # at a limit a ROUTER drops, and a dropped IrqLine hangs a guest
         scenario = Scenario.from_json(config.scenario)
         self._disturbance = Disturbance(scenario, config.seed, config.vcpus, self._board.gic, self._happened)
@@ -176,6 +187,10 @@ class DeviceServer:
             return
         peer = self._peers.get(identity)
         if message.__class__ is MmioRequest and peer is not None and peer.role == ROLE_WORKER:
+            if message.seq == peer.awaited:
+                peer.awaited += 1
+            elif message.seq > peer.awaited:
+                self._skipped(peer, message)
             reply = peer.memory.recall(message.seq)
             if reply is None:
                 reply = self._perform(peer.vcpu, message)
@@ -223,6 +238,18 @@ class DeviceServer:
             gic.changed.discard(vcpu)
             self._tell_lines()
         return encode(MmioReply(seq, status, answer, gic.lines[vcpu]))
+
+    def _skipped(self, peer: Peer, request: MmioRequest) -> None:
+        """The MMIO oracle's other half. A vCPU numbers its accesses 1, 2, 3 and has one under way at a time: a number
+        that is skipped is an access that was lost, or overtaken. One that comes again, however late, is neither."""
+        skipped, what = request.seq - peer.awaited, "write to" if request.is_write else "read of"
+        sentence = (f"vCPU {peer.vcpu}'s access {request.seq}, a {request.size}-byte {what} 0x{request.ipa:08x}, "
+                    f"reached the device server when its access {peer.awaited} was due: {skipped} "
+                    f"{'was' if skipped == 1 else 'were'} lost or overtaken")
+        peer.awaited = request.seq + 1
+        self._page.count(peer.vcpu, self._page.COUNT_MMIO_WRONG)
+        if not self._config.keep_going:
+            self._tell(Violated(peer.vcpu, sentence))
 
     def _device_failed(self, vcpu: int, request: MmioRequest, error: BaseException) -> None:
         region = self._board.bus.find(request.ipa)

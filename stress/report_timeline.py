@@ -31,8 +31,9 @@ _ROWS: dict[Kind, tuple[str, int]] = {
     Kind.STOPPED: ("stop", 0), Kind.ACCESS: ("mmio", 0),
 }
 _MARKS: dict[Kind, str] = {
-    Kind.VIOLATION: "bad", Kind.LOST: "bad", Kind.DEVICE_FAILED: "bad", Kind.FAILED: "bad", Kind.ENDED: "end",
-    Kind.FINISHED: "end", Kind.POWERED_ON: "power", Kind.POWERED_OFF: "power", Kind.FETCH_RETRIED: "retry",
+    Kind.VIOLATION: "bad", Kind.MMIO_WRONG: "bad", Kind.LOST: "bad", Kind.DEVICE_FAILED: "bad", Kind.FAILED: "bad",
+    Kind.ENDED: "end", Kind.FINISHED: "end", Kind.POWERED_ON: "power", Kind.POWERED_OFF: "power",
+    Kind.FETCH_RETRIED: "retry",
     Kind.FETCH_DISAGREED: "retry", Kind.FETCH_REFUSED: "retry", Kind.ABORTED: "abort",
     Kind.EVENT_DONE: "injected", Kind.EVENT_REFUSED: "injected", Kind.EVENT_DEFERRED: "injected",
 }

@@ -18,7 +18,7 @@ from deploy.errors import UsageError
 from stress.event_words import arguments, title
 from stress.recorded_run import RecordedRun
 
-_GLOBAL = frozenset({Kind.VIOLATION, Kind.LOST, Kind.ENDED, Kind.DEVICE_FAILED})
+_GLOBAL = frozenset({Kind.VIOLATION, Kind.MMIO_WRONG, Kind.LOST, Kind.ENDED, Kind.DEVICE_FAILED})
 _CATEGORIES = {"devicesrv": "device", "coordinator": "coordinator"}
 
 

@@ -37,6 +37,7 @@ from allstop.machine.control import (
 from allstop.wire.messages import ReleaseWorld
 from vcpu_worker.emulation import EngineState
 from vcpu_worker.engine import EXIT_NISV, Exit, Vcpu
+from vcpu_worker.fetch_handler import FetchHandler
 from vcpu_worker.injector import Injector
 from vcpu_worker.links import Links
 from vcpu_worker.oracle import Oracle
@@ -45,6 +46,7 @@ _THUMB = 1 << 5
 _USER = 0x10
 _ALWAYS_DISAGREES = 10_000
 _PATIENCE = 8
+_ABORT = -1  # what a policy gives for an instruction word, so that the guest takes an external data abort
 
 
 class FetchStuckError(Exception):
@@ -66,6 +68,9 @@ class Fetch:
         self._decode = decode_kvm if config.decode == "kvm" else decode
         policies: dict[str, Callable[[Exit], tuple[int | None, Exit]]] = {
             "stop-world": self._stop_world, "unprotected": self._unprotected, "validate": self._validate}
+        if config.fetch_handler is not None:
+            self._handler = FetchHandler(config.fetch_handler, vcpu, number)
+            policies["user"] = self._user
         self._policy = policies.get(config.fetch)  # None: abort, which fetches nothing
         self._oracle = Oracle(number, page, links, config.keep_going)
         self._retries = 0
@@ -74,7 +79,8 @@ class Fetch:
 
     def plan(self, trap: Exit) -> Plan | Exit | None:
         """What the trapped instruction does; None when the vCPU has to enter again, or has taken a data abort because
-        the instruction is refused; or another exit, to be handled first. Raises RunIsOver and FetchStuckError."""
+        the instruction is refused; or another exit, to be handled first. Raises RunIsOver, FetchStuckError and
+        FetchHandlerError."""
         page, number = self._page, self._number
         if self._policy is None:
             self._vcpu.abort(trap.hdfar, is_write=bool(trap.hsr >> 6 & 1))
@@ -94,6 +100,9 @@ class Fetch:
             page.count(number, COUNT_FETCH_RETRY)
             if journal is not None:
                 journal.event(journal.FETCH_RETRIED, number, trap.pc)
+            return None
+        if word == _ABORT:
+            self._vcpu.abort(trap.hdfar, is_write=bool(trap.hsr >> 6 & 1))
             return None
         try:
             instruction: Instruction = self._decode(word, bool(trap.cpsr & _THUMB))
@@ -116,6 +125,11 @@ class Fetch:
 
     def _unprotected(self, trap: Exit) -> tuple[int | None, Exit]:
         return self._read_now(trap), trap
+
+    def _user(self, trap: Exit) -> tuple[int | None, Exit]:
+        """As a user's function says."""
+        answer = self._handler.ask(trap)
+        return _ABORT if answer == "abort" else answer, trap
 
     def _validate(self, trap: Exit) -> tuple[int | None, Exit]:
         """Read without a stop, and believe it when nothing was invalidated meanwhile; else try again. A vCPU that is
@@ -178,7 +192,9 @@ class Fetch:
         if self._stuck_times >= _ALWAYS_DISAGREES:
             raise FetchStuckError(
                 f"`{instruction}` at {trap.pc:#010x} trapped {self._stuck_times} times on {trap.hdfar:#010x} (HSR "
-                f"{trap.hsr:#010x}), which it can not have accessed: please report this instruction"
+                f"{trap.hsr:#010x}), which it can not have accessed: "
+                + ("the fetch handler answers something else than what is there" if self._policy == self._user else
+                   "please report this instruction")
             )
 
     def _read_now(self, trap: Exit) -> int | None:

@@ -27,6 +27,8 @@ from allstop.machine.control import (
 from allstop.wire.channel import Channel, worker_identity
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
+    MMIO_OK,
+    MMIO_UNASSIGNED,
     ROLE_WORKER,
     DumpState,
     Message,
@@ -38,6 +40,7 @@ from allstop.wire.messages import (
     StopWorld,
     WorldStopped,
 )
+from vcpu_worker.access_oracle import AccessOracle
 
 if TYPE_CHECKING:
     from allstop.machine.recorder import Recorder
@@ -82,6 +85,7 @@ class Links:
         self._device_option = self._devices.socket.getsockopt
         self._coordinator_option = self._coordinator.socket.getsockopt
         self._sequence = 0
+        self._oracle = AccessOracle(vcpu, page, self.tell, journal, config.keep_going)
 
     def close(self) -> None:
         """Disconnect; what the coordinator has yet to read gets a moment."""
@@ -95,6 +99,7 @@ class Links:
         self._sequence = sequence = self._sequence + 1
         page = self._page
         page.set_activity(self._vcpu, ACTIVITY_MMIO, ipa)
+        page.issue_access(self._vcpu)
         request = encode(MmioRequest(sequence, ipa, size, is_write, value))
         self._send(request)
         if page.may_poll(self._vcpu):
@@ -116,6 +121,9 @@ class Links:
                 reply = None
             if isinstance(reply, MmioReply) and reply.seq == sequence:
                 page.record(self._vcpu, HISTOGRAM_MMIO, _now_ns() - started)
+                if reply.status == MMIO_OK or reply.status == MMIO_UNASSIGNED:  # else the run ends
+                    self._oracle.complete(ipa, size, is_write, value if is_write else reply.value,
+                                          reply.status == MMIO_UNASSIGNED)
                 if (journal := self.journal) is not None:
                     journal.span(journal.MMIO, self._vcpu, started, ipa, size, is_write,
                                  value if is_write else reply.value, reply.status)

@@ -45,6 +45,7 @@ from vcpu_worker.engine import (
     Vcpu,
 )
 from vcpu_worker.fetch import Fetch, FetchStuckError
+from vcpu_worker.fetch_handler import FetchHandlerError
 from vcpu_worker.injector import Injector
 from vcpu_worker.links import Links, RunIsOver, say_last_words
 from vcpu_worker.registers import read_registers
@@ -120,7 +121,7 @@ class Worker:
             return 0
         except DeviceFailedError as error:
             return self._fail(str(error), known=True)  # the device server has said why, in better words
-        except (EngineError, FetchStuckError) as error:
+        except (EngineError, FetchStuckError, FetchHandlerError) as error:
             return self._fail(str(error))
         finally:
             self._links.close()

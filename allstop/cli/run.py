@@ -11,7 +11,16 @@ from allstop.events.scenario import Scenario
 from allstop.machine.configuration import DECODERS, FETCH_POLICIES, MAX_VCPUS, TLB_DISCIPLINES
 from deploy.errors import HarnessError, UsageError
 from deploy.launcher import Surroundings, run
-from deploy.options import DEFAULT_MEMORY, RAW_SUFFIXES, RunOptions, device, memory_size, number, scenario
+from deploy.options import (
+    DEFAULT_MEMORY,
+    RAW_SUFFIXES,
+    RunOptions,
+    device,
+    handler,
+    memory_size,
+    number,
+    scenario,
+)
 from deploy.verdict import Verdict
 
 SUMMARY = "run a guest, every vCPU in a process of its own"
@@ -37,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "goes to stderr")
     parser.add_argument("--fetch", default=FETCH_POLICIES[0], metavar="P",
                         help=f"how an instruction without syndrome is fetched: {', '.join(FETCH_POLICIES)}")
+    parser.add_argument("--fetch-handler", metavar="FILE.py:FUNCTION",
+                        help="with --fetch user: what is asked about each instruction without syndrome")
     parser.add_argument("--tlb", default=TLB_DISCIPLINES[0], metavar="D",
                         help=f"whom a TLB invalidation waits for: {', '.join(TLB_DISCIPLINES)}")
     parser.add_argument("--decode", default=DECODERS[0], metavar="D",
@@ -67,7 +78,8 @@ def execute(arguments: argparse.Namespace) -> int:
         parameter=number("parameter", arguments.parameter), devices=tuple(map(device, arguments.device)),
         load_ipa=None if arguments.load is None else number("load address", arguments.load),
         as_shipped=arguments.as_shipped, keep_going=arguments.keep_going, journal=arguments.journal,
-        events=_events(arguments))
+        events=_events(arguments),
+        fetch_handler=None if arguments.fetch_handler is None else handler(arguments.fetch_handler))
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT

@@ -14,7 +14,7 @@ RAM_BASE = 0x4000_0000
 MAX_MEMORY_BYTES = 0xB000_0000
 MAX_VCPUS = 128
 TLB_DISCIPLINES = ("broadcast", "ipi", "local", "early")
-FETCH_POLICIES = ("stop-world", "unprotected", "validate", "abort")
+FETCH_POLICIES = ("stop-world", "unprotected", "validate", "abort", "user")
 DECODERS = ("full", "kvm")
 
 
@@ -36,6 +36,14 @@ class DeviceSpec:
     path: str
     class_name: str
     ipa: int
+
+
+@dataclass(frozen=True)
+class HandlerSpec:
+    """A user's own function: `FILE.py:function`."""
+
+    path: str
+    function_name: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ class MachineConfig:
     stop_deadline_s: float = 1.5
     operator_lease_s: float = 10.0
     devices: tuple[DeviceSpec, ...] = field(default=())
+    fetch_handler: HandlerSpec | None = None
 
     def to_json(self) -> str:
         """The form that `from_json` reads."""
@@ -83,6 +92,8 @@ class MachineConfig:
         raw = json.loads(text)
         raw["fds"] = SharedFds(**raw["fds"])
         raw["devices"] = tuple(DeviceSpec(**device) for device in raw["devices"])
+        if raw["fetch_handler"] is not None:
+            raw["fetch_handler"] = HandlerSpec(**raw["fetch_handler"])
         return cls(**raw)
 
     @classmethod

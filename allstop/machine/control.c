@@ -466,6 +466,93 @@ static PyObject *page_next_stop_epoch(ControlPage *self, PyObject *unused)
     return PyLong_FromUnsignedLongLong(atomic_fetch_add(&self->host->stop_epoch, 1) + 1);
 }
 
+/* The arguments (vcpu, ipa, size, is_write, value, unassigned) of an access: the vCPU's part, or NULL and an error. */
+static struct cp_vcpu *access_arguments(ControlPage *self, PyObject *const *args, Py_ssize_t n, uint64_t *ipa,
+                                        uint64_t *value, uint64_t *shape)
+{
+    if (n != 6) {
+        PyErr_SetString(PyExc_TypeError, "an access is (vcpu, ipa, size, is_write, value, unassigned)");
+        return NULL;
+    }
+    long vcpu = PyLong_AsLong(args[0]), size = PyLong_AsLong(args[2]);
+    *ipa = PyLong_AsUnsignedLongLong(args[1]);
+    *value = PyLong_AsUnsignedLongLong(args[4]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (size < 1 || size > 8) {
+        PyErr_Format(PyExc_ValueError, "an access has 1 to 8 bytes, not %ld", size);
+        return NULL;
+    }
+    *shape = (uint64_t)size | (PyObject_IsTrue(args[3]) == 1 ? AL_WRITE : 0)
+        | (PyObject_IsTrue(args[5]) == 1 ? AL_UNASSIGNED : 0);
+    return vcpu_at(self, vcpu);
+}
+
+static PyObject *page_issue_access(ControlPage *self, PyObject *arg)
+{
+    VCPU_ARG;
+    atomic_fetch_add_explicit(&v->issued, 1, memory_order_relaxed);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_perform_access(ControlPage *self, PyObject *const *args, Py_ssize_t n)
+{
+    uint64_t ipa, value, shape;
+    struct cp_vcpu *v = access_arguments(self, args, n, &ipa, &value, &shape);
+    if (v == NULL)
+        return NULL;
+    al_enter(&v->performed, ipa, value, shape);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_complete_access(ControlPage *self, PyObject *const *args, Py_ssize_t n)
+{
+    uint64_t ipa, value, shape;
+    struct cp_vcpu *v = access_arguments(self, args, n, &ipa, &value, &shape);
+    if (v == NULL)
+        return NULL;
+    al_enter(&v->completed, ipa, value, shape);
+    return PyBool_FromLong(al_agree(&v->performed, &v->completed));
+}
+
+static PyObject *page_settle_accesses(ControlPage *self, PyObject *arg)
+{
+    VCPU_ARG;
+    atomic_store(&v->completed.hash, atomic_load(&v->performed.hash));
+    atomic_store(&v->completed.count, atomic_load(&v->performed.count));
+    atomic_store(&v->issued, atomic_load(&v->performed.count));
+    Py_RETURN_NONE;
+}
+
+static PyObject *ledger_to_python(struct al_ledger *l)
+{
+    uint64_t count = atomic_load(&l->count), kept = count < AL_LAST ? count : AL_LAST;
+    PyObject *last = PyTuple_New((Py_ssize_t)kept);
+    for (uint64_t i = 0; last && i < kept; i++) {
+        struct al_access *a = &l->last[(count - kept + 1 + i) % AL_LAST];
+        uint64_t shape = atomic_load(&a->shape);
+        PyObject *one = Py_BuildValue("KIOKO", atomic_load(&a->ipa), (unsigned)(shape & 0xff),
+                                      shape & AL_WRITE ? Py_True : Py_False, atomic_load(&a->value),
+                                      shape & AL_UNASSIGNED ? Py_True : Py_False);
+        if (one == NULL)
+            Py_CLEAR(last);
+        else
+            PyTuple_SET_ITEM(last, (Py_ssize_t)i, one);
+    }
+    return last ? Py_BuildValue("KKN", count, atomic_load(&l->hash), last) : NULL;
+}
+
+static PyObject *page_accesses(ControlPage *self, PyObject *arg)
+{
+    VCPU_ARG;
+    PyObject *performed = ledger_to_python(&v->performed), *completed = ledger_to_python(&v->completed);
+    if (performed && completed)
+        return Py_BuildValue("KNN", atomic_load(&v->issued), performed, completed);
+    Py_XDECREF(performed);
+    Py_XDECREF(completed);
+    return NULL;
+}
+
 static PyObject *control_bucket_ns(PyObject *module, PyObject *arg)
 {
     unsigned long bucket = PyLong_AsUnsignedLong(arg);
@@ -522,6 +609,18 @@ static PyMethodDef page_methods[] = {
     { "event_counts", (PyCFunction)page_event_counts, METH_O, "event_counts(index): how often (done, refused)." },
     { "epochs", (PyCFunction)page_epochs, METH_NOARGS, "epochs(): (stops, invalidations begun, invalidations done)." },
     { "next_stop_epoch", (PyCFunction)page_next_stop_epoch, METH_NOARGS, "next_stop_epoch(): a new stop's number." },
+    { "issue_access", (PyCFunction)page_issue_access, METH_O,
+      "issue_access(vcpu): its worker is about to ask for an access to a device." },
+    { "perform_access", (PyCFunction)(void (*)(void))page_perform_access, METH_FASTCALL,
+      "perform_access(vcpu, ipa, size, is_write, value, unassigned): the bus has done this; `value` written or read." },
+    { "complete_access", (PyCFunction)(void (*)(void))page_complete_access, METH_FASTCALL,
+      "complete_access(vcpu, ipa, size, is_write, value, unassigned): its worker has seen this done; False when that is "
+      "not what the bus has done so far." },
+    { "settle_accesses", (PyCFunction)page_settle_accesses, METH_O,
+      "settle_accesses(vcpu): a difference has been told; take what was performed for what was completed." },
+    { "accesses", (PyCFunction)page_accesses, METH_O,
+      "accesses(vcpu): (issued, performed, completed), the latter two (count, hash, the last ones: (ipa, size, is_write, "
+      "value, unassigned), oldest first)." },
     { NULL, NULL, 0, NULL },
 };
 

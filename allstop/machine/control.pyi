@@ -1,4 +1,7 @@
 from collections.abc import Iterable
+from typing import TypeAlias
+
+Ledger: TypeAlias = tuple[int, int, tuple[tuple[int, int, bool, int, bool], ...]]
 
 COUNTER_NAMES: tuple[str, ...]
 STOP: int
@@ -52,6 +55,7 @@ COUNT_STALE_TLB: int
 COUNT_RESENT: int
 COUNT_STALE: int
 COUNT_OTHER: int
+COUNT_MMIO_WRONG: int
 ACTIVITY_NONE: int
 ACTIVITY_OFF: int
 ACTIVITY_GUEST: int
@@ -121,6 +125,7 @@ class ControlPage:
     COUNT_RESENT: int
     COUNT_STALE: int
     COUNT_OTHER: int
+    COUNT_MMIO_WRONG: int
     ACTIVITY_NONE: int
     ACTIVITY_OFF: int
     ACTIVITY_GUEST: int
@@ -173,3 +178,12 @@ class ControlPage:
     def event_counts(self, index: int, /) -> tuple[int, int]: ...
     def epochs(self) -> tuple[int, int, int]: ...
     def next_stop_epoch(self) -> int: ...
+    def issue_access(self, vcpu: int, /) -> None: ...
+    def perform_access(
+        self, vcpu: int, ipa: int, size: int, is_write: bool, value: int, unassigned: bool, /
+    ) -> None: ...
+    def complete_access(
+        self, vcpu: int, ipa: int, size: int, is_write: bool, value: int, unassigned: bool, /
+    ) -> bool: ...
+    def settle_accesses(self, vcpu: int, /) -> None: ...
+    def accesses(self, vcpu: int, /) -> tuple[int, Ledger, Ledger]: ...

@@ -32,6 +32,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "access_ledger.h"
+
 #define CP_MAGIC 0x31504f54534c4c41ull /* "ALLSTOP1" as bytes */
 #define CP_VERSION 1u
 #define CP_HOST_BYTES 8192u
@@ -67,8 +69,8 @@ enum { CP_TLB_BROADCAST = 0, CP_TLB_IPI = 1, CP_TLB_LOCAL = 2, CP_TLB_EARLY = 3 
     X(ABORT, "abort_injected")                                                                               \
     X(FETCH_RETRY, "fetch_retry") X(FETCH_REFUSED, "fetch_refused") X(FETCH_DISAGREED, "fetch_disagreed")    \
     X(FETCH_WRONG, "fetch_wrong") X(STALE_TLB, "stale_tlb") X(RESENT, "mmio_resent")                         \
-    X(STALE, "mmio_stale_reply")                                   \
-    X(SWAP_OUT, "swap_out") X(SWAP_IN, "swap_in") X(SWAP_WRITTEN, "swap_written") X(OTHER, "other")
+    X(STALE, "mmio_stale_reply") X(SWAP_OUT, "swap_out") X(SWAP_IN, "swap_in")                               \
+    X(SWAP_WRITTEN, "swap_written") X(OTHER, "other") X(MMIO_WRONG, "mmio_wrong")
 
 enum {
 #define X(name, text) CP_COUNT_##name,
@@ -116,7 +118,10 @@ struct cp_vcpu {
     struct cp_process process;
     char pad1[128 - 64 - sizeof(struct cp_process)];
     _Atomic uint64_t counters[64];
-    char pad2[4096 - 128 - 64 * 8];
+    struct al_ledger performed;    /* the device server's */
+    struct al_ledger completed;    /* the worker's, as is: */
+    _Atomic uint64_t issued;       /* accesses begun */
+    char pad2[4096 - 128 - 64 * 8 - 2 * sizeof(struct al_ledger) - 8];
     _Atomic uint32_t histogram[CP_HIST_COUNT][CP_BUCKETS];
     char pad3[CP_VCPU_BYTES - 4096 - CP_HIST_COUNT * CP_BUCKETS * 4];
 };

@@ -14,6 +14,7 @@ class Recorder:
     POWERED_ON: int
     POWERED_OFF: int
     FAILED: int
+    MMIO_WRONG: int
     TLBI: int
     SHOOTDOWN: int
     FLUSHED: int

@@ -77,6 +77,8 @@ class Kind(enum.IntEnum):
     POWERED_ON = 27, "entry r0", "the vCPU starts"
     POWERED_OFF = 28, "", "the vCPU is off, and waits to be started"
     FAILED = 29, "", "the vCPU can not go on; the words say why"
+    MMIO_WRONG = 31, "ipa size is_write value", \
+        "an oracle fired: after this access, what the vCPU saw done is not what was performed; the words say how"
 
     # Worker, natively
     TLBI = 32, "pc discipline stale invalidation took_ns", \

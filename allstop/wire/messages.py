@@ -72,7 +72,7 @@ class Welcome(NamedTuple):
 
 
 class MmioRequest(NamedTuple):
-    """A vCPU's access to a device page. `seq` grows by one with each new access of that vCPU: a request whose
+    """A vCPU's access to a device page. `seq` counts the accesses of that vCPU from 1: a request whose
     `seq` equals the last one is answered again and not performed again; an older one is ignored. `size` is 1, 2, 4
     or 8 bytes; `value` is the little-endian number to write (0 for a read)."""
 
@@ -418,7 +418,7 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     PpiLevel: ((ROLE_WORKER, ROLE_DEVICES),),
     GuestFinished: ((ROLE_DEVICES, ROLE_COORDINATOR),),
     GuestFailed: ((ROLE_WORKER, ROLE_COORDINATOR),),
-    Violated: ((ROLE_WORKER, ROLE_COORDINATOR),),
+    Violated: ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_DEVICES, ROLE_COORDINATOR)),
     ComponentFailed: ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_DEVICES, ROLE_COORDINATOR)),
     RunEnded: ((ROLE_COORDINATOR, ROLE_LAUNCHER),),
     PsciCall: ((ROLE_WORKER, ROLE_COORDINATOR),),

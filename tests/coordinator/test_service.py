@@ -145,6 +145,13 @@ def test_powering_the_machine_off_passes(start_rig: Callable[..., Rig]) -> None:
 # The end of a run
 
 
+def test_the_device_servers_oracle_ends_the_run_too(start_rig: Callable[..., Rig]) -> None:
+    rig = start_rig(1)
+    rig.start_machine()
+    rig.devices_send(Violated(0, "an access was lost"))
+    rig.expect(rig.launched, RunEnded(VIOLATION, 1, "an access was lost"))
+
+
 @pytest.mark.parametrize(("message", "ended"), [
     (GuestFailed(0, "no vectors"), RunEnded(FAIL, 1, "no vectors")),
     (Violated(0, "wrong bytes"), RunEnded(VIOLATION, 1, "wrong bytes")),

@@ -24,6 +24,7 @@ from allstop.machine.board import (
     TEST_BASE,
 )
 from allstop.machine.configuration import DeviceSpec
+from allstop.machine.control import COUNT_MMIO_WRONG
 from allstop.wire.codec import encode
 from allstop.wire.messages import (
     MMIO_FAILED,
@@ -43,6 +44,7 @@ from allstop.wire.messages import (
     MmioRequest,
     PpiLevel,
     Shutdown,
+    Violated,
     Welcome,
 )
 
@@ -493,3 +495,20 @@ def test_records_that_can_not_be_written_fail_the_run_in_one_sentence(start_serv
     assert worker.mmio(COUNTER_BASE).value == 1
     assert server.shut_down(coordinator) == 0
     assert server.log.read_bytes() == b""
+
+
+def test_a_number_that_is_skipped_is_told_and_one_that_comes_again_is_not(start_server: StartServer) -> None:
+    """An access that was lost on its way, or overtaken; a repetition, however late, is neither."""
+    server = start_server()
+    coordinator, worker = server.coordinator(), server.worker(1)
+    for seq in (1, 1, 2, 1, 2):
+        worker.send(MmioRequest(seq, COUNTER_BASE, 4, False, 0))
+    assert [worker.receive().seq for _ in range(4)] == [1, 1, 2, 2]
+    assert coordinator.is_silent(worker) and server.page.counters(1)[COUNT_MMIO_WRONG] == 0
+    for seq in (4, 3, 5):
+        worker.send(MmioRequest(seq, COUNTER_BASE, 4, True, 0))
+    assert coordinator.receive() == Violated(
+        1, f"vCPU 1's access 4, a 4-byte write to 0x{COUNTER_BASE:08x}, reached the device server when its access 3 "
+           "was due: 1 was lost or overtaken")
+    assert [worker.receive().seq for _ in range(2)] == [4, 5]
+    assert coordinator.is_silent(worker) and server.page.counters(1)[COUNT_MMIO_WRONG] == 1

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from allstop.arm import psr
 from allstop.arm.execution import Plan
-from allstop.machine.configuration import MachineConfig, SharedFds
+from allstop.machine.configuration import HandlerSpec, MachineConfig, SharedFds
 from allstop.wire.messages import Message, ReleaseWorld, StopWorld, Violated, WorldStopped
 from vcpu_worker.engine import EXIT_NISV, EXIT_REQUEST, EngineError, Exit, Vcpu
 from vcpu_worker.fetch import Fetch, FetchStuckError
+from vcpu_worker.fetch_handler import FetchHandlerError
 from vcpu_worker.links import RunIsOver
 
 if TYPE_CHECKING:
@@ -308,3 +310,73 @@ def test_a_decoder_that_is_wrong_is_found_out(machine: Machine) -> None:
     with pytest.raises(FetchStuckError, match="please report this instruction"):
         for _ in range(10_001):
             assert scene.fetch.plan(trap) is None
+
+
+def user(machine: Machine, tmp_path: Path, body: str, word: int = LOAD, thumb: bool = False, **named: Any) -> Scene:
+    """A scene whose fetch handler has this body."""
+    file = tmp_path / "handler.py"
+    file.write_text(f"seen = []\ndef handle(trap):\n    seen.append(trap)\n    {body}\n")
+    return Scene(machine, word, thumb, fetch="user", fetch_handler=HandlerSpec(str(file), "handle"), **named)
+
+
+def test_a_user_is_told_of_the_trap_and_reads_what_is_there(machine: Machine, tmp_path: Path) -> None:
+    scene = user(machine, tmp_path, f"""
+    assert (trap.vcpu, trap.pc, trap.hdfar, trap.ipa) == (0, {machine.CODE}, {machine.DEVICE}, {machine.DEVICE})
+    assert (trap.is_write, trap.thumb, trap.hsr >> 26, trap.cpsr & 0x1f) == (False, False, 0x24, 0x13)
+    assert trap.registers()[1] == {machine.DEVICE} and trap.registers()[15] == trap.pc
+    assert trap.read_physical({machine.DEVICE}, 4) is trap.read_virtual({machine.DEVICE}, 4) is None
+    assert trap.read_virtual({machine.DATA - 2}, 4) == bytes(4)
+    for name in ("pc", "other"):
+        try:
+            setattr(trap, name, 0)
+        except (AttributeError, TypeError):
+            continue
+        raise AssertionError(name)
+    assert trap.read_virtual(trap.pc, 4) == trap.read_physical(trap.pc, 4)
+    return int.from_bytes(trap.read_virtual(trap.pc, 4), "little")""")
+    trap = scene.trap()
+    assert text(scene.fetch.plan(trap)) == "ldr r0, [r1], #4"
+    assert scene.links.told == [] and scene.counters() == {}
+
+
+def test_a_users_none_enters_again_and_its_abort_is_one(machine: Machine, tmp_path: Path) -> None:
+    scene = user(machine, tmp_path, "return None if len(seen) == 1 else 'abort'")
+    trap = scene.trap()
+    assert scene.fetch.plan(trap) is None and scene.untouched(trap) and scene.counters() == {"fetch_retry": 1}
+    assert scene.fetch.plan(scene.trap()) is None
+    assert scene.counters() == {"fetch_retry": 1, "abort_injected": 1}
+    assert scene.vcpu.core()[15] == machine.VECTORS + 0x10
+
+
+def test_a_users_word_has_to_agree_and_the_oracle_looks_at_it(machine: Machine, tmp_path: Path) -> None:
+    scene = user(machine, tmp_path, f"return ({STORE}, {NOT_AN_ACCESS}, {OTHER_LOAD})[len(seen) - 1]")
+    assert scene.fetch.plan(scene.trap()) is None
+    assert scene.counters() == {"fetch_disagreed": 1}
+    trap = scene.trap()
+    assert scene.fetch.plan(trap) is None
+    assert scene.counters() == {"fetch_disagreed": 1, "fetch_wrong": 1, "fetch_refused": 1, "abort_injected": 1}
+    assert text(scene.fetch.plan(trap)) == "ldr r2, [r1], #8"
+    assert scene.links.kinds == ["Violated", "Violated"]
+
+
+@pytest.mark.parametrize(("body", "words"), [
+    ("return -1", "answered -1 at"), ("return 1 << 32", "answered 4294967296 at"), ("return True", "answered True at"),
+    ("return 'stop'", "answered 'stop' at"), ("return b'abcd'", "answered b'abcd' at"),
+    ("raise RuntimeError('no\\nidea')", "raised RuntimeError: no idea at"),
+    ("raise SystemExit", "raised SystemExit at"),
+    ("return trap.nothing", "raised AttributeError: "),
+])
+def test_a_user_that_fails_is_one_sentence(machine: Machine, tmp_path: Path, body: str, words: str) -> None:
+    scene = user(machine, tmp_path, body)
+    with pytest.raises(FetchHandlerError, match="^the fetch handler ") as caught:
+        scene.fetch.plan(scene.trap())
+    assert words in str(caught.value) and f"{machine.CODE:#010x}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_user_that_never_agrees_is_not_told_to_report_it(machine: Machine, tmp_path: Path) -> None:
+    scene = user(machine, tmp_path, f"return {STORE}")
+    trap = scene.trap()
+    with pytest.raises(FetchStuckError, match="the fetch handler answers something else"):
+        for _ in range(10_001):
+            scene.fetch.plan(trap)
