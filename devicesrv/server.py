@@ -27,7 +27,7 @@ from allstop.events.scenario import Scenario
 from allstop.events.vocabulary import DEVICE_STEP, event
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.journal import open_journal
-from allstop.machine.user_code import words
+from allstop.machine.user_code import text_of
 from allstop.wire.channel import COORDINATOR, identity_fits, listen
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
@@ -258,7 +258,7 @@ class DeviceServer:
             f"{request.size}-byte read of")
         traceback.print_exception(error, file=sys.stderr)
         sentence = (f"device {name} raised {type(error).__name__} at vCPU {vcpu}'s {access} 0x{request.ipa:08x}: "
-                    f"{words(error)}")[:1000]
+                    f"{text_of(error)}")[:1000]
         if (journal := self._journal) is not None:
             journal.event(journal.DEVICE_FAILED, vcpu, request.ipa, request.size, request.is_write, request.value)
             journal.text(sentence)

@@ -58,13 +58,18 @@ def function(path: str, name: str) -> Callable[..., Any]:
 
 
 def words(error: BaseException) -> str:
+    """A user's exception: its kind and what it says of itself, as `text_of` has it."""
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def text_of(error: BaseException) -> str:
     """What a user's exception says of itself: one line, and nothing that can not be sent."""
     try:
         text = str(error)
     except BaseException as failure:
         text = f"its text is lost, for str() of it raised {type(failure).__name__}"
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from allstop.wire.messages import Message, ReleaseWorld, StopWorld, Violated, Wo
 from vcpu_worker.engine import EXIT_NISV, EXIT_REQUEST, EngineError, Exit, Vcpu
 from vcpu_worker.fetch import Fetch, FetchStuckError
 from vcpu_worker.fetch_handler import FetchHandlerError
+from vcpu_worker.injector import Injector
 from vcpu_worker.links import RunIsOver
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class Scene:
         fds = SharedFds(machine.control_fd, machine.ram_fd, machine.stage2_fd)
         config = MachineConfig(1, machine.memory_bytes, "", "", "", fds, 2, **named)
         links: Any = self.links
-        self.fetch = Fetch(config, self.vcpu, 0, machine.page, links)
+        self.fetch = Fetch(config, self.vcpu, 0, machine.page, links,
+                           Injector(config, self.vcpu, 0, machine.page, links))
         (machine.put_thumb if thumb else machine.put)(machine.CODE, word)
         self.vcpu.cp15(12, 0, 0, 0, False, machine.VECTORS)  # VBAR
         self.vcpu.power_on(machine.CODE | thumb, 0, machine.DEVICE, 0)
