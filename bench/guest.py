@@ -30,14 +30,16 @@ class GuestResult:
     verdict: Verdict
 
 
-def measure(operations: int, samples: int, vcpus: int = 1) -> GuestResult:
+def measure(operations: int, samples: int, vcpus: int = 1, fetch: str = "stop-world", tlb: str = "broadcast",
+            fetch_handler: str | None = None) -> GuestResult:
     """Have a guest perform each of `operations` `samples` times.
 
-    With BUSY all vCPUs but the first compute meanwhile, and each is in the guest when an operation begins. Every
-    instruction that has to be fetched stops the world. Raises MeasurementError when the run did not pass.
+    With BUSY all vCPUs but the first compute meanwhile, and each is in the guest when an operation begins. `fetch`
+    and `tlb` are the machine's. Raises MeasurementError when the run did not pass.
     """
-    with Machine(IMAGE, vcpus=vcpus, parameter=samples << 8 | operations, fetch="stop-world",
-                 timeout=_DEADLINE_S) as machine:
+    with Machine(IMAGE, vcpus=vcpus, parameter=samples << 8 | operations, fetch=fetch, tlb=tlb,
+                 fetch_handler=fetch_handler, timeout=_DEADLINE_S,
+                 keep_going=tlb in ("local", "early")) as machine:
         verdict = machine.wait()
         console = machine.console
     if verdict.verdict != "pass":

@@ -42,8 +42,9 @@ def test_without_keep_going_that_is_a_violation_with_its_story() -> None:
     assert "executed" in verdict.sentence and "0xe7f000f0" in verdict.sentence
 
 
-@pytest.mark.parametrize(("fetch", "tlb"), [("stop-world", "broadcast"), ("stop-world", "ipi"), ("validate", "broadcast"),
-                                            ("validate", "ipi"), ("unprotected", "ipi")])
+@pytest.mark.parametrize(("fetch", "tlb"), [
+    ("stop-world", "broadcast"), ("stop-world", "ipi"), ("validate", "broadcast"), ("validate", "ipi"),
+    ("unprotected", "ipi")])
 @pytest.mark.parametrize("step", ["after-trap", "after-translate", "before-read", "before-retire"])
 def test_the_cures_hold_at_every_step(fetch: str, tlb: str, step: str) -> None:
     verdict = run("mmio", {**SWAP_BEFORE_READ, "step": step, "every": 5}, fetch=fetch, tlb=tlb, vcpus=2)
