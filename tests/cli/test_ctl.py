@@ -186,6 +186,46 @@ def test_a_tlb_flush_reaches_the_vcpus(start: Start) -> None:
         run.until(lambda status: status["vcpus"][0]["counters"]["tlb_flush"] > flushed, "the flush")
 
 
+def test_a_page_goes_to_the_swap_file_and_comes_back(start: Start, guests: Path) -> None:
+    image = parse_elf((guests / "spin.elf").read_bytes(), 64 << 20)
+    segment = next(segment for segment in image.segments if segment.data)
+    with start("spin.elf") as run:
+        run.until(in_guest, "the guest")
+        done = run.ctl("swap", "out", hex(segment.ipa + 4), "--fill", "0x12345678")
+        assert (done.returncode, done.stdout) == (0, f"the page at {segment.ipa:#010x} is out\n")
+        status = run.until(lambda status: sum(vcpu["counters"]["swap_in"] for vcpu in status["vcpus"]), "its return")
+        assert sum(vcpu["counters"]["swap_out"] for vcpu in status["vcpus"]) == 1
+        with OperatorLink(run.folder) as link:
+            assert b"".join(link.memory(segment.ipa, len(segment.data))) == segment.data
+        assert "not in use" in sentence(run.ctl("swap", "out", "0x43fff000"), 1)
+        assert run.ctl("pause").returncode == 0
+        assert "resume it first" in sentence(run.ctl("swap", "out", hex(segment.ipa)), 1)
+
+
+def test_a_page_that_is_out_is_shown_as_it_is(start: Start, guests: Path) -> None:
+    """Nobody uses the first page of the image once the vCPU is off."""
+    with start("wfi-forever.elf") as run:
+        run.until(lambda status: status["vcpus"][0]["doing"] == "asleep in WFI", "the guest")
+        with OperatorLink(run.folder) as link:
+            before = b"".join(link.memory(0x4001_0000, 64))
+            link.inject({"action": "swap-out", "ipa": 0x4001_0000}, 1)
+            assert b"".join(link.memory(0x4001_0000, 64)) == before
+
+
+def test_events_are_injected(start: Start) -> None:
+    with start("spin.elf") as run:
+        run.until(in_guest, "the guest")
+        done = run.ctl("inject", "--vcpu", 0, "action=stall", "for_ms=1.5")
+        assert (done.returncode, done.stdout) == (0, "it has happened\n")
+        assert run.ctl("inject", "action=irq-spurious", "target=all").returncode == 0
+        assert "is no action" in sentence(run.ctl("inject", "action=fly"), 1)
+        assert "has no trigger" in sentence(run.ctl("inject", "action=kill", "at_ms=1"), 1)
+        assert "KEY=VALUE" in sentence(run.ctl("inject", "kill"), 2)
+        assert run.ctl("inject", "action=kill", "--vcpu", 1).returncode in (0, 1)
+        assert run.finish()[0] == 4
+    assert "over" in sentence(run.ctl("inject", "action=kill"), 2)
+
+
 def test_a_killed_vcpu_is_a_lost_run(start: Start) -> None:
     with start("spin.elf") as run:
         pid = run.until(in_guest, "the guest")["vcpus"][1]["pid"]
