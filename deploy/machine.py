@@ -38,12 +38,12 @@ class Machine:
                  timeout: float | None = None, run_dir: str | os.PathLike[str] | None = None, fetch: str = "stop-world",
                  tlb: str = "broadcast", decode: str = "full", devices: Sequence[str] = (), seed: int = 0,
                  parameter: int = 0, load: int | None = None, as_shipped: bool = False,
-                 keep_going: bool = False, journal: bool = False) -> None:
+                 keep_going: bool = False, journal: bool = False, pin: bool = False) -> None:
         options = RunOptions(
             image=Path(image), vcpus=vcpus, memory_bytes=memory_size(memory), timeout_s=timeout,
             run_dir=None if run_dir is None else Path(run_dir), fetch=fetch, tlb=tlb, decode=decode, seed=seed,
             parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
-            as_shipped=as_shipped, keep_going=keep_going, journal=journal)
+            as_shipped=as_shipped, keep_going=keep_going, journal=journal, pin=pin)
         options.read_image()
         self._arguments = _arguments(options)
         self._process: subprocess.Popen[bytes] | None = None
@@ -164,6 +164,8 @@ def _arguments(options: RunOptions) -> list[str]:
         arguments.append("--keep-going")
     if options.journal:
         arguments.append("--journal")
+    if options.pin:
+        arguments.append("--pin")
     arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)
     return [*arguments, "--", str(options.image)]
 

@@ -36,6 +36,7 @@ class RunOptions:
     `memory_bytes` is the guest's RAM. `timeout_s` counts from the guest's first instruction; None is no limit.
     `load_ipa` makes the image a raw one, wherever it is to lie. `run_dir` None keeps nothing on disk.
     `as_shipped` runs unicorn without what makes it fit for several processes, for the conformance gate to be seen red.
+    `pin` keeps each vCPU on one core.
     """
 
     image: Path
@@ -53,6 +54,7 @@ class RunOptions:
     as_shipped: bool = False
     keep_going: bool = False
     journal: bool = False
+    pin: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("number of vCPUs", self.vcpus), ("seed", self.seed), ("parameter", self.parameter)):

@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="count violations, and do not end the run at the first one")
     parser.add_argument("--journal", action="store_true",
                         help="have every process keep a journal in DIR of --run-dir, for report and trace")
+    parser.add_argument("--pin", action="store_true",
+                        help="keep each vCPU on one core of the host: vCPU N on core N modulo their number")
     parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
@@ -63,7 +65,8 @@ def execute(arguments: argparse.Namespace) -> int:
         fetch=arguments.fetch, tlb=arguments.tlb, decode=arguments.decode, seed=number("seed", arguments.seed),
         parameter=number("parameter", arguments.parameter), devices=tuple(map(device, arguments.device)),
         load_ipa=None if arguments.load is None else number("load address", arguments.load),
-        as_shipped=arguments.as_shipped, keep_going=arguments.keep_going, journal=arguments.journal)
+        as_shipped=arguments.as_shipped, keep_going=arguments.keep_going, journal=arguments.journal,
+        pin=arguments.pin)
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT

@@ -46,7 +46,7 @@ class MachineConfig:
     loop gives its core away only where `vcpus` exceeds it. `launcher_pid` is the parent of every process of the run:
     what each of them hands to `lifetime.tie_to_parent`. `as_shipped` runs the engine without what makes it fit for
     several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on. `journal`
-    has every process keep one, in `run_dir`.
+    has every process keep one, in `run_dir`. `pin` gives each vCPU one core, by its number.
     """
 
     vcpus: int
@@ -64,6 +64,7 @@ class MachineConfig:
     as_shipped: bool = False
     keep_going: bool = False
     journal: bool = False
+    pin: bool = False
     parameter: int = 0
     run_dir: str = ""
     stop_deadline_s: float = 1.5
