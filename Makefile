@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# From a fresh clone: `make demo` runs two guests, `make test` runs every check. Both make .venv first, once.
+# From a fresh clone: `make demo` runs the fetch race, `make test` runs every check. Both make .venv first, once.
 # Needed: python3 (3.11 or newer) with venv, a C compiler, make. The guests' images are in the repository.
 
 PYTHON ?= python3
@@ -11,9 +11,8 @@ C_SOURCES := $(wildcard allstop/machine/*.[ch] vcpu_worker/engine/*.[ch])
 .PHONY: demo test lint venv clean
 
 demo: venv
-	$(BIN)/allstop run guests/images/smp-counter.elf --vcpus 4 --timeout 120
-	@echo
-	$(BIN)/allstop run guests/images/mmio.elf --vcpus 4 --timeout 120
+	@mkdir -p demo
+	$(BIN)/allstop race --fetch unprotected,stop-world,validate --page demo/race.html
 
 test: lint
 	$(BIN)/python -m pytest -n auto
@@ -38,4 +37,4 @@ $(VENV)/extensions.stamp: $(VENV)/packages.stamp $(C_SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info allstop/machine/*.so vcpu_worker/engine/*.so
+	rm -rf $(VENV) build demo *.egg-info allstop/machine/*.so vcpu_worker/engine/*.so

@@ -58,7 +58,7 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
         fds=SharedFds(control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd), cores=cores, launcher_pid=os.getpid(),
         tlb=options.tlb, fetch=options.fetch, decode=options.decode, seed=options.seed, parameter=options.parameter,
         run_dir="" if run_dir is None else str(run_dir), devices=options.devices, as_shipped=options.as_shipped,
-        keep_going=options.keep_going, journal=options.journal,
+        keep_going=options.keep_going, journal=options.journal, pin=options.pin,
         scenario=options.resolved_events().to_json(), fetch_handler=options.fetch_handler)
     text = config.to_json().encode()
     config_fd = _memory("config", len(text), stack)

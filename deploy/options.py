@@ -45,6 +45,7 @@ class RunOptions:
     `memory_bytes` is the guest's RAM. `timeout_s` counts from the guest's first instruction; None is no limit.
     `load_ipa` makes the image a raw one, wherever it is to lie. `run_dir` None keeps nothing on disk.
     `as_shipped` runs unicorn without what makes it fit for several processes, for the conformance gate to be seen red.
+    `pin` keeps each vCPU on one core.
     """
 
     image: Path
@@ -64,6 +65,7 @@ class RunOptions:
     journal: bool = False
     events: Scenario = field(default=Scenario())
     fetch_handler: HandlerSpec | None = None
+    pin: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -249,7 +251,7 @@ def _check_types(options: RunOptions) -> None:
         raise UsageError(f"the timeout must be a positive number of seconds, {_LONGEST_TIMEOUT_S} at most, not "
                          f"{_shown(timeout_s)}")
     for name, switch in (("as_shipped", options.as_shipped), ("keep_going", options.keep_going),
-                         ("journal", options.journal)):
+                         ("journal", options.journal), ("pin", options.pin)):
         if not isinstance(switch, bool):
             raise UsageError(f"{name} must be True or False, not {_shown(switch)}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections import Counter
 from collections.abc import Iterator
 from html import escape
@@ -36,13 +35,7 @@ _OF_JOURNAL = {Kind.EXIT: "Exit", Kind.MMIO: "MMIO", Kind.STOP_GRANTED: "Stop", 
 
 def write_report(run: RecordedRun, out: Path) -> None:
     """Write the page to `out`, which appears whole or not at all. Raises OSError."""
-    temporary = out.with_name(f".{out.name}.new")
-    try:
-        temporary.write_text(report(run), encoding="utf-8", errors="replace")
-        os.replace(temporary, out)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    html.write(report(run), out)
 
 
 def report(run: RecordedRun) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -47,6 +48,17 @@ def page(title: str, body: str, timelines: Sequence[dict[str, Any]]) -> str:
     data = json.dumps(timelines, separators=(",", ":")).replace("<", "\\u003c")
     return _PAGE.substitute(title=escape(title), style=(_HERE / "report.css").read_text(), body=body, timelines=data,
                             script=(_HERE / "report.js").read_text())
+
+
+def write(page: str, out: Path) -> None:
+    """Write a page to `out`, which appears whole or not at all. Raises OSError."""
+    temporary = out.with_name(f".{out.name}.new")
+    try:
+        temporary.write_text(page, encoding="utf-8", errors="replace")
+        os.replace(temporary, out)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def section(title: str, *parts: str) -> str:

@@ -138,15 +138,16 @@ def is_violation(event: Event) -> bool:
     return event.kind is Kind.VIOLATION or event.kind is Kind.TLBI and event.operand("stale") > 0
 
 
-def around(run: RecordedRun, journal: Journal, violation: Event) -> Neighbourhood:
-    """What every process did some milliseconds around a violation."""
+def around(run: RecordedRun, journal: Journal, violation: Event, before_ns: int = _BEFORE_NS,
+           after_ns: int = _AFTER_NS) -> Neighbourhood:
+    """What every process did around a violation: some milliseconds, if nothing else is asked for."""
     origin_ns = violation.t_ns
     events: list[tuple[int, Event]] = []
     for lane, other in enumerate(run.journals):
-        events += ((lane, event) for event in other.events(origin_ns - _BEFORE_NS, origin_ns + 2 * _AFTER_NS)
-                   if event.t_ns - event.took_ns <= origin_ns + _AFTER_NS)
+        events += ((lane, event) for event in other.events(origin_ns - before_ns, origin_ns + after_ns + _AFTER_NS)
+                   if event.t_ns - event.took_ns <= origin_ns + after_ns)
     events.sort(key=lambda pair: abs(pair[1].t_ns - origin_ns))
-    timeline = Timeline(_lanes(run, origin_ns), -_BEFORE_NS, _AFTER_NS, left_out=max(0, len(events) - _MOST_EVENTS))
+    timeline = Timeline(_lanes(run, origin_ns), -before_ns, after_ns, left_out=max(0, len(events) - _MOST_EVENTS))
     del events[_MOST_EVENTS:]
     for lane, event in events:
         _draw(timeline, lane, event, origin_ns)

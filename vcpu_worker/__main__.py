@@ -7,7 +7,7 @@ import os
 import sys
 
 from allstop.machine.configuration import MachineConfig
-from allstop.machine.lifetime import SHORT_SLICE_NS, USUAL_SLICE_NS, ask_for_slice, tie_to_parent
+from allstop.machine.lifetime import SHORT_SLICE_NS, USUAL_SLICE_NS, ask_for_slice, pin_to_core, tie_to_parent
 
 
 def main() -> int:
@@ -18,6 +18,8 @@ def main() -> int:
     config = MachineConfig.from_fd(arguments.config_fd)
     tie_to_parent(config.launcher_pid)
     ask_for_slice(SHORT_SLICE_NS)
+    if config.pin:
+        pin_to_core(arguments.vcpu)
     try:
         # The engine checks its library when it is imported, and raises EngineError, a RuntimeError, when it refuses.
         from vcpu_worker.worker import Worker

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import tempfile
+import time
+from pathlib import Path
 
 from allstop.cli.speech import say, write_all
 from allstop.machine.configuration import FETCH_POLICIES, TLB_DISCIPLINES
 from deploy.errors import UsageError
 from deploy.options import check_choice, number
-from stress.race import DISCIPLINES, FETCHES, Row, Trial, matrix, run_trial
+from stress.race import DISCIPLINES, FETCHES, PATIENCE_S, RACE, SHOWN, Row, Trial, matrix, run_trial
 
 SUMMARY = "measure how often each fetch policy decodes the wrong instruction"
 LONG_FETCHES = 200_000
@@ -23,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `race`."""
     parser.epilog = "exit status: 0 the world is as the theory says, 1 it is not"
     parser.add_argument("--vcpus", metavar="N", default="4", help="vCPUs of the guest (default %(default)s)")
-    parser.add_argument("--trials", metavar="N", default="1", help="runs of each cell (default %(default)s)")
+    parser.add_argument("--trials", metavar="N", default="1",
+                        help=f"runs of each cell (default %(default)s); unprotected under broadcast is run on, for at "
+                             f"most {PATIENCE_S:.0f} s, until it has been wrong {SHOWN} times")
     parser.add_argument("--seed", metavar="N", default="1", help="of the first trial (default %(default)s)")
     parser.add_argument("--fetch", metavar="P,...", default=",".join(FETCHES), help="policies (default %(default)s)")
     parser.add_argument("--tlb", metavar="D,...", default=",".join(DISCIPLINES),
@@ -31,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parameter", metavar="N", default="0", help="of the guest, see guests/swapper")
     parser.add_argument("--long", action="store_true",
                         help=f"until each cell has {LONG_FETCHES:,} fetches: a million over the sound cells")
+    parser.add_argument("--page", metavar="FILE", type=Path,
+                        help="write one HTML page with the matrix and the story of a wrong decode")
     parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
 
 
@@ -46,8 +54,12 @@ def execute(arguments: argparse.Namespace) -> int:
     if trials < 1:
         raise UsageError(f"the number of trials must be positive, not {trials}")
 
+    if arguments.page is not None and not arguments.page.absolute().parent.is_dir():
+        raise UsageError(f"the page {arguments.page} can not be written: there is no folder "
+                         f"{arguments.page.absolute().parent}")
+
     def enough(row: Row) -> bool:
-        return row.fetches >= LONG_FETCHES if arguments.long else row.trials >= trials
+        return row.has_enough(trials) and (not arguments.long or row.fetches >= LONG_FETCHES)
 
     def trial(fetch: str, tlb: str, which: int) -> Trial:
         return run_trial(fetch, tlb, vcpus, seed + which & 0xFFFFFFFF, parameter, _TRIAL_TIMEOUT_S)
@@ -60,6 +72,8 @@ def execute(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             write_all(_STDOUT, _line(row))
     complaints = [row.complaint for row in rows if row.complaint]
+    if arguments.page is not None:
+        _write_page(arguments.page, rows, vcpus, seed, parameter)
     if arguments.json:
         write_all(_STDOUT, json.dumps({"as_the_theory_says": not complaints, "complaints": complaints, "vcpus": vcpus,
                                        "seed": seed, "rows": [_record(row) for row in rows]}) + "\n")
@@ -68,7 +82,27 @@ def execute(arguments: argparse.Namespace) -> int:
             say(complaint)
         if not complaints:
             write_all(_STDOUT, "as the theory says\n")
+        if arguments.page is not None:
+            write_all(_STDOUT, f"{arguments.page}\n")
     return 1 if complaints else 0
+
+
+def _write_page(out: Path, rows: list[Row], vcpus: int, seed: int, parameter: int) -> None:
+    """The page, with the story of a wrong decode where the rows have the cell of the race. Raises OSError."""
+    from stress.race_page import race_page
+    from stress.race_story import best_story
+    from stress.recorded_run import RecordedRun
+    from stress.report_page import write
+
+    story = None
+    until_s = time.monotonic() + PATIENCE_S
+    while RACE in [(row.fetch, row.tlb) for row in rows] and story is None and time.monotonic() < until_s:
+        with tempfile.TemporaryDirectory(prefix="allstop-race-") as folder:
+            run_trial(*RACE, vcpus, seed, parameter, _TRIAL_TIMEOUT_S, Path(folder) / "run")
+            with RecordedRun(Path(folder) / "run") as run:
+                story = best_story(run)
+        seed = seed + 1 & 0xFFFFFFFF
+    write(race_page(rows, vcpus, len(os.sched_getaffinity(0)), story), out)
 
 
 def _line(row: Row) -> str:
@@ -80,6 +114,6 @@ def _line(row: Row) -> str:
 def _record(row: Row) -> dict[str, object]:
     low, high = row.interval
     return {"fetch": row.fetch, "tlb": row.tlb, "trials": row.trials, "fetches": row.fetches, "wrong": row.wrong,
-            "wrong_low": low, "wrong_high": high, "retries": row.retries, "aborts": row.aborts,
+            "wrong_low": low, "wrong_high": high, "retries": row.retries, "aborts": row.aborts, "took_s": row.took_s,
             "guest_wrong": row.guest_wrong, "guest_aborts": row.guest_aborts, "p50_us": row.p50_us,
             "invalidation_p50_us": row.invalidation_p50_us, "failures": list(row.failures)}

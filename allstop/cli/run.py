@@ -64,6 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="have every process keep a journal in DIR of --run-dir, for report and trace")
     parser.add_argument("--events", metavar="FILE.toml", type=Path, help="disturb the machine as a scenario says")
     parser.add_argument("--events-json", help=argparse.SUPPRESS)
+    parser.add_argument("--pin", action="store_true",
+                        help="keep each vCPU on one core of the host: vCPU N on core N modulo their number")
     parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
@@ -79,7 +81,8 @@ def execute(arguments: argparse.Namespace) -> int:
         load_ipa=None if arguments.load is None else number("load address", arguments.load),
         as_shipped=arguments.as_shipped, keep_going=arguments.keep_going, journal=arguments.journal,
         events=_events(arguments),
-        fetch_handler=None if arguments.fetch_handler is None else handler(arguments.fetch_handler))
+        fetch_handler=None if arguments.fetch_handler is None else handler(arguments.fetch_handler),
+        pin=arguments.pin)
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT

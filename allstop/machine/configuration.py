@@ -56,7 +56,7 @@ class MachineConfig:
     what each of them hands to `lifetime.tie_to_parent`. `as_shipped` runs the engine without what makes it fit for
     several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on. `journal`
     has every process keep one, in `run_dir`. `scenario` is the events', as `allstop.events.scenario` writes it; its
-    symbols are resolved.
+    symbols are resolved. `pin` gives each vCPU one core, by its number.
     """
 
     vcpus: int
@@ -74,6 +74,7 @@ class MachineConfig:
     as_shipped: bool = False
     keep_going: bool = False
     journal: bool = False
+    pin: bool = False
     parameter: int = 0
     scenario: str = ""
     run_dir: str = ""

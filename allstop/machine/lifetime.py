@@ -30,6 +30,12 @@ def ask_for_slice(slice_ns: int) -> None:
     ctypes.CDLL(None).syscall(_SYS_SCHED_SETATTR, 0, ctypes.byref(attributes), 0)
 
 
+def pin_to_core(number: int) -> None:
+    """Run this thread, and those that it will make, on one of the cores that it may use: by number, round and round."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[number % len(cores)]})
+
+
 def tie_to_parent(expected_ppid: int) -> None:
     """Have the kernel kill this process when its parent, process `expected_ppid`, dies; leave Ctrl-C to the parent.
 

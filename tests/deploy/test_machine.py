@@ -47,11 +47,11 @@ def test_waiting_has_a_limit_and_stopping_an_end(guests: Path) -> None:
 
 def test_the_options_arrive(guests: Path, tmp_path: Path) -> None:
     with Machine(image=guests / "spin.elf", memory="2M", timeout=0.3, run_dir=tmp_path / "run", tlb="ipi",
-                 fetch="unprotected", decode="kvm", seed=5, parameter=7) as machine:
+                 fetch="unprotected", decode="kvm", seed=5, parameter=7, pin=True) as machine:
         assert machine.wait().verdict == "timeout"
     record = (tmp_path / "run" / "run.json").read_text()
     for text in ('"memory_bytes": 2097152', '"tlb": "ipi"', '"fetch": "unprotected"', '"decode": "kvm"', '"seed": 5',
-                 '"parameter": 7', '"timeout_s": 0.3'):
+                 '"parameter": 7', '"timeout_s": 0.3', '"pin": true'):
         assert text in record
 
 

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from allstop.machine.lifetime import pin_to_core
+
 PARENT = """
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())], stdout=subprocess.PIPE)
@@ -55,3 +57,15 @@ def test_ctrl_c_is_left_to_the_launcher() -> None:
             assert time.monotonic() < end
         assert child.poll() is None
         child.kill()
+
+
+def test_vcpus_are_pinned_to_cores_round_and_round() -> None:
+    """Would break: a pin that forgets which cores the process may use, or all vCPUs on one."""
+    cores = sorted(os.sched_getaffinity(0))
+    try:
+        for number in range(len(cores) + 1):
+            os.sched_setaffinity(0, cores)
+            pin_to_core(number)
+            assert os.sched_getaffinity(0) == {cores[number % len(cores)]}
+    finally:
+        os.sched_setaffinity(0, cores)

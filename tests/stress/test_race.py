@@ -46,6 +46,17 @@ def test_trials_add_up() -> None:
     assert low < 0.05 < high
 
 
+@pytest.mark.parametrize(("fetch", "wrong", "took_s", "enough"), [
+    ("unprotected", 1, 44.0, False), ("unprotected", 2, 1.0, True), ("unprotected", 0, 46.0, True),
+    ("validate", 0, 1.0, True),
+])
+def test_only_the_cell_of_the_race_is_run_on_and_not_for_ever(
+        fetch: str, wrong: int, took_s: float, enough: bool) -> None:
+    row = Row(fetch, "broadcast", trials=1, fetches=100, wrong=wrong, took_s=took_s)
+    assert row.has_enough(1) is enough
+    assert not row.has_enough(2)
+
+
 def test_the_interval_never_claims_certainty() -> None:
     low, high = with_trial(Row("stop-world", "ipi"), trial(0)).interval
     assert low == 0.0 and 0.0 < high < 0.05
