@@ -227,4 +227,8 @@ def _agrees(planned: Plan, trap: Exit) -> bool:
     """Whether the instruction can have made the access that trapped."""
     if not planned.instruction.agrees_with(bool(trap.hsr >> 6 & 1)):
         return False
-    return any(access.address <= trap.hdfar < access.address + access.size for access in planned.accesses)
+    hdfar = trap.hdfar
+    for access in planned.accesses:  # noqa: SIM110 - a generator costs more than the rest of this function
+        if access.address <= hdfar < access.address + access.size:
+            return True
+    return False

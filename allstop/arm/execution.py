@@ -99,11 +99,13 @@ def finish(plan: Plan, values: Sequence[int]) -> Effects:
 
     Raises ValueError when the number of values is not that of the reads.
     """
-    reads = [access for access in plan.accesses if not access.write]
+    reads = [access.size for access in plan.accesses if not access.write]
     if len(values) != len(reads):
         raise ValueError(f"{plan.instruction} makes {len(reads)} reads, but {len(values)} values were given")
     big = plan.cpsr & psr.E != 0
-    loaded = [byte_ordered(value, access.size, big) for value, access in zip(values, reads, strict=True)]
+    loaded = list(values)
+    if big:
+        loaded = [byte_ordered(value, size, big) for value, size in zip(values, reads, strict=True)]
     change = Change(plan)
     instruction = plan.instruction
     match instruction:

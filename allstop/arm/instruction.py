@@ -9,7 +9,7 @@ needs is a field. Source: ARM DDI 0406C, chapters A5 to A8.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from allstop.arm.psr import ALWAYS
@@ -128,12 +128,24 @@ class Instruction(ABC):
     `word` is the A32 word, the 16-bit Thumb halfword, or a wide Thumb instruction as (first << 16) | second.
     `condition` is 14 (always) where the encoding has no such field; in an IT block, ITSTATE decides.
     `str()` gives unified assembly text, such as `ldr r6, [r5], #4`.
+
+    `reads`, `writes` and `length` (2 or 4 bytes) follow from these; they are kept, since emulation asks for them again
+    and again, of instructions that were decoded once. A swap both reads and writes: its abort may report either.
     """
 
     word: int
     thumb: bool
     condition: int
     kind: Kind
+    reads: bool = field(init=False, repr=False, compare=False)
+    writes: bool = field(init=False, repr=False, compare=False)
+    length: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        stores = self.kind in _STORES
+        object.__setattr__(self, "reads", not stores)
+        object.__setattr__(self, "writes", stores or self.kind is Kind.SWAP)
+        object.__setattr__(self, "length", 2 if self.thumb and self.word < 0x10000 else 4)
 
     @property
     @abstractmethod
@@ -151,24 +163,9 @@ class Instruction(ABC):
         return ""
 
     @property
-    def reads(self) -> bool:
-        """Whether it reads memory."""
-        return self.kind not in _STORES
-
-    @property
-    def writes(self) -> bool:
-        """Whether it writes memory. A swap both reads and writes: its abort may report either."""
-        return self.kind in _STORES or self.kind is Kind.SWAP
-
-    @property
     def data_type(self) -> str:
         """The data type suffix of the mnemonic, such as `.32`; empty for most."""
         return ""
-
-    @property
-    def length(self) -> int:
-        """Bytes that the instruction occupies: 2 or 4."""
-        return 2 if self.thumb and self.word < 0x10000 else 4
 
     @property
     def encoding(self) -> str:

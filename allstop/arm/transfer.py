@@ -7,9 +7,10 @@ the vector registers' transfers are made of.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from allstop.arm import psr
 from allstop.arm.instruction import Instruction
@@ -17,6 +18,9 @@ from allstop.arm.psr import Mode
 
 WORD = 0xFFFFFFFF
 """The mask of a register."""
+
+_NOTHING: Mapping[Any, int] = MappingProxyType({})
+_USER = int(Mode.USER)  # an IntEnum compares slowly
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,7 @@ class CpuState(Protocol):
         """D`number` (0..31) as 64 bits; S registers are its halves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """One access to memory at the guest virtual `address`, of `size` 1, 2, 4 or 8 bytes.
 
     `value` is what is written, None for a read. `privileged` is False for User mode and for the T variants.
@@ -70,8 +73,7 @@ class Access:
     privileged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """An instruction whose accesses are known; the rest is what `finish` needs of the CPU's state.
 
     `registers`, `user_registers` and `stack_pointers` are the base writeback. `doubles` are the D registers
@@ -83,15 +85,14 @@ class Plan:
     address: int
     cpsr: int
     spsr: int = 0
-    registers: dict[int, int] = field(default_factory=dict)
-    user_registers: dict[int, int] = field(default_factory=dict)
-    stack_pointers: dict[Mode, int] = field(default_factory=dict)
-    doubles: dict[int, int] = field(default_factory=dict)
+    registers: Mapping[int, int] = _NOTHING
+    user_registers: Mapping[int, int] = _NOTHING
+    stack_pointers: Mapping[Mode, int] = _NOTHING
+    doubles: Mapping[int, int] = _NOTHING
     failed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Effects:
+class Effects(NamedTuple):
     """What the instruction changes. Apply `cpsr` last: the registers are those of the mode it ran in.
 
     `registers` are r0 to r14 of that mode, `user_registers` User mode's where they differ from it,
@@ -102,7 +103,7 @@ class Effects:
     pc: int
     registers: dict[int, int]
     user_registers: dict[int, int]
-    stack_pointers: dict[Mode, int]
+    stack_pointers: Mapping[Mode, int]
     vfp: dict[int, int]
     cpsr: int | None
     exclusive: ExclusiveMonitor | None
@@ -167,12 +168,12 @@ def base_address(register: int, state: CpuState, instruction: Instruction) -> in
 
 def read_access(address: int, size: int, state: CpuState, unprivileged: bool = False) -> Access:
     """A read at the current privilege, or at User mode's."""
-    privileged = psr.privileged(state.cpsr) and not unprivileged
+    privileged = not unprivileged and state.cpsr & psr.MODE != _USER
     return Access(address & WORD, size, False, None, privileged)
 
 
 def write_access(address: int, size: int, value: int, state: CpuState, unprivileged: bool = False) -> Access:
     """A write of a register's low bytes, at the current privilege or at User mode's."""
-    privileged = psr.privileged(state.cpsr) and not unprivileged
+    privileged = not unprivileged and state.cpsr & psr.MODE != _USER
     value = byte_ordered(value & (1 << 8 * size) - 1, size, state.cpsr & psr.E != 0)
     return Access(address & WORD, size, True, value, privileged)

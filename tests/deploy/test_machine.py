@@ -55,6 +55,22 @@ def test_the_options_arrive(guests: Path, tmp_path: Path) -> None:
         assert text in record
 
 
+def test_pinned_vcpus_stay_on_their_cores(guests: Path, until: Callable[..., Any]) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    with Machine(image=guests / "spin.elf", vcpus=3, pin=True) as machine:
+        launcher = machine.launcher_pid
+
+        def pinned() -> dict[int, set[int]]:
+            found = {}
+            for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+                if "vcpu_worker" in words:
+                    found[int(words[words.index("--vcpu") + 1])] = os.sched_getaffinity(int(pid))
+            return found
+
+        until(lambda: pinned() == {vcpu: {cores[vcpu % len(cores)]} for vcpu in range(3)}, "vCPUs are pinned")
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     ({"vcpus": 0}, "1 to 128 vCPUs"), ({"vcpus": 300}, "not 300"), ({"fetch": "hope"}, "'hope' is no fetch policy"),
     ({"memory": "7"}, "steps of 2M"), ({"memory": "lots"}, "size such as"), ({"timeout": -1.0}, "positive"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LOAD = 0xE4910004  # ldr r0, [r1], #4
 OTHER_LOAD = 0xE4912008  # ldr r2, [r1], #8
 ELSEWHERE = 0xE5B10004  # ldr r0, [r1, #4]!
+BELOW = 0xE5310004  # ldr r0, [r1, #-4]!
 STORE = 0xE4810004  # str r0, [r1], #4
 NOT_AN_ACCESS = 0xE2800001  # add r0, r0, #1
 MULTIPLE = 0xE8B10005  # ldm r1!, {r0, r2}
@@ -138,7 +139,7 @@ def test_the_end_of_the_run_is_no_reason_to_release(machine: Machine) -> None:
     assert scene.links.kinds == ["StopWorld"]
 
 
-@pytest.mark.parametrize("now", [STORE, ELSEWHERE], ids=["other direction", "other address"])
+@pytest.mark.parametrize("now", [STORE, ELSEWHERE, BELOW], ids=["other direction", "address above", "address below"])
 def test_an_instruction_that_can_not_have_trapped_is_tried_again(machine: Machine, now: int) -> None:
     scene = Scene(machine)
     trap = scene.trap()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,13 @@ def test_a_page_that_could_not_be_written_is_refused_before_anything_runs(
 
 
 def test_the_command_makes_a_page_that_a_browser_shows(
-        tmp_path: Path, browsed: Any, capfd: pytest.CaptureFixture[str]) -> None:
+        tmp_path: Path, browsed: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The race itself, short: the unsound cell shows, and the page has a story and its timeline, on a phone too."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # tests beside this one look at what appears in /tmp
     out = tmp_path / "race.html"
     assert main(["race", "--fetch", "unprotected", "--tlb", "broadcast", "--page", str(out)]) == 0
     assert capfd.readouterr().out.endswith(f"as the theory says\n{out}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["race.html"]
     for width in (1280, 390):
         browsed.size(width, 900)
         browsed.open(out)
