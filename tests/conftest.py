@@ -95,6 +95,13 @@ def _subreaper() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What other test processes have under way there is not ours to judge."""
+    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("temporary"))
+    tempfile.tempdir = None
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_is_not_ignored() -> None:
     """A script's background ignores it, and so would every run that a test starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
