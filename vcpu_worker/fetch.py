@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 
 from allstop.arm.decoder import decode, decode_kvm, thumb_is_wide
 from allstop.arm.execution import Plan, plan
@@ -47,7 +46,6 @@ _THUMB = 1 << 5
 _USER = 0x10
 _ALWAYS_DISAGREES = 10_000
 _PATIENCE = 8
-_DECODED = 1024  # a guest's drivers have few such instructions
 _ABORT = -1  # what a policy gives for an instruction word, so that the guest takes an external data abort
 
 
@@ -67,7 +65,7 @@ class Fetch:
         self._links = links
         self._journal = links.journal
         self._checks = config.fetch != "unprotected"
-        self._decode = lru_cache(_DECODED)(decode_kvm if config.decode == "kvm" else decode)
+        self._decode = decode_kvm if config.decode == "kvm" else decode
         policies: dict[str, Callable[[Exit], tuple[int | None, Exit]]] = {
             "stop-world": self._stop_world, "unprotected": self._unprotected, "validate": self._validate}
         if config.fetch_handler is not None:
