@@ -113,17 +113,35 @@ def _violation(number: int, near: Neighbourhood, timeline: int, began_ns: int, s
     left = near.timeline.left_out
     far = f"{left:,} events farther away are not drawn; allstop trace has them." if left else ""
     return html.card(
-        f"<h3>{number}. {escape(near.process)} at PC {event.operand('pc'):#010x}, "
+        f"<h3>{number}. {escape(near.process)} at {_place(event)}, "
         f"{duration(event.t_ns - began_ns)} after the start</h3>",
-        _fetched_wrongly(event) if event.kind is Kind.VIOLATION else html.paragraph(
-            f"{near.process} went on from its TLB invalidation while {event.operand('stale')} of the others were still "
-            "in the guest as before, and may have used what was invalidated."),
+        _what_was_wrong(near),
         html.paragraph(event.text) if event.text not in said else "",
         html.timeline(timeline, f"What every process did around violation {number}"),
         html.paragraph(far, "faint") if far else "",
         html.details(f"The {len(rows)} events nearest before and after",
                      html.table(("when", "took", "process", "event", "what"), rows, numbers=(0, 1), words=4,
                                 bad_rows=bad)))
+
+
+def _place(event: Event) -> str:
+    if event.kind is Kind.MMIO_WRONG:
+        return f"device address {event.operand('ipa'):#010x}"
+    return f"PC {event.operand('pc'):#010x}"
+
+
+def _what_was_wrong(near: Neighbourhood) -> str:
+    event = near.event
+    match event.kind:
+        case Kind.VIOLATION:
+            return _fetched_wrongly(event)
+        case Kind.MMIO_WRONG:
+            what = "write of" if event.operand("is_write") else "read that gave"
+            return html.paragraph(f"After this {event.operand('size')}-byte {what} {event.operand('value'):#x} what "
+                                  f"{near.process} saw done was not what the device server had performed.")
+    return html.paragraph(
+        f"{near.process} went on from its TLB invalidation while {event.operand('stale')} of the others were still "
+        "in the guest as before, and may have used what was invalidated.")
 
 
 def _fetched_wrongly(event: Event) -> str:

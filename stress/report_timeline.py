@@ -125,8 +125,7 @@ def whole(run: RecordedRun) -> Timeline:
 
 
 def violations(run: RecordedRun, most: int) -> tuple[list[tuple[Journal, Event]], int]:
-    """The first violations, at most so many, those of the fetch oracle before those of the TLB's, and how many there
-    are."""
+    """The first violations, at most so many, those of the TLB oracle last, and how many there are."""
     found = [(journal, event) for journal in run.journals if journal.header.role == ROLE_WORKER
              for event in journal.events() if is_violation(event)]
     found.sort(key=lambda pair: (pair[1].kind is Kind.TLBI, pair[1].t_ns))
@@ -134,8 +133,9 @@ def violations(run: RecordedRun, most: int) -> tuple[list[tuple[Journal, Event]]
 
 
 def is_violation(event: Event) -> bool:
-    """Whether an oracle fired: wrong bytes were fetched, or an invalidation was over before all had obeyed it."""
-    return event.kind is Kind.VIOLATION or event.kind is Kind.TLBI and event.operand("stale") > 0
+    """Whether an oracle fired: wrong bytes were fetched, an access was not performed as it should, or an invalidation
+    was over before all had obeyed it."""
+    return event.kind in (Kind.VIOLATION, Kind.MMIO_WRONG) or event.kind is Kind.TLBI and event.operand("stale") > 0
 
 
 def around(run: RecordedRun, journal: Journal, violation: Event, before_ns: int = _BEFORE_NS,

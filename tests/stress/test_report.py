@@ -59,7 +59,8 @@ def write_journal(path: Path, name: str, words: str) -> None:
     first, last = {ROLE_WORKER: (16, 64), ROLE_COORDINATOR: (64, 96), ROLE_DEVICES: (96, 128)}[role]
     recorder = Recorder(str(path), name, role, vcpu)
     for kind in Kind:
-        if not first <= kind < last or kind is Kind.VIOLATION and vcpu != 1:
+        if not first <= kind < last or kind is Kind.VIOLATION and vcpu != 1 or (
+                kind is Kind.MMIO_WRONG):
             continue
         operands = {"hdfar": 0x0B10_0000, "pc": 0x4000_1000, "executed": 0xE591_0000, "fetched": 0xE582_3000,
                     "thumb": 0, "stale": 0}
@@ -119,6 +120,18 @@ def test_the_violation_is_told(tmp_path: Path) -> None:
     assert [(mark.lane, mark.at_ns) for mark in near.timeline.marks if mark.category == "bad" and mark.lane == 3
             and "executed" in mark.words] == [(3, 0)]
     assert 3 in {bar.lane for bar in near.timeline.bars}
+
+
+def test_an_access_that_was_not_performed_as_seen_is_a_violation_too(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    os.unlink(folder / "journal" / "vcpu-2.journal")
+    recorder = Recorder(str(folder / "journal" / "vcpu-2.journal"), "vcpu-2", ROLE_WORKER, 2)
+    recorder.event(Kind.MMIO_WRONG, 2, 0x0B10_0000, 4, 0, 0x77)
+    recorder.text("it was performed twice")
+    recorder.close()
+    page = page_of(folder)
+    assert "vcpu-2 at device address 0x0b100000" in page and "4-byte read that gave 0x77" in page
+    assert "it was performed twice" in page
 
 
 def test_a_stale_translation_is_a_violation_too(tmp_path: Path) -> None:
