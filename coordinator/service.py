@@ -17,7 +17,6 @@ from collections import Counter
 
 import zmq
 
-from allstop.events.scenario import Scenario
 from allstop.machine import control
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.journal import open_journal
@@ -61,7 +60,8 @@ from allstop.wire.messages import (
     WorldRefused,
     WorldStopped,
 )
-from coordinator import barrier, desk, injection, membership, power
+from coordinator import barrier, desk, membership, power
+from coordinator.events import Events
 from coordinator.operators import DESK, Operators
 
 _IDLE_MS = 200
@@ -103,8 +103,8 @@ class Coordinator:
         self._journal = open_journal(config, "coordinator", ROLE_COORDINATOR)
         self._leases: dict[bytes, float] = {}
         self._operators = Operators(config, self._page, self._members.awaited, self._send, self._stop_for_operators)
-        self._injection = injection.Injection(Scenario.from_json(config.scenario), config.seed, config.vcpus)
-        self._booted_s: float | None = None
+        self._events = Events(config, self._page, self._send, lambda index, sentence: self._note(
+            "EVENT_REFUSED", _NOBODY, index, text=sentence))
         self._wait_ms = _IDLE_MS
         self._ended: RunEnded | None = None
         self._leaving = False
@@ -127,8 +127,9 @@ class Coordinator:
                 self._take(0)
             if self._leases:
                 self._check_leases()
-            if self._injection.next_ms is not None:
-                self._tick()
+            wait_ms = self._events.wait_ms(_IDLE_MS)
+            if wait_ms != self._wait_ms:
+                self._router.rcvtimeo = self._wait_ms = wait_ms
             self._operators.look()
         self._spread_shutdown()
 
@@ -206,7 +207,7 @@ class Coordinator:
             case Ping(nonce):
                 self._send(identity, Pong(nonce))
             case Boot(entry, r1, r2):
-                self._booted_s = time.monotonic()
+                self._events.boot()
                 self._perform_power(self._power.handle(power.Booted(entry, r1, r2)))
             case GuestFinished(status, detail):
                 sentence = detail or f"the guest finished with status {status}"
@@ -227,15 +228,10 @@ class Coordinator:
                 self._perform_membership(self._members.handle(membership.DevicesReached()))
             case StateDumped(nonce, registers):
                 self._operators.handle(desk.Dumped(peer.vcpu, nonce, registers))
-            case EventTriggered(number):
-                self._inject(self._injection.triggered(number, peer.vcpu))
-            case EventPerformed(nonce, sentence):
-                self._inject(self._injection.performed(nonce, sentence))
-            case InjectEvent(vcpu, text):
-                if self._members.awaited:
-                    self._send(identity, Refused("the machine is not yet up: ask again"))
-                else:
-                    self._inject(self._injection.injected(identity, vcpu, text, self._operators.paused))
+            case EventTriggered() | EventPerformed():
+                self._events.take(peer.vcpu, message)
+            case InjectEvent():
+                self._events.inject(identity, message, not self._members.awaited, self._operators.paused)
             case StopRun():
                 ending = self._ended is not None
                 self._end("error", 1, "stopped by an operator")
@@ -261,7 +257,7 @@ class Coordinator:
             self._leases.pop(worker_identity(vcpu), None)
             self._stop(barrier.MemberLost(vcpu))
             self._operators.handle(desk.Lost(vcpu))
-            self._inject(self._injection.lost(vcpu))
+            self._events.lost(vcpu)
 
     def _known(self, vcpu: int) -> int:
         if vcpu >= self._config.vcpus:
@@ -298,31 +294,6 @@ class Coordinator:
                     self._page.set_power(vcpu, control.POWER_OFF)
                 case power.End(verdict, status, sentence):
                     self._end(verdict, status, sentence)
-
-    def _tick(self) -> None:
-        """Perform the events whose time has come, and be back for the next one."""
-        if self._booted_s is None:
-            return
-        now_ms = (time.monotonic() - self._booted_s) * 1000
-        self._inject(self._injection.tick(now_ms))
-        next_ms = self._injection.next_ms
-        wait_ms = _IDLE_MS if next_ms is None else min(_IDLE_MS, max(1, int(next_ms - now_ms)))
-        if wait_ms != self._wait_ms:
-            self._router.rcvtimeo = self._wait_ms = wait_ms
-
-    def _inject(self, effects: list[injection.Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case injection.AskWorker(vcpu, message):
-                    self._page.post(vcpu, control.EVENT)  # first: whoever takes the message takes the bit back
-                    self._send(worker_identity(vcpu), message)
-                case injection.AskDevices(message):
-                    self._send(DEVICES, message)
-                case injection.Tell(operator, answer):
-                    self._send(operator, answer)
-                case injection.Impossible(index, sentence):
-                    self._page.count_event(index, False)
-                    self._note("EVENT_REFUSED", _NOBODY, index, text=sentence)
 
     def _stop(self, event: barrier.Event) -> None:
         waited = self._barrier.missing
