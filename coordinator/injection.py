@@ -59,10 +59,15 @@ Effect: TypeAlias = AskWorker | AskDevices | Tell | Impossible
 class _Asked:
     operator: bytes | None
     vcpu: int | None  # None: the device server
+    index: int
 
 
 class Injection:
-    """The events of one machine that the coordinator has a part in. Times are in milliseconds since the boot."""
+    """The events of one machine that the coordinator has a part in. Times are in milliseconds since the boot.
+
+    An event of a time whose last occasion has not been answered yet lets this one pass: nobody is asked for more than
+    it can do.
+    """
 
     def __init__(self, scenario: Scenario, seed: int, vcpus: int) -> None:
         self._vcpus = vcpus
@@ -87,7 +92,8 @@ class Injection:
         while self._times and self._times[0][0] <= now_ms:
             at_ms, index = heapq.heappop(self._times)
             wanted, selector = self._events[index], self._selectors[index]
-            if selector.takes():
+            under_way = any(asked.index == index for asked in self._asked.values())
+            if not under_way and selector.takes():
                 effects.append(self._ask(wanted, index, wanted.vcpu, None))
             if wanted.every_ms is not None and not selector.is_over:
                 heapq.heappush(self._times, (max(at_ms + wanted.every_ms, now_ms - wanted.every_ms), index))
@@ -139,7 +145,7 @@ class Injection:
         record = {key: value for key, value in wanted.record().items()
                   if key not in ("at_ms", "every_ms", "instructions", "exit", "executes", "step")}
         message = PerformEvent(self._nonce, index, ALL_VCPUS if vcpu is None else vcpu, json.dumps(record))
-        self._asked[self._nonce] = _Asked(operator, vcpu if wanted.performer == WORKER else None)
+        self._asked[self._nonce] = _Asked(operator, vcpu if wanted.performer == WORKER else None, index)
         if wanted.performer == WORKER:
             assert vcpu is not None
             return AskWorker(vcpu, message)

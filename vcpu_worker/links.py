@@ -159,6 +159,7 @@ class Links:
             elif isinstance(message, (kind, other)):
                 return message
             else:
+                self.idle()  # who is asked for much all the time lives, too
                 self._attend(message)
 
     def _poll(self, option: Callable[[int], Any]) -> None:
@@ -172,6 +173,7 @@ class Links:
         timeout_s = BEAT_S
         with contextlib.suppress(MalformedError):
             while (message := self._coordinator.receive(timeout_s)) is not None:
+                self.idle()
                 self._attend(message)
                 timeout_s = 0.0
 
