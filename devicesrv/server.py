@@ -53,6 +53,7 @@ from allstop.wire.messages import (
     Ping,
     Pong,
     PpiLevel,
+    PpiReply,
     Shutdown,
     Violated,
     Welcome,
@@ -283,7 +284,11 @@ class DeviceServer:
         if isinstance(message, Ping):
             self._send(identity, Pong(message.nonce))
         elif isinstance(message, PpiLevel) and peer.role == ROLE_WORKER and 16 <= message.intid < 32:
-            self._board.gic.set_level(message.intid, message.level, peer.vcpu)
+            gic = self._board.gic
+            gic.set_level(message.intid, message.level, peer.vcpu)
+            if message.seq:
+                gic.changed.discard(peer.vcpu)
+                self._send(identity, PpiReply(message.seq, gic.lines[peer.vcpu]))
             self._tell_lines()
         elif isinstance(message, PerformEvent) and peer.role == ROLE_COORDINATOR:
             wanted = event(json.loads(message.event), immediate=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import zmq
 
+from allstop.machine import board
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.control import (
     ACTIVITY_MMIO,
@@ -35,6 +36,8 @@ from allstop.wire.messages import (
     MmioReply,
     MmioRequest,
     PerformEvent,
+    PpiLevel,
+    PpiReply,
     Shutdown,
     StateDumped,
     StopWorld,
@@ -50,6 +53,7 @@ RESEND_BEATS = 2
 _POLL_NS = 200_000  # some answers' time; after that, waking up costs little beside the wait
 M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
+R = TypeVar("R", MmioReply, PpiReply)
 _POLLIN = int(zmq.POLLIN)
 _now_ns = time.perf_counter_ns
 
@@ -85,6 +89,7 @@ class Links:
         self._device_option = self._devices.socket.getsockopt
         self._coordinator_option = self._coordinator.socket.getsockopt
         self._sequence = 0
+        self._ppis = 0
         self._oracle = AccessOracle(vcpu, page, self.tell, journal, config.keep_going)
 
     def close(self) -> None:
@@ -100,7 +105,26 @@ class Links:
         page = self._page
         page.set_activity(self._vcpu, ACTIVITY_MMIO, ipa)
         page.issue_access(self._vcpu)
-        request = encode(MmioRequest(sequence, ipa, size, is_write, value))
+        reply = self._ask(MmioRequest(sequence, ipa, size, is_write, value), MmioReply, sequence)
+        page.record(self._vcpu, HISTOGRAM_MMIO, _now_ns() - started)
+        if reply.status == MMIO_OK or reply.status == MMIO_UNASSIGNED:  # else the run ends
+            self._oracle.complete(ipa, size, is_write, value if is_write else reply.value,
+                                  reply.status == MMIO_UNASSIGNED)
+        if (journal := self.journal) is not None:
+            journal.span(journal.MMIO, self._vcpu, started, ipa, size, is_write,
+                         value if is_write else reply.value, reply.status)
+        return reply
+
+    def tell_ppi(self, intid: int, level: bool) -> int:
+        """The level of a private interrupt is this; the vCPU's line, as in IrqLine. Raises RunIsOver."""
+        self._ppis += 1
+        self._page.set_activity(self._vcpu, ACTIVITY_MMIO, board.GICD_BASE)
+        return self._ask(PpiLevel(intid, level, self._ppis), PpiReply, self._ppis).line
+
+    def _ask(self, message: MmioRequest | PpiLevel, kind: type[R], sequence: int) -> R:
+        """The device server's answer to a message that it may be sent again."""
+        page = self._page
+        request = encode(message)
         self._send(request)
         if page.may_poll(self._vcpu):
             self._poll(self._device_option)
@@ -119,14 +143,7 @@ class Links:
                 reply = decode(data)
             except MalformedError:
                 reply = None
-            if isinstance(reply, MmioReply) and reply.seq == sequence:
-                page.record(self._vcpu, HISTOGRAM_MMIO, _now_ns() - started)
-                if reply.status == MMIO_OK or reply.status == MMIO_UNASSIGNED:  # else the run ends
-                    self._oracle.complete(ipa, size, is_write, value if is_write else reply.value,
-                                          reply.status == MMIO_UNASSIGNED)
-                if (journal := self.journal) is not None:
-                    journal.span(journal.MMIO, self._vcpu, started, ipa, size, is_write,
-                                 value if is_write else reply.value, reply.status)
+            if isinstance(reply, kind) and reply.seq == sequence:
                 return reply
             page.count(self._vcpu, COUNT_STALE)
 

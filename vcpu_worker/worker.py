@@ -39,6 +39,7 @@ from vcpu_worker.engine import (
     EXIT_OTHER,
     EXIT_REQUEST,
     EXIT_SMC,
+    EXIT_TIMER,
     EXIT_WALK,
     EngineError,
     Exit,
@@ -53,6 +54,7 @@ from vcpu_worker.registers import read_registers
 _PREFETCH_CLASS = 0x20
 _PSCI_RANGE = range(0x8400_0000, 0x8400_0020)
 _UNKNOWN_FUNCTION = 0xFFFF_FFFF
+_TIMER_INTIDS = (board.PHYSICAL_TIMER_INTID, board.VIRTUAL_TIMER_INTID)
 _VECTORS = {
     0x04: "an undefined-instruction exception",
     0x08: "a supervisor call",
@@ -79,6 +81,7 @@ class Worker:
         self._emulation = Emulation(vcpu, number, page, links, config.memory_bytes)
         self._fetch = Fetch(config, vcpu, number, page, links, self._injector)
         self._on = False
+        self._timers_told = (0, 0)
         self._handlers: dict[int, Callable[[Exit], None]] = {
             EXIT_MMIO: self._mmio,
             EXIT_NISV: self._no_syndrome,
@@ -91,6 +94,7 @@ class Worker:
             EXIT_REQUEST: self._request,
             EXIT_BUDGET: self._request,
             EXIT_BREAKPOINT: self._request,
+            EXIT_TIMER: self._timer,
             EXIT_OTHER: self._unknown,
         }
 
@@ -115,6 +119,8 @@ class Worker:
                     self._wait_for_power()
                 leave = self._vcpu.run(self._injector.budget)
                 self._injector.left(leave)
+                if leave.timers:
+                    self._tell_timers()
                 self.handle(leave)
                 self._injector.over()
         except RunIsOver:
@@ -209,6 +215,17 @@ class Worker:
             self._journal.span(self._journal.PSCI, self._number, began_ns, function, *arguments, answer.value)
         if function == PsciFunction.CPU_SUSPEND and answer.value == 0:
             self._vcpu.wait_for_interrupt()
+
+    def _tell_timers(self) -> None:
+        """The interrupt controller learns of the timers' lines before it sees anything else of this vCPU."""
+        levels = self._vcpu.timer_levels()
+        for intid, level, told in zip(_TIMER_INTIDS, levels, self._timers_told, strict=True):
+            if level != told:
+                self._page.set_line(self._number, self._links.tell_ppi(intid, level == 1))
+        self._timers_told = levels
+
+    def _timer(self, leave: Exit) -> None:
+        """The vCPU left only to have its timers' lines told."""
 
     def _undefined(self, leave: Exit) -> None:
         self._vcpu.undefined()

@@ -109,6 +109,7 @@ static PyObject *page_create(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->host->version = CP_VERSION;
     self->host->vcpus = vcpus;
     self->host->cores = cores;
+    self->host->clock_base_ns = cp_now_ns();
     self->host->tlb_discipline = tlb;
     self->host->magic = CP_MAGIC;
     return (PyObject *)self;

@@ -139,7 +139,8 @@ struct cp_host {
     uint32_t cores;
     _Atomic uint32_t tlb_discipline;
     _Atomic uint32_t mixed_pages;  /* pages that are writable and executable for good */
-    char pad0[64 - 28];
+    uint64_t clock_base_ns;        /* when the guest's counters were 0, of CLOCK_MONOTONIC */
+    char pad0[64 - 40];
     _Atomic uint64_t invalidations_begun; /* of any kind; grows before anybody is asked to flush */
     char pad1[64 - 8];
     _Atomic uint64_t invalidations_done;  /* grows when those that have to be waited for have flushed */

@@ -103,10 +103,18 @@ class IrqLine(NamedTuple):
 
 
 class PpiLevel(NamedTuple):
-    """The level of a private interrupt (timers) of the sending vCPU. There is no reply."""
+    """The level of a private interrupt (timers) of the sending vCPU. A PpiReply answers it unless `seq` is 0."""
 
     intid: U16
     level: Flag
+    seq: U64
+
+
+class PpiReply(NamedTuple):
+    """Answer to the PpiLevel with the same `seq`. `line` is the vCPU's interrupt line now, as in IrqLine."""
+
+    seq: U64
+    line: U64
 
 
 class GuestFinished(NamedTuple):
@@ -375,7 +383,7 @@ class Refused(NamedTuple):
 
 
 Message: TypeAlias = (
-    Hello | Welcome | MmioRequest | MmioReply | IrqLine | PpiLevel | GuestFinished | GuestFailed | Violated
+    Hello | Welcome | MmioRequest | MmioReply | IrqLine | PpiLevel | PpiReply | GuestFinished | GuestFailed | Violated
     | ComponentFailed | PsciCall | PsciReturn | PowerOn | StopWorld | WorldStopped | ReleaseWorld
     | WorldRefused | Boot | MembersReady | ProcessLost | RunEnded | Shutdown | Ping | Pong
     | QueryStatus | Status | PauseMachine | MachinePaused | ResumeMachine | MachineResumed | ReadRegisters | Registers
@@ -386,7 +394,7 @@ Message: TypeAlias = (
 # The number of each message on the wire. Numbers are never reused: CHANGELOG says what changed.
 NUMBERS: dict[type[Message], int] = {
     Hello: 1, Welcome: 2, Ping: 3, Pong: 4, Shutdown: 5,
-    MmioRequest: 16, MmioReply: 17, IrqLine: 18, PpiLevel: 19,
+    MmioRequest: 16, MmioReply: 17, IrqLine: 18, PpiLevel: 19, PpiReply: 20,
     GuestFinished: 32, GuestFailed: 33, Violated: 34, ComponentFailed: 35, RunEnded: 36,
     PsciCall: 48, PsciReturn: 49, PowerOn: 50,
     StopWorld: 64, WorldStopped: 65, ReleaseWorld: 66, WorldRefused: 67,
@@ -416,6 +424,7 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     MmioReply: ((ROLE_DEVICES, ROLE_WORKER),),
     IrqLine: ((ROLE_DEVICES, ROLE_COORDINATOR),),
     PpiLevel: ((ROLE_WORKER, ROLE_DEVICES),),
+    PpiReply: ((ROLE_DEVICES, ROLE_WORKER),),
     GuestFinished: ((ROLE_DEVICES, ROLE_COORDINATOR),),
     GuestFailed: ((ROLE_WORKER, ROLE_COORDINATOR),),
     Violated: ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_DEVICES, ROLE_COORDINATOR)),

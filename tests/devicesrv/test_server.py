@@ -43,6 +43,7 @@ from allstop.wire.messages import (
     MmioReply,
     MmioRequest,
     PpiLevel,
+    PpiReply,
     Shutdown,
     Violated,
     Welcome,
@@ -153,11 +154,25 @@ def test_private_interrupts_come_from_the_worker(start_server: StartServer) -> N
     coordinator, worker = server.coordinator(), server.worker(1)
     switch_on_gic(worker)
     worker.mmio(GICD_BASE + 0x100, 1 << 27)
-    worker.send(PpiLevel(27, True))
+    worker.send(PpiLevel(27, True, 0))
     assert coordinator.receive() == IrqLine(1, 1 << 2 | 1)
-    worker.send(PpiLevel(27, True))
-    worker.send(PpiLevel(27, False))
+    worker.send(PpiLevel(27, True, 0))
+    worker.send(PpiLevel(27, False, 0))
     assert coordinator.receive() == IrqLine(1, 2 << 2)
+
+
+def test_a_worker_that_asks_for_it_has_the_line_in_the_answer(start_server: StartServer) -> None:
+    server = start_server()
+    coordinator, worker = server.coordinator(), server.worker(1)
+    switch_on_gic(worker)
+    worker.mmio(GICD_BASE + 0x100, 1 << 27)
+    worker.send(PpiLevel(27, True, 5))
+    assert worker.receive() == PpiReply(5, 1 << 2 | 1)
+    worker.send(PpiLevel(27, True, 5))
+    assert worker.receive() == PpiReply(5, 1 << 2 | 1), "what is asked again is answered again"
+    worker.send(PpiLevel(27, False, 6))
+    assert worker.receive() == PpiReply(6, 2 << 2)
+    assert coordinator.is_silent(worker), "what a reply carries is not sent again"
 
 
 def test_the_guest_ends_the_run_and_marks_moments(start_server: StartServer) -> None:
@@ -200,7 +215,7 @@ def test_a_peer_without_the_token_gets_no_answer_and_harms_nobody(start_server: 
                   good._replace(role=200), Hello(0, b"", 0, 0, 0)):
         stranger.send(hello)
     stranger.send(Shutdown())
-    stranger.send(PpiLevel(27, True))
+    stranger.send(PpiLevel(27, True, 0))
     beyond = server.connect(b"w2")
     beyond.send(server.hello(ROLE_WORKER, 2))
     assert stranger.is_silent(worker)
@@ -226,10 +241,10 @@ def test_nonsense_of_every_kind_is_counted_and_harms_nobody(start_server: StartS
     vandal.ping()
     assert worker.mmio(COUNTER_BASE).value == 0, "none of them was performed, nor taken for another's"
     assert vandal.is_silent(worker)
-    for message in (Shutdown(), MmioReply(1, 0, 0, 0), PpiLevel(0, True), PpiLevel(32, True), Welcome(1, 1)):
+    for message in (Shutdown(), MmioReply(1, 0, 0, 0), PpiLevel(0, True, 0), PpiLevel(32, True, 0), Welcome(1, 1)):
         vandal.send(message)
     coordinator.send(MmioRequest(1, COUNTER_BASE, 4, True, 1))
-    coordinator.send(PpiLevel(27, True))
+    coordinator.send(PpiLevel(27, True, 0))
     vandal.ping()
     coordinator.ping()
     assert worker.mmio(COUNTER_BASE).value == 1

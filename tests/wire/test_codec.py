@@ -124,7 +124,7 @@ def test_the_longest_text_of_the_widest_characters_passes() -> None:
 
 def test_a_message_decodes_from_a_view() -> None:
     assert decode(memoryview(encode(IrqLine(1, 2)))) == IrqLine(1, 2)
-    assert decode(encode(PpiLevel(27, True))).level is True
+    assert decode(encode(PpiLevel(27, True, 0))).level is True
 
 
 def test_every_message_has_a_number_of_its_own_and_a_route() -> None:

@@ -18,7 +18,7 @@ void vcpu_wait_for_interrupt(struct vcpu *v)
     for (;;) {
         vcpu_serve(v);
         if ((atomic_load(&v->slot->line) & 3) || (atomic_load(&v->slot->requests) & (CP_EVENT | CP_QUIT | CP_TICK)))
-            break;
+            break; /* on a tick the run loop looks at the timers: WFI may end early */
         cp_sleep(v->slot, WAKES, SLICE_NS);
         cp_beat(&v->slot->process);
     }

@@ -31,6 +31,7 @@ static PyMemberDef exit_members[] = {
     FIELD(value, T_ULONGLONG, "MMIO: what a store stores, in the order of the device's bytes"),
     FIELD(epoch, T_ULONGLONG, "invalidations begun, host-wide, when the guest was left"),
     FIELD(settled, T_UINT, "1 when all of these were done then"),
+    FIELD(timers, T_UINT, "1 when the timers' interrupt lines are not as timer_levels() said last"),
     FIELD(executed, T_ULONGLONG, "under a budget: instructions executed by this run, without one that waits to be served"),
 #undef FIELD
     { NULL, 0, 0, 0, NULL },
@@ -528,6 +529,14 @@ static PyObject *method_shootdown(Vcpu *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *method_timer_levels(Vcpu *self, PyObject *unused)
+{
+    if (!usable(self))
+        return NULL;
+    uint32_t levels = self->v.timer_told = self->v.timer_levels;
+    return Py_BuildValue("(ii)", levels >> TIMER_PHYSICAL & 1, levels >> TIMER_VIRTUAL & 1);
+}
+
 static PyObject *method_save(Vcpu *self, PyObject *unused)
 {
     if (!usable(self))
@@ -540,7 +549,12 @@ static PyObject *method_save(Vcpu *self, PyObject *unused)
     char *state = seam_context_state(context, &bytes);
     memset(state, 0, bytes); /* it saves a little less than it takes */
     uc.context_save(self->v.uc, context);
-    PyObject *result = PyBytes_FromStringAndSize(state, (Py_ssize_t)bytes);
+    PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(bytes + sizeof self->v.timers));
+    if (result != NULL) {
+        char *to = PyBytes_AS_STRING(result);
+        memcpy(to, state, bytes);
+        memcpy(to + bytes, self->v.timers, sizeof self->v.timers);
+    }
     uc.context_free(context);
     return result;
 }
@@ -556,11 +570,13 @@ static PyObject *method_restore(Vcpu *self, PyObject *arg)
         return PyErr_NoMemory();
     size_t bytes;
     char *state = seam_context_state(context, &bytes);
-    bool fits = (size_t)size == bytes;
+    bool fits = (size_t)size == bytes + sizeof self->v.timers;
     if (fits) {
         memcpy(state, data, bytes);
         uc.context_restore(self->v.uc, context);
         vcpu_restored(&self->v);
+        memcpy(self->v.timers, data + bytes, sizeof self->v.timers);
+        timers_update(&self->v);
     } else {
         PyErr_SetString(engine_error, "this is not a state that save() of this engine made");
     }
@@ -604,6 +620,7 @@ static PyMethodDef vcpu_methods[] = {
     NOARGS(undefined, "undefined(): the guest takes an undefined-instruction exception."),
     NOARGS(wait_for_interrupt, "wait_for_interrupt(): sleep as WFI does; EVENT and QUIT end the sleep too."),
     SOME(shootdown, "shootdown(ipi=False, wait=True, bits=TLB_FLUSH): ask every vCPU, wait, do it here."),
+    NOARGS(timer_levels, "timer_levels() -> (physical, virtual): the timers' interrupt lines, for the interrupt controller."),
     NOARGS(save, "save() -> the whole vCPU as bytes."),
     ONE(restore, "restore(state): inverse of save()."),
     ONE(keep_journal, "keep_journal(native): write what is served natively into the journal of a Recorder, its native()."),

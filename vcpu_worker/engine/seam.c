@@ -29,6 +29,7 @@
 
 #include "seam_library.h"
 #include "seam_reading.h"
+#include "seam_registers.h"
 
 /* Offsets, with the function of the library in which each can be seen. Another build is refused: seam_library.c. */
 #define TCG_CFLAGS 0x64          /* TCGContext.tb_cflags: tcg_gen_mb_arm tests bit 19 at 0x66 */
@@ -304,18 +305,16 @@ INTERPOSED void tcg_func_start_arm(TCGContext *tcg)
     real.tcg_func_start(tcg);
 }
 
-/* The library's key of a 32-bit register: cp, CRn, CRm, opc1, opc2; bit 29 says non-secure. */
-#define KEY(crn, crm, opc1, opc2) (15u << 16 | (crn) << 11 | (crm) << 7 | (opc1) << 3 | (opc2))
 #define NON_SECURE (1u << 29)
 
 INTERPOSED const void *get_arm_cp_reginfo_arm(void *table, uint32_t key)
 {
     if (parallel && engine != NULL) {
         uint32_t name = key & ~NON_SECURE;
-        if (name == KEY(7, 5, 0, 0) || name == KEY(7, 5, 0, 1) || name == KEY(7, 1, 0, 0))
-            key = (key & NON_SECURE) | KEY(8, 7, 0, 1); /* TLBIMVA */
+        if (name == SEAM_REGISTER(7, 5, 0, 0) || name == SEAM_REGISTER(7, 5, 0, 1) || name == SEAM_REGISTER(7, 1, 0, 0))
+            key = (key & NON_SECURE) | SEAM_REGISTER(8, 7, 0, 1); /* TLBIMVA */
     }
-    return real.reginfo(table, key);
+    return seam_registers_find(key, real.reginfo(table, key));
 }
 
 INTERPOSED void helper_check_exit_request_arm(void *of, uint32_t in_delay_slot)

@@ -98,8 +98,10 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
     SET_CP(v, 2, 1, 4, 2, 1u << 31 | 1u << 6);     /* VTCR: 32-bit IPA, the walk starts at level 1 */
     vcpu_set_cp(v, 1, 0, 2, 6, 0, STAGE2_BASE);    /* VTTBR */
     SET_CP(v, 1, 1, 4, 0, v->hcr);
+    SET_CP(v, 14, 1, 4, 0, 3);                     /* CNTHCTL: the physical counter and timer are the guest's */
     v->cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
     the_vcpu = v;
+    timers_open(v);
     seam_enable(!v->as_shipped);
     seam_attach(v->uc, &v->slot->requests, &events);
     if (failed(v, "keep its reset state", uc.context_alloc(v->uc, &v->pristine))
@@ -116,6 +118,7 @@ void vcpu_close(struct vcpu *v)
         return;
     static const struct seam_events none;
     seam_attach(NULL, NULL, &none);
+    timers_close(v);
     if (v->pristine)
         uc.context_free(v->pristine);
     uc.close(v->uc);
@@ -127,6 +130,7 @@ bool vcpu_power_on(struct vcpu *v, uint32_t entry, const uint32_t r[3])
     if (failed(v, "be reset", uc.context_restore(v->uc, v->pristine)))
         return false;
     vcpu_restored(v);
+    timers_reset(v);
     seam_set_monitor(UINT64_MAX, 0);
     for (int i = 0; i < 3; i++)
         vcpu_set_register(v, UC_ARM_REG_R0 + i, r[i]);
@@ -195,11 +199,15 @@ static bool run(struct vcpu *v)
                 atomic_fetch_and(&slot->requests, ~(uint32_t)CP_EVENT);
                 return leave_to_python(v, EXIT_REQUEST);
             }
-            if (requests & CP_TICK)
+            if (requests & CP_TICK) {
                 atomic_fetch_and(&slot->requests, ~(uint32_t)CP_TICK);
+                timers_update(v);
+            }
             if (requests & CP_STOP)
                 park(v);
             vcpu_serve(v);
+            if (timers_have_news(v) && requests & CP_TICK)
+                return leave_to_python(v, EXIT_TIMER);
             if (v->oversubscribed && requests & (CP_TLB_FLUSH | CP_CODE_FLUSH))
                 keep_out_of_the_way(v);
             if (atomic_load(&slot->requests) & ~v->ignored)
@@ -249,6 +257,7 @@ bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner)
     v->latched = false; /* an exit that was not answered is over: its instruction is executed again, if at all */
     seam_set_budget(budget);
     bool good = run(v);
+    v->exit.timers = timers_have_news(v);
     v->exit.executed = budget - seam_budget_left();
     return good;
 }

@@ -6,6 +6,7 @@
 #include "../../allstop/machine/control_page.h"
 #include "../../allstop/machine/journal.h"
 #include "seam.h"
+#include "timers.h"
 
 #define RAM_BASE 0x40000000u
 #define STAGE2_BASE 0xf0000000u      /* where the engine sees the stage-2 tables: above any guest RAM */
@@ -24,6 +25,7 @@
     X(REQUEST)   /* EVENT or QUIT is requested */                                                            \
     X(BUDGET)    /* the instruction budget is used up */                                                     \
     X(BREAKPOINT) /* the instruction at PC is about to be executed */                                        \
+    X(TIMER)     /* the timers' interrupt lines have changed */                                              \
     X(LOST)      /* the guest takes an exception whose vector is not in memory */                            \
     X(OTHER)     /* an exception to EL2 of another class */
 
@@ -42,6 +44,7 @@ struct exit_record {
     uint64_t value;               /* MMIO: what a store stores, as the device sees it */
     uint64_t epoch;               /* invalidations begun when the guest was left */
     uint32_t settled;             /* ... and all of them were done */
+    uint32_t timers;              /* 1: the timers' levels are not those that were told */
 };
 
 /* What becomes of a guest's next TLB invalidation, for a fault to be seen. */
@@ -68,6 +71,10 @@ struct vcpu {
     bool latched;                  /* an MMIO load waits for its value */
     bool as_shipped;               /* for tests: no seam, no write-xor-execute, TLB maintenance stays local */
     struct exit_record exit;
+    struct generic_timer timers[TIMERS];
+    uint32_t timer_levels, timer_told; /* of the interrupt lines, bit n for timer n: as they are, as was told */
+    uint64_t timers_armed;         /* the count for which the host's timer is set */
+    bool has_timer;
     uint32_t flip_pc, flip_page, flips_here;
     bool flip_execute;
     uint32_t fault_lpae, fault_short; /* status of the last translation that failed */
