@@ -130,6 +130,7 @@ _Static_assert(CP_COUNTER_COUNT <= 64, "counters");
 
 #define CP_SHOOTDOWN_PARKED (1u << 31) /* in `shootdowns`: somebody sleeps until they are over */
 #define CP_CODE_LOG 256u
+#define CP_MIXED_PAGES 32u
 #define CP_CODE_ALL 0xffffffffu /* in the code log: every page */
 
 struct cp_host {
@@ -158,7 +159,8 @@ struct cp_host {
     _Atomic uint64_t code_log[CP_CODE_LOG];
     _Atomic uint32_t events_done[CP_MAX_EVENTS];    /* of a scenario, by its events */
     _Atomic uint32_t events_refused[CP_MAX_EVENTS];
-    char pad7[CP_HOST_BYTES - 64 * 7 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8];
+    _Atomic uint32_t mixed[CP_MIXED_PAGES];         /* the first mixed pages, by number; 0: not told yet */
+    char pad7[CP_HOST_BYTES - 64 * 7 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 4];
 };
 _Static_assert(sizeof(struct cp_host) == CP_HOST_BYTES, "the host's part of the control page");
 
@@ -397,6 +399,14 @@ static inline void cp_activity(struct cp_process *p, uint32_t activity, uint64_t
 static inline void cp_beat(struct cp_process *p)
 {
     atomic_fetch_add_explicit(&p->heartbeat, 1, memory_order_relaxed);
+}
+
+/* A page is mixed from now on. */
+static inline void cp_add_mixed(struct cp_host *host, uint32_t page)
+{
+    uint32_t place = atomic_fetch_add(&host->mixed_pages, 1);
+    if (place < CP_MIXED_PAGES)
+        atomic_store(&host->mixed[place], page);
 }
 
 /* Add a page to the code log. */

@@ -53,7 +53,7 @@ static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
     if (!atomic_compare_exchange_strong(entry, &old, new & ~VALID))
         return;
     if (keep_all)
-        atomic_fetch_add(&v->host->mixed_pages, 1);
+        cp_add_mixed(v->host, ipa >> 12);
     cp_count(v->slot, keep_all ? CP_COUNT_SHARED_CODE : execute ? CP_COUNT_FLIP_EXEC : CP_COUNT_FLIP_WRITE);
     if (execute || keep_all)
         cp_log_code(v->host, ipa >> 12);
@@ -113,12 +113,18 @@ void stage2_wrote(struct vcpu *v, uint32_t ipa)
 
 void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva)
 {
-    uint32_t ipa = 0;
-    if (atomic_load(&v->host->mixed_pages) == 0)
+    uint32_t ipa = 0, mixed = atomic_load(&v->host->mixed_pages);
+    if (mixed == 0)
         return; /* write-xor-execute has seen every write */
-    if (everything)
-        drop_code(v, CP_CODE_ALL);
-    else if (vcpu_translate(v, gva, false, true, &ipa) && stage2_in_ram(v, ipa)
+    if (everything) { /* of all the other pages, too */
+        for (uint32_t i = 0; i < mixed && i < CP_MIXED_PAGES; i++) {
+            uint32_t page = atomic_load(&v->host->mixed[i]);
+            cp_log_code(v->host, page ? page : CP_CODE_ALL);
+        }
+        if (mixed > CP_MIXED_PAGES)
+            cp_log_code(v->host, CP_CODE_ALL);
+        vcpu_shootdown(v, CP_CODE_FLUSH, false, true);
+    } else if (vcpu_translate(v, gva, false, true, &ipa) && stage2_in_ram(v, ipa)
         && is_mixed(atomic_load(entry_of(v, ipa))))
         drop_code(v, ipa >> 12);
 }
