@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from allstop.events.scenario import Scenario
 from allstop.machine import control
+from allstop.machine.boot import Startup
 from allstop.machine.control import ControlPage
-from allstop.machine.images import Image
 from allstop.wire.messages import Boot
 from deploy.assembly import Assembly, assemble
 from deploy.console import ConsoleRelay
@@ -53,7 +53,7 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
     verdict can not be kept in the run folder.
     Everything else that can go wrong is a verdict.
     """
-    image = options.read_image()
+    startup = options.startup()
     options.resolved_events()
     options.check_fetch_handler()
     with contextlib.ExitStack() as stack:
@@ -65,7 +65,7 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
             stack.callback(folder.remove, CONTROL_NAME)
         stack.enter_context(Orphans())
         try:
-            verdict = _run_machine(options, image, folder, signals, around)
+            verdict = _run_machine(options, startup, folder, signals, around)
         except UsageError:
             if folder is not None:
                 folder.empty()
@@ -81,16 +81,16 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
         return verdict
 
 
-def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, signals: SignalPipe,
+def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None, signals: SignalPipe,
                  around: Surroundings) -> Verdict:
     team = members(options.vcpus)
     with contextlib.ExitStack() as stack:
-        assembly = assemble(options, image, None if folder is None else folder.path, stack)
+        assembly = assemble(options, startup.image, None if folder is None else folder.path, stack)
         status = None if around.status_fd is None else StatusLine(around.status_fd)
         log = None if folder is None else stack.enter_context(folder.create("console.log"))
         console = ConsoleRelay(assembly.console_fd, around.console_fd, log, status.clear if status else lambda: None)
         if folder is not None:
-            folder.write_text("run.json", _record(assembly, team, options))
+            folder.write_text("run.json", _record(assembly, team, options, startup))
             if options.journal:
                 folder.make_folder("journal")
             folder.write_text(CONTROL_NAME, ControlFile.of_machine(assembly.config).to_json(), CONTROL_MODE)
@@ -98,7 +98,7 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
         def start(member: Member) -> ChildProcess:
             return ChildProcess(member, assembly.config_fd, assembly.inherited_fds, _create_log(member.name, folder))
 
-        course = Course(team, Boot(image.entry, 0, 0), options.timeout_s)
+        course = Course(team, Boot(startup.image.entry, startup.r1, startup.r2), options.timeout_s)
         supervisor = Supervisor(course, team, start, assembly.page, console, signals, status, around.lifeline_fds)
         stack.callback(supervisor.close)
         supervisor.run(assembly.config)
@@ -120,12 +120,13 @@ def _create_log(name: str, folder: RunFolder | None) -> BinaryIO:
     return os.fdopen(os.memfd_create(f"allstop-{name}.log", os.MFD_CLOEXEC), "r+b", buffering=0)
 
 
-def _record(assembly: Assembly, team: Sequence[Member], options: RunOptions) -> str:
+def _record(assembly: Assembly, team: Sequence[Member], options: RunOptions, startup: Startup) -> str:
     """run.json: what was asked for and what is started; the token is nobody's business."""
     config = asdict(assembly.config)
     del config["token"]
     commands = {member.name: [sys.executable, *member.arguments(assembly.config_fd)] for member in team}
-    return json.dumps({"image": str(options.image.absolute()), "timeout_s": options.timeout_s, "config": config,
+    return json.dumps({"image": str(options.image.absolute()), "timeout_s": options.timeout_s,
+                       "boot": options.boot.record(startup), "config": config,
                        "commands": commands}, indent=2) + "\n"
 
 

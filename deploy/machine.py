@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from allstop.events.scenario import Scenario
 from allstop.events.vocabulary import EventError, event
+from deploy.boot_options import boot_options
 from deploy.errors import HarnessError, UsageError
 from deploy.options import DEFAULT_MEMORY, RunOptions, device, handler, memory_size, path_of, scenario
 from deploy.processes import child_environment, describe_exit
@@ -42,7 +43,9 @@ class Machine:
                  parameter: int = 0, load: int | None = None, as_shipped: bool = False,
                  keep_going: bool = False, journal: bool = False,
                  events: str | os.PathLike[str] | Sequence[Mapping[str, Any]] = (),
-                 fetch_handler: str | None = None, pin: bool = False) -> None:
+                 fetch_handler: str | None = None, pin: bool = False,
+                 initrd: str | os.PathLike[str] | None = None, append: str = "",
+                 dtb: str | os.PathLike[str] | None = None) -> None:
         if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
             raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         options = RunOptions(
@@ -50,8 +53,9 @@ class Machine:
             run_dir=None if run_dir is None else path_of("run folder", run_dir), fetch=fetch, tlb=tlb,
             decode=decode, seed=seed, parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
             as_shipped=as_shipped, keep_going=keep_going, journal=journal, pin=pin, events=_scenario(events),
-            fetch_handler=None if fetch_handler is None else handler(fetch_handler))
-        options.read_image()
+            fetch_handler=None if fetch_handler is None else handler(fetch_handler),
+            boot=boot_options(initrd, append, dtb))
+        options.startup()
         options.resolved_events()
         options.check_fetch_handler()
         self._arguments = _arguments(options)
@@ -179,6 +183,7 @@ def _arguments(options: RunOptions) -> list[str]:
         arguments.append(f"--fetch-handler={options.fetch_handler.path}:{options.fetch_handler.function_name}")
     if options.pin:
         arguments.append("--pin")
+    arguments += options.boot.arguments()
     arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)
     return [*arguments, "--", str(options.image)]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from allstop.events.scenario import Scenario, ScenarioError, parse
+from allstop.machine.boot import Startup
 from allstop.machine.configuration import (
     DECODERS,
     FETCH_POLICIES,
@@ -21,19 +22,25 @@ from allstop.machine.configuration import (
     DeviceSpec,
     HandlerSpec,
 )
+from allstop.machine.device_tree import RunFacts
 from allstop.machine.images import RAW_LOAD_IPA, Image, ImageError, check_range, is_elf, parse_elf, parse_raw, symbols
+from allstop.machine.linux_image import HEAD_BYTES, ZIMAGE_LOAD_IPA, foreign_kind, is_zimage, parse_zimage
 from allstop.machine.memory import parse_size
+from deploy.boot_options import BootOptions
 from deploy.errors import UsageError
+from deploy.paths import LONGEST_SHOWN as _LONGEST_NUMBER
+from deploy.paths import absolute as absolute
+from deploy.paths import path_of as path_of
+from deploy.paths import shown
 from deploy.processes import child_environment, describe_exit
 from deploy.user_device import check_device
 
 DEFAULT_MEMORY = "64M"
-RAW_SUFFIXES = (".bin", ".img", ".raw")
+RAW_SUFFIXES = (".bin", ".img", ".raw", ".flat")
 _DEVICE = re.compile(r"(?P<path>.+):(?P<name>[^:@]+)@(?P<ipa>[^@]+)")
 _HANDLER = re.compile(r"(?P<path>.+):(?P<name>[^:]+)")
 _HANDLER_LOADS_S = 30.0
 _IPA_END = 1 << 32
-_LONGEST_NUMBER = 64
 _LONGEST_TIMEOUT_S = 10 ** 9
 _MAX_IMAGE_BYTES = 1 << 32
 
@@ -45,7 +52,7 @@ class RunOptions:
     `memory_bytes` is the guest's RAM. `timeout_s` counts from the guest's first instruction; None is no limit.
     `load_ipa` makes the image a raw one, wherever it is to lie. `run_dir` None keeps nothing on disk.
     `as_shipped` runs unicorn without what makes it fit for several processes, for the conformance gate to be seen red.
-    `pin` keeps each vCPU on one core.
+    `pin` keeps each vCPU on one core. `boot` is what the guest's kernel is given beside its image.
     """
 
     image: Path
@@ -66,13 +73,14 @@ class RunOptions:
     events: Scenario = field(default=Scenario())
     fetch_handler: HandlerSpec | None = None
     pin: bool = False
+    boot: BootOptions = field(default=BootOptions())
 
     def __post_init__(self) -> None:
         _check_types(self)
         if not 1 <= self.vcpus <= MAX_VCPUS:
             raise UsageError(f"a machine has 1 to {MAX_VCPUS} vCPUs, not {self.vcpus}")
         if self.timeout_s is not None and not 0 < self.timeout_s < math.inf:
-            raise UsageError(f"the timeout must be a positive number of seconds, not {_shown(self.timeout_s)}")
+            raise UsageError(f"the timeout must be a positive number of seconds, not {shown(self.timeout_s)}")
         if self.journal and self.run_dir is None:
             raise UsageError("a journal needs a folder to lie in: name one with --run-dir")
         memory_size(self.memory_bytes)
@@ -98,27 +106,36 @@ class RunOptions:
     def read_image(self) -> Image:
         """The image, read and checked. Raises UsageError.
 
-        Its content says what it is. A file without the ELF magic number is taken for a raw image only when a load
-        address or its name says that it is one: whoever names the wrong file should learn that, not run it.
+        Its content says what it is. A file that is neither an ELF file nor a zImage is taken for a raw image only when
+        a load address or its name says that it is one: whoever names the wrong file should learn that, not run it.
         """
         try:
             status = self.image.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise ImageError("is not a regular file")
             with self.image.open("rb") as file:
-                elf = self.load_ipa is None and is_elf(file.read(4))
+                head = b"" if self.load_ipa is not None else file.read(HEAD_BYTES)
                 file.seek(0)
-                if not elf:
-                    load_ipa = self._raw_load_ipa()
-                    check_range("", load_ipa, status.st_size, self.memory_bytes)
-                elif status.st_size >= _MAX_IMAGE_BYTES:
-                    raise ImageError("is larger than any image can be")
-                data = file.read(status.st_size)
-            return parse_elf(data, self.memory_bytes) if elf else parse_raw(data, self.memory_bytes, load_ipa)
+                if is_elf(head):
+                    if status.st_size >= _MAX_IMAGE_BYTES:
+                        raise ImageError("is larger than any image can be")
+                    return parse_elf(file.read(status.st_size), self.memory_bytes)
+                if is_zimage(head):
+                    check_range("", ZIMAGE_LOAD_IPA, status.st_size, self.memory_bytes)
+                    return parse_zimage(file.read(status.st_size), self.memory_bytes)
+                load_ipa = self._raw_load_ipa(head)
+                check_range("", load_ipa, status.st_size, self.memory_bytes)
+                return parse_raw(file.read(status.st_size), self.memory_bytes, load_ipa)
         except OSError as error:
             raise UsageError(f"the image {self.image} can not be read: {error.strerror}") from None
         except ImageError as error:
             raise UsageError(f"the image {self.image} {error}") from None
+
+    def startup(self) -> Startup:
+        """The image with all that the guest is given beside it, placed in memory. Raises UsageError."""
+        image = self.read_image()
+        facts = RunFacts(self.vcpus, self.memory_bytes, self.boot.append, seed=self.seed)
+        return self.boot.startup(self.image, image, facts)
 
     def resolved_events(self) -> Scenario:
         """The events, with addresses for the image's symbols. Raises UsageError."""
@@ -148,46 +165,27 @@ class RunOptions:
             said = tried.stderr.decode(errors="replace").strip().rpartition("\n")[2]
             raise UsageError(f"the fetch handler can not be used: {said or describe_exit(tried.returncode)}")
 
-    def _raw_load_ipa(self) -> int:
+    def _raw_load_ipa(self, head: bytes) -> int:
         if self.load_ipa is not None:
             return self.load_ipa
+        if wrong := foreign_kind(head):
+            raise ImageError(wrong)
         if self.image.suffix.lower() not in RAW_SUFFIXES:
             raise ImageError(f"is not an ELF file; if it is a raw image, say --load {RAW_LOAD_IPA:#x} "
                              "(the address to place it at)")
         return RAW_LOAD_IPA
 
 
-def absolute(what: str, path: Path) -> Path:
-    """`path` from the root on; `what` names it in the sentence. Raises UsageError where there is no current folder."""
-    try:
-        return path.absolute()
-    except OSError:
-        raise UsageError(f"the {what} {path} is named from the current folder, which does not exist any more: change "
-                         "to another folder, or name it from / on") from None
-
-
 def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
     """Raise UsageError unless `value` is one of `choices`."""
     if value not in choices:
-        raise UsageError(f"{_shown(value)} is no {what}: choose one of {', '.join(choices)}")
-
-
-def path_of(what: str, value: str | os.PathLike[str]) -> Path:
-    """A path as a Python caller gives it. Raises UsageError."""
-    try:
-        path = Path(value)
-        os.fsencode(path)
-    except (TypeError, ValueError):
-        raise UsageError(f"the {what} must be a path, not {_shown(value)}") from None
-    if "\0" in str(path):
-        raise UsageError(f"the {what} {_shown(str(path))} holds a NUL character, which no path can")
-    return path
+        raise UsageError(f"{shown(value)} is no {what}: choose one of {', '.join(choices)}")
 
 
 def memory_size(text: str | int) -> int:
     """`--memory`'s value in bytes. Raises UsageError."""
     if isinstance(text, bool) or not isinstance(text, (str, int)) or isinstance(text, int) and abs(text) >= 1 << 64:
-        raise UsageError(f"the memory must be a size such as \"64M\" or a number of bytes, not {_shown(text)}")
+        raise UsageError(f"the memory must be a size such as \"64M\" or a number of bytes, not {shown(text)}")
     try:
         return parse_size(str(text))
     except ValueError as error:
@@ -219,7 +217,7 @@ def device(text: str) -> DeviceSpec:
     """`FILE.py:Class@ADDRESS` as a DeviceSpec with an absolute path. Raises UsageError."""
     match = _DEVICE.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise UsageError(f"a device is given as FILE.py:Class@ADDRESS, not {_shown(text)}")
+        raise UsageError(f"a device is given as FILE.py:Class@ADDRESS, not {shown(text)}")
     path = absolute("device file", path_of("device file", match["path"]))
     return DeviceSpec(str(path), match["name"], number(f"address of device {match['name']}", match["ipa"]))
 
@@ -228,7 +226,7 @@ def handler(text: str) -> HandlerSpec:
     """`FILE.py:function` as a HandlerSpec with an absolute path. Raises UsageError."""
     match = _HANDLER.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise UsageError(f"a fetch handler is given as FILE.py:function, not {_shown(text)}")
+        raise UsageError(f"a fetch handler is given as FILE.py:function, not {shown(text)}")
     path = absolute("fetch handler's file", path_of("fetch handler's file", match["path"]))
     return HandlerSpec(str(path), match["name"])
 
@@ -241,25 +239,16 @@ def _check_types(options: RunOptions) -> None:
     for name, number_ in (("number of vCPUs", options.vcpus), ("seed", options.seed), ("parameter", options.parameter),
                           ("load address", 0 if options.load_ipa is None else options.load_ipa)):
         if not isinstance(number_, int) or isinstance(number_, bool):
-            raise UsageError(f"the {name} must be a whole number, not {_shown(number_)}")
+            raise UsageError(f"the {name} must be a whole number, not {shown(number_)}")
         if abs(number_) >= _IPA_END:  # more than any of them can be, and perhaps more than Python prints
-            raise UsageError(f"the {name} must be a number of 32 bits, not {_shown(number_)}")
+            raise UsageError(f"the {name} must be a number of 32 bits, not {shown(number_)}")
     timeout_s = options.timeout_s
     if timeout_s is not None and (not isinstance(timeout_s, (int, float)) or isinstance(timeout_s, bool)):
-        raise UsageError(f"the timeout must be a number of seconds, not {_shown(timeout_s)}")
+        raise UsageError(f"the timeout must be a number of seconds, not {shown(timeout_s)}")
     if timeout_s is not None and _LONGEST_TIMEOUT_S < timeout_s < math.inf:
         raise UsageError(f"the timeout must be a positive number of seconds, {_LONGEST_TIMEOUT_S} at most, not "
-                         f"{_shown(timeout_s)}")
+                         f"{shown(timeout_s)}")
     for name, switch in (("as_shipped", options.as_shipped), ("keep_going", options.keep_going),
                          ("journal", options.journal), ("pin", options.pin)):
         if not isinstance(switch, bool):
-            raise UsageError(f"{name} must be True or False, not {_shown(switch)}")
-
-
-def _shown(value: object) -> str:
-    """A value in a sentence: on one line, and not all of it when there is much."""
-    try:
-        text = repr(value)
-    except Exception:  # an integer of too many digits, or somebody's own class
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= _LONGEST_NUMBER else f"{text[:_LONGEST_NUMBER]}..."
+            raise UsageError(f"{name} must be True or False, not {shown(switch)}")

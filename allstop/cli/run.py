@@ -9,6 +9,7 @@ from pathlib import Path
 from allstop.cli.speech import say, write_all
 from allstop.events.scenario import Scenario
 from allstop.machine.configuration import DECODERS, FETCH_POLICIES, MAX_VCPUS, TLB_DISCIPLINES
+from deploy.boot_options import boot_options
 from deploy.errors import HarnessError, UsageError
 from deploy.launcher import Surroundings, run
 from deploy.options import (
@@ -33,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = ("exit status: 0 the guest passed, 1 it failed, 2 usage, 3 an oracle was violated, "
                      "4 the harness failed or was interrupted, 5 timeout")
     parser.add_argument("image", metavar="IMAGE", type=Path,
-                        help=f"32-bit ARM ELF executable, or raw image ({', '.join(RAW_SUFFIXES)}, or with --load)")
+                        help=f"32-bit ARM ELF executable, zImage, or raw image ({', '.join(RAW_SUFFIXES)}, or "
+                             "with --load)")
     parser.add_argument("--vcpus", metavar="N", default="1", help=f"1 to {MAX_VCPUS} (default %(default)s)")
     parser.add_argument("--memory", metavar="SIZE", default=DEFAULT_MEMORY,
                         help="guest memory in steps of 2M, such as 64M or 1G (default %(default)s)")
@@ -57,6 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", default="0", help="the guest's seed, from the test device")
     parser.add_argument("--parameter", metavar="N", default="0", help="the guest's parameter, from the test device")
     parser.add_argument("--load", metavar="ADDRESS", help="take IMAGE as a raw image and place it at ADDRESS")
+    parser.add_argument("--initrd", metavar="FILE", help="an initial RAM disk for the guest's kernel")
+    parser.add_argument("--append", metavar="TEXT", default="", help="the command line of the guest's kernel")
+    parser.add_argument("--dtb", metavar="FILE",
+                        help="give the guest this device tree, with its memory, command line and initial RAM disk set")
     parser.add_argument("--quiet", action="store_true", help="no status line, no figures; a sentence unless it passes")
     parser.add_argument("--keep-going", action="store_true",
                         help="count violations, and do not end the run at the first one")
@@ -82,7 +88,7 @@ def execute(arguments: argparse.Namespace) -> int:
         as_shipped=arguments.as_shipped, keep_going=arguments.keep_going, journal=arguments.journal,
         events=_events(arguments),
         fetch_handler=None if arguments.fetch_handler is None else handler(arguments.fetch_handler),
-        pin=arguments.pin)
+        pin=arguments.pin, boot=boot_options(arguments.initrd, arguments.append, arguments.dtb))
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT

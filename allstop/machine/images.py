@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What can be loaded into a machine: an ELF executable for 32-bit ARM, or a raw image.
+"""What can be loaded into a machine: an ELF executable for 32-bit ARM, or a raw image (a kernel: linux_image.py).
 
 `parse` turns a file's bytes into an `Image`: the pieces to place in guest memory and the address to start at. It
 checks everything that it relies on, field by field, and does no I/O. Source of the formats: ELF for the ARM
@@ -47,11 +47,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class Image:
-    """A checked image. `entry` is a guest-physical address; its bit 0 selects Thumb state."""
+    """A checked image. `entry` is a guest-physical address; its bit 0 selects Thumb state.
+
+    `kind` is "elf", "raw" or "zimage". `reserved_bytes`, from the beginning of memory, are the image's as well: a
+    kernel that unpacks itself writes there.
+    """
 
     kind: str
     entry: int
     segments: tuple[Segment, ...]
+    reserved_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def parse_elf(data: bytes, memory_bytes: int) -> Image:
 def symbols(data: bytes) -> dict[str, int]:
     """The named symbols of an ELF executable that `parse_elf` takes, with their values; those of functions without the
     Thumb bit. A file whose symbol table is missing or damaged has none."""
-    if len(data) < _HEADER.size:
+    if len(data) < _HEADER.size or not is_elf(data):
         return {}
     shoff, shentsize, shnum = struct.unpack_from("<I10xHH", data, 32)
     found: dict[str, int] = {}
