@@ -139,7 +139,7 @@ struct cp_host {
     uint32_t vcpus;
     uint32_t cores;
     _Atomic uint32_t tlb_discipline;
-    _Atomic uint32_t mixed_pages;  /* pages that are writable and executable for good */
+    _Atomic uint32_t mixed_pages;  /* how many pages are writable and executable at a time */
     uint64_t clock_base_ns;        /* when the guest's counters were 0, of CLOCK_MONOTONIC */
     char pad0[64 - 40];
     _Atomic uint64_t invalidations_begun; /* of any kind; grows before anybody is asked to flush */
@@ -159,8 +159,11 @@ struct cp_host {
     _Atomic uint64_t code_log[CP_CODE_LOG];
     _Atomic uint32_t events_done[CP_MAX_EVENTS];    /* of a scenario, by its events */
     _Atomic uint32_t events_refused[CP_MAX_EVENTS];
-    _Atomic uint32_t mixed[CP_MIXED_PAGES];         /* the first mixed pages, by number; 0: not told yet */
-    char pad7[CP_HOST_BYTES - 64 * 7 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 4];
+    /* Mixed pages: number << 32 | milliseconds of CLOCK_MONOTONIC at which one may be tried as an ordinary page again.
+     * 0 is a free place. Those that find no place are counted in `mixed_beyond`, and stay mixed. */
+    _Atomic uint64_t mixed[CP_MIXED_PAGES];
+    _Atomic uint32_t mixed_beyond;
+    char pad7[CP_HOST_BYTES - 64 * 7 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 8 - 8];
 };
 _Static_assert(sizeof(struct cp_host) == CP_HOST_BYTES, "the host's part of the control page");
 
@@ -401,12 +404,17 @@ static inline void cp_beat(struct cp_process *p)
     atomic_fetch_add_explicit(&p->heartbeat, 1, memory_order_relaxed);
 }
 
-/* A page is mixed from now on. */
-static inline void cp_add_mixed(struct cp_host *host, uint32_t page)
+/* A page is mixed from now on, `ms` at least. */
+static inline void cp_add_mixed(struct cp_host *host, uint32_t page, uint32_t ms)
 {
-    uint32_t place = atomic_fetch_add(&host->mixed_pages, 1);
-    if (place < CP_MIXED_PAGES)
-        atomic_store(&host->mixed[place], page);
+    uint64_t mine = (uint64_t)page << 32 | (uint32_t)(cp_now_ns() / 1000000 + ms);
+    atomic_fetch_add(&host->mixed_pages, 1);
+    for (uint32_t i = 0; i < CP_MIXED_PAGES; i++) {
+        uint64_t free = 0;
+        if (atomic_compare_exchange_strong(&host->mixed[i], &free, mine))
+            return;
+    }
+    atomic_fetch_add(&host->mixed_beyond, 1);
 }
 
 /* Add a page to the code log. */

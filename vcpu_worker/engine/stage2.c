@@ -14,13 +14,16 @@
  * vCPU1, which still runs the old code from its TLB. A broken entry has no other meaning than "wait".
  *
  * A page that an instruction writes while executing from it would flip for ever. After FLIPS flips, or when the same
- * instruction flips it back and forth, it stays readable, writable and executable: a mixed page. The engine then sees
+ * instruction flips it back and forth, it is readable, writable and executable for a while: a mixed page. The engine then sees
  * only its own vCPU's writes to it; those of others come with the instruction cache maintenance that the architecture
  * asks for anyway, which traps (stage2_sync_code).
  */
 #include "stage2_entry.h"
 
 #include <sched.h>
+
+#define MIXED_MS 500u /* how long a page is mixed before it gets a chance */
+#define CHANCES 8u    /* the flips that it then has */
 
 bool stage2_in_ram(const struct vcpu *v, uint32_t ipa)
 {
@@ -53,7 +56,7 @@ static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
     if (!atomic_compare_exchange_strong(entry, &old, new & ~VALID))
         return;
     if (keep_all)
-        cp_add_mixed(v->host, ipa >> 12);
+        cp_add_mixed(v->host, ipa >> 12, MIXED_MS);
     cp_count(v->slot, keep_all ? CP_COUNT_SHARED_CODE : execute ? CP_COUNT_FLIP_EXEC : CP_COUNT_FLIP_WRITE);
     if (execute || keep_all)
         cp_log_code(v->host, ipa >> 12);
@@ -111,20 +114,49 @@ void stage2_wrote(struct vcpu *v, uint32_t ipa)
         drop_code(v, ipa >> 12);
 }
 
+/* A page that was mixed for a while gets a chance as an ordinary one: many are code and data only while a guest starts.
+ * With few flips left it is soon mixed again if it has to be. */
+static void unmix(struct vcpu *v, _Atomic uint64_t *place, uint64_t mixed)
+{
+    uint32_t page = (uint32_t)(mixed >> 32);
+    _Atomic uint64_t *entry = entry_of(v, page << 12);
+    uint64_t old = atomic_load(entry);
+    if (!is_mixed(old) || !atomic_compare_exchange_strong(place, &mixed, 0))
+        return; /* swapped out, or being changed: later */
+    uint64_t new = (old & ~(ACCESS_MASK | FLIP_MASK)) | READ_ONLY | (uint64_t)(FLIPS - CHANCES) << FLIP_SHIFT;
+    if (atomic_compare_exchange_strong(entry, &old, new & ~VALID)) {
+        cp_log_code(v->host, page);
+        vcpu_shootdown(v, CP_TLB_FLUSH | CP_CODE_FLUSH, false, true);
+        atomic_store(entry, new);
+        atomic_fetch_sub(&v->host->mixed_pages, 1);
+    } else {
+        atomic_fetch_sub(&v->host->mixed_pages, 1);
+        cp_add_mixed(v->host, page, MIXED_MS);
+    }
+}
+
 void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva)
 {
-    uint32_t ipa = 0, mixed = atomic_load(&v->host->mixed_pages);
-    if (mixed == 0)
+    if (atomic_load(&v->host->mixed_pages) == 0)
         return; /* write-xor-execute has seen every write */
-    if (everything) { /* of all the other pages, too */
-        for (uint32_t i = 0; i < mixed && i < CP_MIXED_PAGES; i++) {
-            uint32_t page = atomic_load(&v->host->mixed[i]);
-            cp_log_code(v->host, page ? page : CP_CODE_ALL);
-        }
-        if (mixed > CP_MIXED_PAGES)
-            cp_log_code(v->host, CP_CODE_ALL);
+    uint32_t ipa = 0, now_ms = (uint32_t)(cp_now_ns() / 1000000), logged = 0;
+    if (!everything && (!vcpu_translate(v, gva, false, true, &ipa) || !stage2_in_ram(v, ipa)))
+        return;
+    for (uint32_t i = 0; i < CP_MIXED_PAGES; i++) {
+        uint64_t mixed = atomic_load(&v->host->mixed[i]);
+        if (mixed == 0 || (!everything && mixed >> 32 != ipa >> 12))
+            continue;
+        if ((int32_t)(now_ms - (uint32_t)mixed) >= 0)
+            unmix(v, &v->host->mixed[i], mixed);
+        else
+            cp_log_code(v->host, (uint32_t)(mixed >> 32)), logged++;
+    }
+    if (atomic_load(&v->host->mixed_beyond)) {
+        if (everything)
+            cp_log_code(v->host, CP_CODE_ALL), logged++;
+        else if (!logged && is_mixed(atomic_load(entry_of(v, ipa))))
+            cp_log_code(v->host, ipa >> 12), logged++;
+    }
+    if (logged)
         vcpu_shootdown(v, CP_CODE_FLUSH, false, true);
-    } else if (vcpu_translate(v, gva, false, true, &ipa) && stage2_in_ram(v, ipa)
-        && is_mixed(atomic_load(entry_of(v, ipa))))
-        drop_code(v, ipa >> 12);
 }
