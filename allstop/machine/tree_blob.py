@@ -46,15 +46,12 @@ def parse(tree: bytes) -> tuple[fdt.Node, Reservations]:
     if total > MAX_TREE_BYTES:
         raise ImageError(f"is a device tree of {total} bytes: {MAX_TREE_BYTES} are the most")
     # The library gathers the reservations in one list that all its trees share: start with it empty, and take a copy.
-    shared = fdt.FDT().entries
-    shared.clear()
+    fdt.FDT().entries.clear()
     try:
         parsed = fdt.parse_dtb(_without_nops(tree[:total]))
         return parsed.root, list(parsed.entries)
     except Exception as error:  # the library has no error of its own: it raises whatever comes
         raise damaged(error) from None
-    finally:
-        shared.clear()
 
 
 def damaged(error: Exception) -> ImageError:
