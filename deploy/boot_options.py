@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from allstop.machine.boot import Startup, prepare
-from allstop.machine.device_tree import MAX_TREE_BYTES, RunFacts, adapt
+from allstop.machine.device_tree import RunFacts, adapt
 from allstop.machine.images import Image, ImageError
+from allstop.machine.tree_blob import MAX_TREE_BYTES
 from deploy.errors import UsageError
 from deploy.paths import path_of, shown
 

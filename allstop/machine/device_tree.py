@@ -6,7 +6,7 @@ blob that lies in guest memory. Nodes, names and properties are those of QEMU's 
 and GICv2, as far as this board has the device (QEMU, hw/arm/virt.c and hw/arm/boot.c). The board's test devices and a
 user's devices have no node: what finds its devices by the tree has no driver for them.
 
-Source of the format: Devicetree Specification 0.4, chapters 3 and 5.
+Source of the format: Devicetree Specification 0.4, chapter 3.
 """
 from __future__ import annotations
 
@@ -20,15 +20,9 @@ import fdt
 from allstop.arm.psci import PsciFunction
 from allstop.machine import board
 from allstop.machine.images import ImageError
-
-MAX_TREE_BYTES = 1 << 20
-"""The largest tree that is taken, as in QEMU."""
+from allstop.machine.tree_blob import blob, parse
 
 _AFFINITY_MASK = 0x00FF_FFFF
-_VERSION = 17
-_OLDEST_VERSION = 16
-_HEADER = struct.Struct(">10I")
-_MAGIC = 0xD00D_FEED
 _CLOCK_PHANDLE = 0x8000
 _GIC_PHANDLE = 0x8001
 _FIRST_CPU_PHANDLE = 0x8002
@@ -64,7 +58,7 @@ def build(facts: RunFacts) -> bytes:
           _psci(), _memory(facts.memory_bytes, 2, 2), *_virtio(), _pl031(), _pl011(), _gic(), _cpus(facts.vcpus),
           _timer(facts.vcpus), _clock(),
           _node("aliases", _strings("serial0", f"/pl011@{board.PL011_BASE:x}")), _chosen(facts))
-    return _blob(root, [])
+    return blob(root)
 
 
 def adapt(tree: bytes, facts: RunFacts) -> bytes:
@@ -74,7 +68,7 @@ def adapt(tree: bytes, facts: RunFacts) -> bytes:
     RAM disk is set, or taken away where this run has none. Raises ImageError when `tree` is no device tree that a
     guest could read.
     """
-    parsed, reserved = _parse(tree)
+    parsed, reserved = parse(tree)
     address_cells, size_cells = (_cells(parsed, name) for name in ("#address-cells", "#size-cells"))
     for node in [node for node in parsed.nodes if node.name.partition("@")[0] == "memory"]:
         parsed.nodes.remove(node)
@@ -88,10 +82,7 @@ def adapt(tree: bytes, facts: RunFacts) -> bytes:
     if facts.command_line:
         chosen.remove_property("bootargs")
     _fill(chosen, *_handed_over(facts))
-    try:
-        return _blob(parsed, reserved)
-    except Exception as error:  # the library has no error of its own
-        raise ImageError(f"is a damaged device tree: {_reason(error)}") from None
+    return blob(parsed, reserved)
 
 
 def _psci() -> fdt.Node:
@@ -180,53 +171,12 @@ def _handed_over(facts: RunFacts) -> Iterator[fdt.Property]:
         yield _words("linux,initrd-end", facts.initrd[1])
 
 
-def _parse(tree: bytes) -> tuple[fdt.Node, list[dict[str, int]]]:
-    """The root and the memory reservations of a user's tree. Raises ImageError."""
-    if len(tree) < 4 or int.from_bytes(tree[:4], "big") != _MAGIC:
-        raise ImageError("is not a device tree blob: it does not begin with the magic number d00dfeed"
-                         + ("; if it is a source, compile it with dtc" if b"/dts-v1/" in tree[:4096] else ""))
-    if len(tree) < _HEADER.size:
-        raise ImageError("is a truncated device tree: it ends within its header")
-    _, total, _, _, _, version, last_compatible, _, _, _ = _HEADER.unpack_from(tree)
-    if version < _OLDEST_VERSION or last_compatible > _VERSION:
-        raise ImageError(f"is a device tree of version {version}, compatible down to {last_compatible}: version "
-                         f"{_VERSION} is understood")
-    if total > len(tree):
-        raise ImageError(f"is a truncated device tree: its header says {total} bytes, there are {len(tree)}")
-    # The library gathers the reservations in one list that all its trees share: start with it empty, and take a copy.
-    shared = fdt.FDT().entries
-    shared.clear()
-    try:
-        parsed = fdt.parse_dtb(tree[:total])
-        if parsed.root is None or parsed.root.name != "/":
-            raise ValueError("it has no root")
-        return parsed.root, list(parsed.entries)
-    except Exception as error:  # the library has no error of its own: it raises whatever comes
-        raise ImageError(f"is a damaged device tree: {_reason(error)}") from None
-    finally:
-        shared.clear()
-
-
-def _reason(error: Exception) -> str:
-    """An error of the library on one line."""
-    return " ".join(str(error).split())[:120].rstrip(" .!") or "it can not be read"
-
-
 def _cells(root: fdt.Node, name: str) -> int:
     cells = root.get_property(name)
     count = cells.value if isinstance(cells, fdt.PropWords) else None
     if count not in (1, 2):
         raise ImageError(f"is a device tree whose root has no usable {name}: it must be 1 or 2")
     return int(count)
-
-
-def _blob(root: fdt.Node, reserved: list[dict[str, int]]) -> bytes:
-    tree = fdt.FDT(fdt.Header(), reserved)
-    tree.root = root
-    blob = bytes(tree.to_dtb(version=_VERSION, last_comp_version=_OLDEST_VERSION, boot_cpuid_phys=0))
-    if len(blob) > MAX_TREE_BYTES:
-        raise ImageError(f"is a device tree of {len(blob)} bytes: {MAX_TREE_BYTES} are the most")
-    return blob
 
 
 def _node(name: str, *items: fdt.Node | fdt.Property) -> fdt.Node:

@@ -203,7 +203,8 @@ class WorldRefused(NamedTuple):
 
 
 class Boot(NamedTuple):
-    """All is ready: start the boot vCPU."""
+    """All is ready: start the boot vCPU, with no machine number (0xffffffff) in r1 and the guest-physical address of
+    its device tree in r2, 0 where it has none."""
 
     entry: U32
     r1: U32
