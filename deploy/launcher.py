@@ -13,7 +13,6 @@ from typing import BinaryIO
 
 from allstop.events.scenario import Scenario
 from allstop.machine import control
-from allstop.machine.control import ControlPage
 from allstop.machine.images import Image
 from allstop.wire.messages import Boot
 from deploy.assembly import Assembly, assemble
@@ -109,7 +108,7 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
             with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
                 folder.write_text("figures.json", json.dumps(figures(assembly.page)) + "\n")
         wrong = audit(assembly.page, options.keep_going)
-        verdict = _verdict(course, console, assembly.page, Scenario.from_json(assembly.config.scenario))
+        verdict = _verdict(course, console, assembly)
         return verdict if options.keep_going else verdict.overruled(wrong)
 
 
@@ -137,9 +136,11 @@ def _writable(fd: int, signal_fd: int) -> bool:
     return all(ready != signal_fd for ready, _ in poll.poll())
 
 
-def _verdict(course: Course, console: ConsoleRelay, page: ControlPage, scenario: Scenario) -> Verdict:
+def _verdict(course: Course, console: ConsoleRelay, assembly: Assembly) -> Verdict:
+    page, scenario, notes_fd = assembly.page, Scenario.from_json(assembly.config.scenario), assembly.config.fds.notes
     counts = counters(page)
     notes = list(course.notes)
+    notes += os.pread(notes_fd, os.fstat(notes_fd).st_size, 0).decode(errors="replace").splitlines()
     events = []
     for index, event in enumerate(scenario.events):
         done, refused = page.event_counts(index)
