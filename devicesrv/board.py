@@ -60,12 +60,12 @@ class Board:
         self.bus.attach(GICC_BASE, CpuInterfaces(unwired, self.gic))
         self.bus.attach(PL011_BASE, self.uart)
         self.bus.attach(PL031_BASE, self.clock)
-        self.bus.attach(TEST_BASE, TestDevice(self._wiring(None)))
-        self.bus.attach(COUNTER_BASE, CounterDevice(unwired))
-        self.bus.attach(RAMDEV_BASE, RamDevice(unwired))
         self.memory: GuestMemory | None = None
         self.virtio_console: VirtioConsole | None = None
         self._attach_virtio()
+        self.bus.attach(TEST_BASE, TestDevice(self._wiring(None)))
+        self.bus.attach(COUNTER_BASE, CounterDevice(unwired))
+        self.bus.attach(RAMDEV_BASE, RamDevice(unwired))
         for place, spec in enumerate(config.devices):
             intid = USER_INTID + place
             if intid >= INTIDS:
