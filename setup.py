@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The three C extensions; everything else is in pyproject.toml."""
+"""The four C extensions; everything else is in pyproject.toml."""
 import importlib.util
 from pathlib import Path
 
@@ -9,11 +9,11 @@ FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno
 PAGE = "allstop/machine/control_page.h"
 LEDGER = "allstop/machine/access_ledger.h"
 JOURNAL = "allstop/machine/journal.h"
+PAGES = ["allstop/machine/stage2_entry.h", "allstop/machine/swap_file.h"]
 ENGINE = "vcpu_worker/engine"
 ENGINE_SOURCES = ["module", "vcpu", "exits", "requests", "state", "stage2", "swap", "seam",
                   "seam_library", "seam_reading", "seam_registers", "timers"]
-ENGINE_HEADERS = ["vcpu", "architecture", "stage2_entry", "seam", "seam_library", "seam_reading",
-                  "seam_registers", "timers", "facts"]
+ENGINE_HEADERS = ["vcpu", "architecture", "seam", "seam_library", "seam_reading", "seam_registers", "timers", "facts"]
 
 unicorn = importlib.util.find_spec("unicorn")
 if unicorn is None or unicorn.origin is None:
@@ -28,9 +28,13 @@ setup(
             "allstop.machine.recorder", ["allstop/machine/recorder.c"], depends=[JOURNAL], extra_compile_args=FLAGS
         ),
         Extension(
+            "allstop.machine.guest_memory", ["allstop/machine/guest_memory.c"], depends=[PAGE, LEDGER, *PAGES],
+            extra_compile_args=FLAGS,
+        ),
+        Extension(
             "vcpu_worker.engine._engine",
             [f"{ENGINE}/{name}.c" for name in ENGINE_SOURCES],
-            depends=[PAGE, LEDGER, JOURNAL, *(f"{ENGINE}/{name}.h" for name in ENGINE_HEADERS)],
+            depends=[PAGE, LEDGER, JOURNAL, *PAGES, *(f"{ENGINE}/{name}.h" for name in ENGINE_HEADERS)],
             include_dirs=[str(Path(unicorn.origin).parent / "include")],
             extra_compile_args=FLAGS,
             libraries=["dl"],

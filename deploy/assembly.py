@@ -51,19 +51,24 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
     stack.callback(os.close, console_write_fd)
     os.set_blocking(console_fd, False)
     swap_fd = _swap_file(run_dir, stack)
+    notes_fd = os.memfd_create("allstop-notes", os.MFD_CLOEXEC)
+    stack.callback(os.close, notes_fd)
     name = secrets.token_hex(16)
     config = MachineConfig(
         vcpus=options.vcpus, memory_bytes=options.memory_bytes, token=secrets.token_hex(16),
         coordinator_endpoint=f"ipc://@allstop-{name}-c", devices_endpoint=f"ipc://@allstop-{name}-d",
-        fds=SharedFds(control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd), cores=cores, launcher_pid=os.getpid(),
-        tlb=options.tlb, fetch=options.fetch, decode=options.decode, seed=options.seed, parameter=options.parameter,
+        fds=SharedFds(control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd, notes_fd), cores=cores,
+        launcher_pid=os.getpid(), tlb=options.tlb, fetch=options.fetch, decode=options.decode, seed=options.seed,
+        parameter=options.parameter,
         run_dir="" if run_dir is None else str(run_dir), devices=options.devices, as_shipped=options.as_shipped,
         keep_going=options.keep_going, journal=options.journal, pin=options.pin,
-        scenario=options.resolved_events().to_json(), fetch_handler=options.fetch_handler)
+        scenario=options.resolved_events().to_json(), fetch_handler=options.fetch_handler,
+        drives=options.drives, virtio_console=options.virtio_console,
+        rng=options.rng, testdev=options.testdev, virtio_legacy=options.virtio_legacy)
     text = config.to_json().encode()
     config_fd = _memory("config", len(text), stack)
     os.pwrite(config_fd, text, 0)
-    return Assembly(config, config_fd, (control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd),
+    return Assembly(config, config_fd, (control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd, notes_fd),
                     page, console_fd)
 
 

@@ -14,7 +14,6 @@ from typing import BinaryIO
 from allstop.events.scenario import Scenario
 from allstop.machine import control
 from allstop.machine.boot import Startup
-from allstop.machine.control import ControlPage
 from allstop.wire.messages import Boot
 from deploy.assembly import Assembly, assemble
 from deploy.console import ConsoleRelay
@@ -109,7 +108,7 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
             with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
                 folder.write_text("figures.json", json.dumps(figures(assembly.page)) + "\n")
         wrong = audit(assembly.page, options.keep_going)
-        verdict = _verdict(course, console, assembly.page, Scenario.from_json(assembly.config.scenario))
+        verdict = _verdict(course, console, assembly)
         return verdict if options.keep_going else verdict.overruled(wrong)
 
 
@@ -138,9 +137,11 @@ def _writable(fd: int, signal_fd: int) -> bool:
     return all(ready != signal_fd for ready, _ in poll.poll())
 
 
-def _verdict(course: Course, console: ConsoleRelay, page: ControlPage, scenario: Scenario) -> Verdict:
+def _verdict(course: Course, console: ConsoleRelay, assembly: Assembly) -> Verdict:
+    page, scenario, notes_fd = assembly.page, Scenario.from_json(assembly.config.scenario), assembly.config.fds.notes
     counts = counters(page)
     notes = list(course.notes)
+    notes += os.pread(notes_fd, os.fstat(notes_fd).st_size, 0).decode(errors="replace").splitlines()
     events = []
     for index, event in enumerate(scenario.events):
         done, refused = page.event_counts(index)

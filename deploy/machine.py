@@ -21,7 +21,7 @@ from allstop.events.scenario import Scenario
 from allstop.events.vocabulary import EventError, event
 from deploy.boot_options import boot_options
 from deploy.errors import HarnessError, UsageError
-from deploy.options import DEFAULT_MEMORY, RunOptions, device, handler, memory_size, path_of, scenario
+from deploy.options import DEFAULT_MEMORY, RunOptions, device, drive, handler, memory_size, path_of, scenario
 from deploy.processes import child_environment, describe_exit
 from deploy.verdict import USAGE_EXIT_CODE, Verdict
 
@@ -33,8 +33,9 @@ class Machine:
 
     The arguments are those of `allstop run`, under the same names, with the same defaults; `memory` is a size such as
     "64M" or a number of bytes, `devices` a list of "FILE.py:Class@ADDRESS", `events` a scenario's file, or a list of
-    events as they are written there, as mappings, `fetch_handler` a "FILE.py:function". Raises UsageError at once for
-    what can not be right. Entering the context starts the machine; leaving it ends the machine if it still runs.
+    events as they are written there, as mappings, `fetch_handler` a "FILE.py:function", `drives` a list of "FILE" or
+    "FILE,MODE". Raises UsageError at once for what can not be right. Entering the context starts the machine; leaving
+    it ends the machine if it still runs.
     """
 
     def __init__(self, image: str | os.PathLike[str], *, vcpus: int = 1, memory: str | int = DEFAULT_MEMORY,
@@ -45,16 +46,21 @@ class Machine:
                  events: str | os.PathLike[str] | Sequence[Mapping[str, Any]] = (),
                  fetch_handler: str | None = None, pin: bool = False,
                  initrd: str | os.PathLike[str] | None = None, append: str = "",
-                 dtb: str | os.PathLike[str] | None = None) -> None:
+                 dtb: str | os.PathLike[str] | None = None, drives: Sequence[str] = (),
+                 virtio_console: bool = False, rng: bool = False, testdev: bool = False,
+                 virtio_legacy: bool = False) -> None:
         if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
             raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
+        if isinstance(drives, (str, bytes)) or not isinstance(drives, Iterable):
+            raise UsageError(f"drives must be a list of FILE or FILE,MODE, not {drives!r}")
         options = RunOptions(
             image=path_of("image", image), vcpus=vcpus, memory_bytes=memory_size(memory), timeout_s=timeout,
             run_dir=None if run_dir is None else path_of("run folder", run_dir), fetch=fetch, tlb=tlb,
             decode=decode, seed=seed, parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
             as_shipped=as_shipped, keep_going=keep_going, journal=journal, pin=pin, events=_scenario(events),
             fetch_handler=None if fetch_handler is None else handler(fetch_handler),
-            boot=boot_options(initrd, append, dtb))
+            boot=boot_options(initrd, append, dtb), drives=tuple(map(drive, drives)),
+            virtio_console=virtio_console, rng=rng, testdev=testdev, virtio_legacy=virtio_legacy)
         options.startup()
         options.resolved_events()
         options.check_fetch_handler()
@@ -184,6 +190,9 @@ def _arguments(options: RunOptions) -> list[str]:
     if options.pin:
         arguments.append("--pin")
     arguments += options.boot.arguments()
+    arguments += (f"--drive={spec.path},{spec.mode}" for spec in options.drives)
+    arguments += (f"--{name.replace('_', '-')}" for name in ("virtio_console", "rng", "testdev", "virtio_legacy")
+                  if getattr(options, name))
     arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)
     return [*arguments, "--", str(options.image)]
 

@@ -16,13 +16,16 @@ from allstop.events.scenario import Scenario, ScenarioError, parse
 from allstop.machine.boot import Startup
 from allstop.machine.configuration import (
     DECODERS,
+    DRIVE_MODES,
     FETCH_POLICIES,
     MAX_VCPUS,
     TLB_DISCIPLINES,
     DeviceSpec,
+    DriveSpec,
     HandlerSpec,
 )
 from allstop.machine.device_tree import RunFacts
+from allstop.machine.drive import DriveError, open_drive
 from allstop.machine.images import RAW_LOAD_IPA, Image, ImageError, check_range, is_elf, parse_elf, parse_raw, symbols
 from allstop.machine.linux_image import HEAD_BYTES, ZIMAGE_LOAD_IPA, foreign_kind, is_zimage, parse_zimage
 from allstop.machine.memory import parse_size
@@ -52,7 +55,9 @@ class RunOptions:
     `memory_bytes` is the guest's RAM. `timeout_s` counts from the guest's first instruction; None is no limit.
     `load_ipa` makes the image a raw one, wherever it is to lie. `run_dir` None keeps nothing on disk.
     `as_shipped` runs unicorn without what makes it fit for several processes, for the conformance gate to be seen red.
-    `pin` keeps each vCPU on one core. `boot` is what the guest's kernel is given beside its image.
+    `pin` keeps each vCPU on one core. `boot` is what the guest's kernel is given beside its image. `drives`,
+    `virtio_console`, `rng` and `testdev` are virtio devices, in the order of docs/virtio.md; `virtio_legacy` gives them
+    all legacy transports.
     """
 
     image: Path
@@ -74,6 +79,11 @@ class RunOptions:
     fetch_handler: HandlerSpec | None = None
     pin: bool = False
     boot: BootOptions = field(default=BootOptions())
+    drives: tuple[DriveSpec, ...] = field(default=())
+    virtio_console: bool = False
+    rng: bool = False
+    testdev: bool = False
+    virtio_legacy: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -102,6 +112,8 @@ class RunOptions:
                              "--fetch-handler FILE.py:function, or neither")
         for place, device in enumerate(self.devices):
             check_device(device, self.memory_bytes, self.devices[:place])
+        for drive_ in self.drives:
+            _check_drive(drive_)
 
     def read_image(self) -> Image:
         """The image, read and checked. Raises UsageError.
@@ -222,6 +234,19 @@ def device(text: str) -> DeviceSpec:
     return DeviceSpec(str(path), match["name"], number(f"address of device {match['name']}", match["ipa"]))
 
 
+def drive(text: str) -> DriveSpec:
+    """`FILE[,MODE]` as a DriveSpec with an absolute path. A comma in a file's name needs a mode behind it. Raises
+    UsageError."""
+    if not isinstance(text, str):
+        raise UsageError(f"a drive is given as FILE or FILE,MODE, not {shown(text)}")
+    path, comma, mode = text.rpartition(",")
+    if not comma:
+        path, mode = text, DRIVE_MODES[0]
+    if not path:
+        raise UsageError(f"a drive is given as FILE or FILE,MODE, not {shown(text)}")
+    return DriveSpec(str(absolute("drive's image", path_of("drive's image", path))), mode)
+
+
 def handler(text: str) -> HandlerSpec:
     """`FILE.py:function` as a HandlerSpec with an absolute path. Raises UsageError."""
     match = _HANDLER.fullmatch(text) if isinstance(text, str) else None
@@ -229,6 +254,15 @@ def handler(text: str) -> HandlerSpec:
         raise UsageError(f"a fetch handler is given as FILE.py:function, not {shown(text)}")
     path = absolute("fetch handler's file", path_of("fetch handler's file", match["path"]))
     return HandlerSpec(str(path), match["name"])
+
+
+def _check_drive(spec: DriveSpec) -> None:
+    """Raise UsageError unless the drive's image can be used now; the device server opens it for good."""
+    check_choice("mode of a drive", spec.mode, DRIVE_MODES)
+    try:
+        os.close(open_drive(spec)[0])
+    except DriveError as error:
+        raise UsageError(str(error)) from None
 
 
 def _check_types(options: RunOptions) -> None:
@@ -249,6 +283,8 @@ def _check_types(options: RunOptions) -> None:
         raise UsageError(f"the timeout must be a positive number of seconds, {_LONGEST_TIMEOUT_S} at most, not "
                          f"{shown(timeout_s)}")
     for name, switch in (("as_shipped", options.as_shipped), ("keep_going", options.keep_going),
-                         ("journal", options.journal), ("pin", options.pin)):
+                         ("journal", options.journal), ("pin", options.pin),
+                         ("virtio_console", options.virtio_console), ("rng", options.rng),
+                         ("testdev", options.testdev), ("virtio_legacy", options.virtio_legacy)):
         if not isinstance(switch, bool):
             raise UsageError(f"{name} must be True or False, not {shown(switch)}")

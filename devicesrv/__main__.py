@@ -14,6 +14,7 @@ import zmq
 
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.control import ControlPage
+from allstop.machine.drive import DriveError
 from allstop.machine.lifetime import SHORT_SLICE_NS, ask_for_slice, tie_to_parent
 from allstop.wire.channel import ChannelError
 from devicesrv.bus import BusError
@@ -33,7 +34,7 @@ def main() -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         server = DeviceServer(config, page, context)
-    except (BusError, PluginError, ChannelError, OSError) as error:
+    except (BusError, PluginError, DriveError, ChannelError, OSError) as error:
         print(f"devicesrv: {error}", file=sys.stderr)
         return 1 if isinstance(error, (ChannelError, OSError)) else 2
     server.serve()

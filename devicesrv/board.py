@@ -16,8 +16,11 @@ from allstop.machine.board import (
     RAM_BASE,
     RAMDEV_BASE,
     TEST_BASE,
+    VIRTIO_BASE,
+    VIRTIO_INTID,
 )
 from allstop.machine.configuration import MachineConfig
+from allstop.machine.guest_memory import GuestMemory
 from devicesrv import plugin
 from devicesrv.bus import Bus, BusError
 from devicesrv.counter import CounterDevice
@@ -29,6 +32,9 @@ from devicesrv.pl011 import Pl011
 from devicesrv.pl031 import Pl031
 from devicesrv.ramdev import RamDevice
 from devicesrv.testdev import TestDevice
+from devicesrv.virtio import slots
+from devicesrv.virtio.console import VirtioConsole
+from devicesrv.virtio.window import VirtioTransports
 
 USER_INTID = 32 + 112  # QEMU's virt gives SPI 112 and up to devices that are added to the board
 
@@ -37,7 +43,9 @@ class Board:
     """The devices of one machine.
 
     The user's devices are attached in the order of the command line, and the n-th one, from zero, drives
-    INTID USER_INTID + n. Raises BusError or `plugin.PluginError` where one of them can not be.
+    INTID USER_INTID + n. Raises BusError or `plugin.PluginError` where one of them can not be, DriveError for a
+    drive's image. `memory` is what virtio devices have of the guest's RAM, None where there is none;
+    `virtio_console` takes input by `receive`, if there is one.
     """
 
     def __init__(self, config: MachineConfig, outlets: Wiring) -> None:
@@ -52,6 +60,9 @@ class Board:
         self.bus.attach(GICC_BASE, CpuInterfaces(unwired, self.gic))
         self.bus.attach(PL011_BASE, self.uart)
         self.bus.attach(PL031_BASE, self.clock)
+        self.memory: GuestMemory | None = None
+        self.virtio_console: VirtioConsole | None = None
+        self._attach_virtio()
         self.bus.attach(TEST_BASE, TestDevice(self._wiring(None)))
         self.bus.attach(COUNTER_BASE, CounterDevice(unwired))
         self.bus.attach(RAMDEV_BASE, RamDevice(unwired))
@@ -64,6 +75,20 @@ class Board:
                 raise BusError(f"{spec.class_name} at 0x{spec.ipa:08x} overlaps the guest's memory "
                                f"(0x{RAM_BASE:08x} to 0x{RAM_BASE + config.memory_bytes - 1:08x})")
             self.bus.attach(spec.ipa, device)
+
+    def _attach_virtio(self) -> None:
+        config = self._config
+        window = VirtioTransports(self._wiring(None), config.virtio_legacy)
+        self.bus.attach(VIRTIO_BASE, window)
+        functions = slots.functions(config, self._outlets)
+        if not functions:
+            return
+        fds = config.fds
+        self.memory = GuestMemory(fds.control, fds.ram, fds.stage2, fds.swap, config.as_shipped)
+        window.plug(functions, [self._wiring(VIRTIO_INTID + place) for place in range(len(functions))], self.memory)
+        for function, _ in functions:
+            if type(function) is VirtioConsole:
+                self.virtio_console = function
 
     def _wiring(self, intid: int | None) -> Wiring:
         """A device's own wiring: its interrupt line, if it has one, and a generator that no other device

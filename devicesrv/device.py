@@ -30,6 +30,10 @@ def _no_finish(status: int, detail: str) -> None:
     """A device that can not end the run."""
 
 
+def _no_note(sentence: str) -> None:
+    """A device whose run has no verdict to put a note in."""
+
+
 def _no_clock() -> int:
     """A device that is wired to no clock: it is always 1970."""
     return 0
@@ -43,6 +47,7 @@ class Wiring:
     console(data)         prints on the machine's console
     record(name, fields)  appends one JSON line to `name`.jsonl in the run's folder, if the run has one
     finish(status, text)  ends the run; status 0 is a pass
+    note(sentence)        adds a sentence to the verdict's notes: an oddity that does not decide it
     clock_s()             seconds since 1970, UTC
     vcpus                 number of vCPUs of the machine
     parameter             the number that the run was given for its guest
@@ -53,6 +58,7 @@ class Wiring:
     console: Callable[[bytes], None] = _no_console
     record: Callable[[str, Mapping[str, object]], None] = _no_record
     finish: Callable[[int, str], None] = _no_finish
+    note: Callable[[str], None] = _no_note
     clock_s: Callable[[], int] = _no_clock
     vcpus: int = 1
     parameter: int = 0

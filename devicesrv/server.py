@@ -72,6 +72,7 @@ CHORES_S = 0.1
 # The launcher waits half a second for us after Shutdown.
 CONSOLE_DEADLINE_S = 0.3
 LINGER_MS = 100
+MAX_NOTES = 32  # in the verdict; all of them are in the log
 
 
 class Page(Protocol):
@@ -127,11 +128,13 @@ class DeviceServer:
         self._records = Records(config.run_dir)
         self._journal = open_journal(config, "devicesrv", ROLE_DEVICES)
         self._peers: dict[bytes, Peer] = {}
+        self._notes_left = MAX_NOTES
+        self._written_while_out = 0
         self._untold: list[bytes] = []  # for the coordinator, until it says Hello
         self._stop = False
         self.refused: Counter[str] = Counter()
         self._board = Board(config, Wiring(console=self._console.write, record=self._records.write,
-                                           finish=self._finish, clock_s=lambda: int(time.time())))
+                                           finish=self._finish, note=self._note, clock_s=lambda: int(time.time())))
         self._board.bus.witness = page.perform_access
         context.setsockopt(zmq.SNDHWM, 0)  # at a limit a ROUTER drops, and a dropped IrqLine hangs a guest
         scenario = Scenario.from_json(config.scenario)
@@ -166,6 +169,7 @@ class DeviceServer:
 
     def close(self) -> None:
         """Flush what is on its way, and release everything but the context."""
+        self._look_at_swapped_pages()
         try:
             self._record_summary()
             self._records.flush()
@@ -310,6 +314,7 @@ class DeviceServer:
         self._page.beat(self._page.DEVICES)
         self._console.drain()
         self._flush_records()
+        self._look_at_swapped_pages()
         self._board.clock.tick()
         self._tell_lines()
 
@@ -328,6 +333,25 @@ class DeviceServer:
         if (journal := self._journal) is not None:
             journal.event(journal.EVENT_REFUSED if sentence else journal.EVENT_DONE, vcpu, index)
             journal.text(sentence)
+
+    def _note(self, sentence: str) -> None:
+        """One line of the log, and one for the launcher, which reads the file when the run is over."""
+        print(f"devicesrv: {sentence}", file=sys.stderr)
+        if self._config.fds.notes >= 0 and self._notes_left:
+            self._notes_left -= 1
+            os.write(self._config.fds.notes, " ".join(sentence.split()).encode(errors="replace") + b"\n")
+
+    def _look_at_swapped_pages(self) -> None:
+        """A device has brought in a page whose frame was written to while it was out: what a worker counts, for it."""
+        memory = self._board.memory
+        if memory is not None and memory.written_while_out != self._written_while_out:
+            self._written_while_out = memory.written_while_out
+            sentence = ("the frame of a page that was swapped out was written to, through a translation that had been "
+                        "invalidated; a device has found it so")
+            if self._config.keep_going:
+                self._note(sentence)
+            else:
+                self._tell(Violated(0, sentence))
 
     def _flush_records(self) -> None:
         try:

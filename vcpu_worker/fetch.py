@@ -149,14 +149,21 @@ class Fetch:
         tried again, alone in a world of its own: then it traps where nothing can have changed since, so a guest that
         invalidates without end can not keep this vCPU from going on."""
         with self._stopped(may_share=True):
+            writes = self._page.code_writes()
             if self._still_valid(trap):
-                return self._read_now(trap), trap
+                return self._unless_written(writes, self._read_now(trap)), trap
         self._page.count(self._number, COUNT_FETCH_RETRY)
         if (journal := self._journal) is not None:
             journal.event(journal.FETCH_RETRIED, self._number, trap.pc)
         with self._stopped(may_share=False):
+            writes = self._page.code_writes()
             trap = self._vcpu.run(1, True)
-            return (self._read_now(trap) if trap.kind == EXIT_NISV else None), trap
+            return (self._unless_written(writes, self._read_now(trap)) if trap.kind == EXIT_NISV else None), trap
+
+    def _unless_written(self, writes: int, word: int | None) -> int | None:
+        """`word`, or None when a device has begun to write to code since `writes` were counted. A stop does not stop
+        devices: one that works for a vCPU which waits for it may write to this very page."""
+        return word if self._page.code_writes() == writes else None
 
     @contextlib.contextmanager
     def _stopped(self, may_share: bool) -> Iterator[None]:

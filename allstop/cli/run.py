@@ -17,6 +17,7 @@ from deploy.options import (
     RAW_SUFFIXES,
     RunOptions,
     device,
+    drive,
     handler,
     memory_size,
     number,
@@ -56,6 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"what such an instruction may be: {', '.join(DECODERS)}")
     parser.add_argument("--device", metavar="FILE.py:Class@ADDRESS", action="append", default=[],
                         help="add a device of your own; may be repeated")
+    parser.add_argument("--drive", metavar="FILE[,MODE]", action="append", default=[],
+                        help="a virtio disk with this image; MODE is cow (the default: writes are gone with the run), "
+                             "ro or rw; may be repeated")
+    parser.add_argument("--virtio-console", action="store_true", help="a virtio console, which prints on the console")
+    parser.add_argument("--rng", action="store_true", help="a virtio entropy device; --seed decides what it gives")
+    parser.add_argument("--testdev", action="store_true",
+                        help="a virtio console on which kvm-unit-tests end the run with their status")
+    parser.add_argument("--virtio-legacy", action="store_true",
+                        help="legacy (version 1) virtio transports, as QEMU's are unless told otherwise")
     parser.add_argument("--seed", metavar="N", default="0", help="the guest's seed, from the test device")
     parser.add_argument("--parameter", metavar="N", default="0", help="the guest's parameter, from the test device")
     parser.add_argument("--load", metavar="ADDRESS", help="take IMAGE as a raw image and place it at ADDRESS")
@@ -88,7 +98,9 @@ def execute(arguments: argparse.Namespace) -> int:
         as_shipped=arguments.as_shipped, keep_going=arguments.keep_going, journal=arguments.journal,
         events=_events(arguments),
         fetch_handler=None if arguments.fetch_handler is None else handler(arguments.fetch_handler),
-        pin=arguments.pin, boot=boot_options(arguments.initrd, arguments.append, arguments.dtb))
+        pin=arguments.pin, boot=boot_options(arguments.initrd, arguments.append, arguments.dtb),
+        drives=tuple(map(drive, arguments.drive)), virtio_console=arguments.virtio_console, rng=arguments.rng,
+        testdev=arguments.testdev, virtio_legacy=arguments.virtio_legacy)
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT

@@ -16,6 +16,7 @@ MAX_VCPUS = 128
 TLB_DISCIPLINES = ("broadcast", "ipi", "local", "early")
 FETCH_POLICIES = ("stop-world", "unprotected", "validate", "abort", "user")
 DECODERS = ("full", "kvm")
+DRIVE_MODES = ("cow", "ro", "rw")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class SharedFds:
     stage2: int
     console: int = -1
     swap: int = -1
+    notes: int = -1
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,14 @@ class DeviceSpec:
     path: str
     class_name: str
     ipa: int
+
+
+@dataclass(frozen=True)
+class DriveSpec:
+    """A drive: its image, and one of DRIVE_MODES."""
+
+    path: str
+    mode: str = "cow"
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,8 @@ class MachineConfig:
     what each of them hands to `lifetime.tie_to_parent`. `as_shipped` runs the engine without what makes it fit for
     several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on. `journal`
     has every process keep one, in `run_dir`. `scenario` is the events', as `allstop.events.scenario` writes it; its
-    symbols are resolved. `pin` gives each vCPU one core, by its number.
+    symbols are resolved. `pin` gives each vCPU one core, by its number. `drives`, `virtio_console`, `rng` and `testdev`
+    are virtio devices; `virtio_legacy` gives all of them legacy transports.
     """
 
     vcpus: int
@@ -82,6 +93,11 @@ class MachineConfig:
     operator_lease_s: float = 10.0
     devices: tuple[DeviceSpec, ...] = field(default=())
     fetch_handler: HandlerSpec | None = None
+    drives: tuple[DriveSpec, ...] = field(default=())
+    virtio_console: bool = False
+    rng: bool = False
+    testdev: bool = False
+    virtio_legacy: bool = False
 
     def to_json(self) -> str:
         """The form that `from_json` reads."""
@@ -93,6 +109,7 @@ class MachineConfig:
         raw = json.loads(text)
         raw["fds"] = SharedFds(**raw["fds"])
         raw["devices"] = tuple(DeviceSpec(**device) for device in raw["devices"])
+        raw["drives"] = tuple(DriveSpec(**drive) for drive in raw["drives"])
         if raw["fetch_handler"] is not None:
             raw["fetch_handler"] = HandlerSpec(**raw["fetch_handler"])
         return cls(**raw)

@@ -462,6 +462,11 @@ static PyObject *page_epochs(ControlPage *self, PyObject *unused)
                          atomic_load(&self->host->invalidations_done));
 }
 
+static PyObject *page_code_writes(ControlPage *self, PyObject *unused)
+{
+    return PyLong_FromUnsignedLongLong(atomic_load(&self->host->code_writes));
+}
+
 static PyObject *page_next_stop_epoch(ControlPage *self, PyObject *unused)
 {
     return PyLong_FromUnsignedLongLong(atomic_fetch_add(&self->host->stop_epoch, 1) + 1);
@@ -609,6 +614,8 @@ static PyMethodDef page_methods[] = {
       "count_event(index, done): an event of the scenario has happened, or could not." },
     { "event_counts", (PyCFunction)page_event_counts, METH_O, "event_counts(index): how often (done, refused)." },
     { "epochs", (PyCFunction)page_epochs, METH_NOARGS, "epochs(): (stops, invalidations begun, invalidations done)." },
+    { "code_writes", (PyCFunction)page_code_writes, METH_NOARGS,
+      "code_writes(): writes of devices into executable pages so far; one counts before it begins." },
     { "next_stop_epoch", (PyCFunction)page_next_stop_epoch, METH_NOARGS, "next_stop_epoch(): a new stop's number." },
     { "issue_access", (PyCFunction)page_issue_access, METH_O,
       "issue_access(vcpu): its worker is about to ask for an access to a device." },

@@ -150,7 +150,8 @@ struct cp_host {
     char pad3[64 - 8];
     _Atomic uint64_t code_head;    /* entries ever added to the code log */
     _Atomic uint32_t shootdowns;   /* vCPUs that wait for others to flush, and CP_SHOOTDOWN_PARKED */
-    char pad4[64 - 12];
+    _Atomic uint64_t code_writes;  /* by devices, into executable pages; grows before each, after invalidations_begun */
+    char pad4[64 - 24];
     struct cp_process coordinator;
     char pad5[64 - sizeof(struct cp_process)];
     struct cp_process devices;

@@ -98,10 +98,10 @@ def _memory(memory_bytes: int, address_cells: int, size_cells: int) -> fdt.Node:
 
 
 def _virtio() -> Iterator[fdt.Node]:
-    for slot in range(board.VIRTIO_SLOTS):
-        ipa = board.VIRTIO_BASE + slot * board.VIRTIO_SLOT_BYTES
+    for slot in range(board.VIRTIO_TRANSPORTS):
+        ipa = board.VIRTIO_BASE + slot * board.VIRTIO_BYTES
         yield _node(f"virtio_mmio@{ipa:x}", fdt.Property("dma-coherent"),
-                    _spi(board.VIRTIO_INTID + slot, _EDGE_RISING), _reg((ipa, board.VIRTIO_SLOT_BYTES)),
+                    _spi(board.VIRTIO_INTID + slot, _EDGE_RISING), _reg((ipa, board.VIRTIO_BYTES)),
                     _strings("compatible", "virtio,mmio"))
 
 

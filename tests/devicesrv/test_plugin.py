@@ -69,7 +69,7 @@ def test_there_are_as_many_interrupts_as_devices_and_no_more(tmp_path: Path) -> 
     path = tmp_path / "thing.py"
     path.write_text("from devicesrv.device import Device\nclass Thing(Device): pass")
     specs = [DeviceSpec(str(path), "Thing", 0x1000_0000 + 0x1000 * place) for place in range(145)]
-    assert len(list(board(*specs[:144]).bus)) == 7 + 144
+    assert len(list(board(*specs[:144]).bus)) == 8 + 144
     with pytest.raises(BusError, match="is one device too many"):
         board(*specs)
 

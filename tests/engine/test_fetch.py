@@ -12,6 +12,7 @@ import pytest
 from allstop.arm import psr
 from allstop.arm.execution import Plan
 from allstop.machine.configuration import HandlerSpec, MachineConfig, SharedFds
+from allstop.machine.guest_memory import GuestMemory
 from allstop.wire.messages import Message, ReleaseWorld, StopWorld, Violated, WorldStopped
 from vcpu_worker.engine import EXIT_NISV, EXIT_REQUEST, EngineError, Exit, Vcpu
 from vcpu_worker.fetch import Fetch, FetchStuckError
@@ -383,3 +384,20 @@ def test_a_user_that_never_agrees_is_not_told_to_report_it(machine: Machine, tmp
     with pytest.raises(FetchStuckError, match="the fetch handler answers something else"):
         for _ in range(10_001):
             scene.fetch.plan(trap)
+
+
+def test_a_device_that_writes_code_in_a_stopped_world_is_noticed(machine: Machine) -> None:
+    """A stop does not stop devices. The word that was executed is gone when it is read, so it is tried again."""
+    scene = Scene(machine)
+    memory = GuestMemory(machine.control_fd, machine.ram_fd, machine.stage2_fd)
+    trap, read_now = scene.trap(), scene.fetch._read_now
+
+    def overwritten(trap: Exit) -> int | None:
+        memory.write(machine.CODE, OTHER_LOAD.to_bytes(4, "little"))
+        return read_now(trap)
+
+    scene.fetch._read_now = overwritten  # type: ignore[method-assign]
+    assert scene.fetch.plan(trap) is None
+    assert scene.counters().get("fetch_wrong") is None and scene.counters()["fetch_retry"] == 1
+    scene.fetch._read_now = read_now  # type: ignore[method-assign]
+    assert text(scene.fetch.plan(scene.trap())) == "ldr r2, [r1], #8"

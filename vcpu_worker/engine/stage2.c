@@ -18,7 +18,7 @@
  * only its own vCPU's writes to it; those of others come with the instruction cache maintenance that the architecture
  * asks for anyway, which traps (stage2_sync_code).
  */
-#include "stage2_entry.h"
+#include "vcpu.h"
 
 #include <sched.h>
 

@@ -5,14 +5,13 @@
 
 #include "../../allstop/machine/control_page.h"
 #include "../../allstop/machine/journal.h"
+#include "../../allstop/machine/swap_file.h"
 #include "seam.h"
 #include "timers.h"
 
-#define RAM_BASE 0x40000000u
 #define STAGE2_BASE 0xf0000000u      /* where the engine sees the stage-2 tables: above any guest RAM */
 #define PARK_NS 1000000ull           /* how long a vCPU at most keeps out of the way of a shootdown */
 #define SLICE_NS 250000000ull         /* how long a wait goes on without a beat */
-#define STAGE2_PAGES_OFFSET 0x5000u  /* level 3 follows one level-1 page and four level-2 pages */
 
 /* Why run() returned. */
 #define EXITS(X)                                                                                             \
@@ -78,12 +77,22 @@ struct vcpu {
     uint32_t flip_pc, flip_page, flips_here;
     bool flip_execute;
     uint32_t fault_lpae, fault_short; /* status of the last translation that failed */
-    char sentence[256];            /* why an operation failed */
+    char sentence[SENTENCE_BYTES];            /* why an operation failed */
     struct journal *journal;       /* NULL: none is kept */
     int swap_fd;                   /* -1: nothing can be swapped out */
     bool swap_failed;              /* a page can not be brought back: `sentence` says why, and the vCPU can not go on */
     enum invalidation next_invalidation;
 };
+
+static inline struct guest_pages vcpu_pages(const struct vcpu *v)
+{
+    return (struct guest_pages){ v->ram, v->ram_bytes, v->stage2, v->swap_fd };
+}
+
+static inline _Atomic uint64_t *entry_of(const struct vcpu *v, uint32_t ipa)
+{
+    return v->stage2 + STAGE2_PAGES_OFFSET / 8 + ((ipa - RAM_BASE) >> 12);
+}
 
 /* vcpu.c */
 bool vcpu_open(struct vcpu *v, uint32_t mpidr);
@@ -132,12 +141,6 @@ void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva);
 void stage2_wrote(struct vcpu *v, uint32_t ipa);
 
 /* swap.c */
-enum swap_result {
-    SWAP_DONE,
-    SWAP_UNUSED, /* nobody has used the page yet, or it is not swapped out */
-    SWAP_BUSY,   /* somebody else changes its entry, or the page is out already, or the run is over */
-    SWAP_FAILED, /* `sentence` says why */
-};
 /* Swap out the page of `ipa` and fill its frame. Outside the guest, and not in a world that this vCPU has stopped. */
 enum swap_result stage2_swap_out(struct vcpu *v, uint32_t ipa, uint32_t fill, bool ipi);
 enum swap_result stage2_swap_in(struct vcpu *v, uint32_t ipa);
