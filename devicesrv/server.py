@@ -28,7 +28,7 @@ from allstop.events.vocabulary import DEVICE_STEP, event
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.journal import open_journal
 from allstop.machine.user_code import text_of
-from allstop.wire.channel import COORDINATOR, identity_fits, listen
+from allstop.wire.channel import COORDINATOR, LAUNCHER, identity_fits, listen
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
     MAX_TEXT,
@@ -42,6 +42,8 @@ from allstop.wire.messages import (
     ROLE_LAUNCHER,
     ROLE_WORKER,
     ComponentFailed,
+    ConsoleInput,
+    ConsoleInputTaken,
     EventPerformed,
     GuestFinished,
     Hello,
@@ -130,7 +132,9 @@ class DeviceServer:
         self._stop = False
         self.refused: Counter[str] = Counter()
         self._board = Board(config, Wiring(console=self._console.write, record=self._records.write,
-                                           finish=self._finish, clock_s=lambda: int(time.time())))
+                                           finish=self._finish, clock_s=lambda: int(time.time())),
+                            self._input_taken)
+        self._input = self._board.input
         self._board.bus.witness = page.perform_access
         context.setsockopt(zmq.SNDHWM, 0)  # at a limit a ROUTER drops, and a dropped IrqLine hangs a guest
         scenario = Scenario.from_json(config.scenario)
@@ -231,6 +235,8 @@ class DeviceServer:
         except BaseException as error:  # also a KeyboardInterrupt: Ctrl-C is the launcher's, so it is the device's own
             self._device_failed(vcpu, request, error)
             answer, status = 0, MMIO_FAILED
+        if self._input.waiting:
+            self._pump_input()  # the access may have made room
         page.set_activity(page.DEVICES, page.ACTIVITY_IDLE)
         if (journal := self._journal) is not None:
             journal.span(journal.ACCESS, vcpu, began_ns, ipa, size, is_write, value if is_write else answer, status)
@@ -285,6 +291,8 @@ class DeviceServer:
         elif isinstance(message, PpiLevel) and peer.role == ROLE_WORKER and 16 <= message.intid < 32:
             self._board.gic.set_level(message.intid, message.level, peer.vcpu)
             self._tell_lines()
+        elif isinstance(message, ConsoleInput) and peer.role == ROLE_LAUNCHER:
+            self._take_input(message.data)
         elif isinstance(message, PerformEvent) and peer.role == ROLE_COORDINATOR:
             wanted = event(json.loads(message.event), immediate=True)
             sentence = self._disturbance.perform(message.number, wanted, message.vcpu, time.monotonic())
@@ -294,6 +302,29 @@ class DeviceServer:
             self._stop = True
         else:
             self.refused["unexpected"] += 1
+
+    def _take_input(self, data: bytes) -> None:
+        try:
+            if not self._input.feed(data):
+                self.refused["input"] += 1
+        except BaseException as error:
+            self._input_failed(error)
+        self._tell_lines()
+
+    def _pump_input(self) -> None:
+        try:
+            self._input.pump()
+        except BaseException as error:
+            self._input_failed(error)
+
+    def _input_failed(self, error: BaseException) -> None:
+        self._input.waiting.clear()
+        traceback.print_exception(error, file=sys.stderr)
+        self._tell(ComponentFailed(ROLE_DEVICES, 0, "the console's device raised "
+                                   f"{type(error).__name__} at input: {text_of(error)}"[:1000]))
+
+    def _input_taken(self, count: int) -> None:
+        self._send(LAUNCHER, ConsoleInputTaken(count))
 
     def _skip_rest(self) -> None:
         """Drop the frames of a message that has too many: left there, the next would pass for an identity."""
