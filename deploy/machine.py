@@ -19,12 +19,14 @@ from typing import Any, BinaryIO
 
 from allstop.events.scenario import Scenario
 from allstop.events.vocabulary import EventError, event
+from deploy.console_place import ConsolePlace
 from deploy.errors import HarnessError, UsageError
 from deploy.options import DEFAULT_MEMORY, RunOptions, device, handler, memory_size, path_of, scenario
 from deploy.processes import child_environment, describe_exit
 from deploy.verdict import USAGE_EXIT_CODE, Verdict
 
 _STOP_DEADLINE_S = 10.0
+_PTY_LINE = "allstop: the console is "
 
 
 class Machine:
@@ -32,8 +34,9 @@ class Machine:
 
     The arguments are those of `allstop run`, under the same names, with the same defaults; `memory` is a size such as
     "64M" or a number of bytes, `devices` a list of "FILE.py:Class@ADDRESS", `events` a scenario's file, or a list of
-    events as they are written there, as mappings, `fetch_handler` a "FILE.py:function". Raises UsageError at once for
-    what can not be right. Entering the context starts the machine; leaving it ends the machine if it still runs.
+    events as they are written there, as mappings, `fetch_handler` a "FILE.py:function"; `console` is as `--console`,
+    and with `input="-"` the guest is typed to by `send`. Raises UsageError at once for what can not be right. Entering
+    the context starts the machine; leaving it ends the machine if it still runs.
     """
 
     def __init__(self, image: str | os.PathLike[str], *, vcpus: int = 1, memory: str | int = DEFAULT_MEMORY,
@@ -42,7 +45,8 @@ class Machine:
                  parameter: int = 0, load: int | None = None, as_shipped: bool = False,
                  keep_going: bool = False, journal: bool = False,
                  events: str | os.PathLike[str] | Sequence[Mapping[str, Any]] = (),
-                 fetch_handler: str | None = None, pin: bool = False) -> None:
+                 fetch_handler: str | None = None, pin: bool = False, console: str = "stdio",
+                 input: str | os.PathLike[str] | None = None) -> None:
         if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
             raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         options = RunOptions(
@@ -50,11 +54,13 @@ class Machine:
             run_dir=None if run_dir is None else path_of("run folder", run_dir), fetch=fetch, tlb=tlb,
             decode=decode, seed=seed, parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
             as_shipped=as_shipped, keep_going=keep_going, journal=journal, pin=pin, events=_scenario(events),
-            fetch_handler=None if fetch_handler is None else handler(fetch_handler))
+            fetch_handler=None if fetch_handler is None else handler(fetch_handler),
+            console=ConsolePlace.parse(console), input=None if input is None else path_of("input", input))
         options.read_image()
         options.resolved_events()
         options.check_fetch_handler()
         self._arguments = _arguments(options)
+        self._typed = str(options.input) == "-"
         self._process: subprocess.Popen[bytes] | None = None
         self._files = contextlib.ExitStack()
         self._outcome: Verdict | HarnessError | UsageError | None = None
@@ -77,10 +83,13 @@ class Machine:
                 self._process = subprocess.Popen(
                     (sys.executable, "-P", "-m", "allstop.cli.main", "run", "--json", f"--console-fd={console_fd}",
                      f"--lifeline-fd={lifeline.fileno()}", f"--lifeline-fd={ourselves}", *self._arguments),
-                    stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._errors, start_new_session=True,
+                    stdin=subprocess.PIPE if self._typed else subprocess.DEVNULL, bufsize=0, stdout=self._out,
+                    stderr=self._errors, start_new_session=True,
                     pass_fds=(console_fd, lifeline.fileno(), ourselves), env=child_environment())
             except OSError as error:
                 raise HarnessError(f"the launcher could not be started: {error}") from None
+            if self._process.stdin is not None:
+                stack.callback(self._process.stdin.close)
             self._files = stack.pop_all()
         return self
 
@@ -105,6 +114,25 @@ class Machine:
         if self._process is None or self._console_file.closed:
             return self._last_console
         return _text_of(self._console_file)
+
+    @property
+    def console_path(self) -> str:
+        """The pseudo-terminal of `console="pty"`, "" until there is one."""
+        said = "" if self._process is None or self._errors.closed else _text_of(self._errors)
+        return next((line.removeprefix(_PTY_LINE) for line in said.splitlines() if line.startswith(_PTY_LINE)), "")
+
+    def send(self, text: str | bytes) -> None:
+        """Type on the console of a machine that was made with `input="-"`. Comes back when the launcher has it, which
+        may take until the guest has read what was typed before. Raises HarnessError when the run is over."""
+        stdin = self._launcher.stdin
+        if stdin is None:
+            raise UsageError('only a machine with input="-" can be typed to')
+        data = memoryview(text.encode() if isinstance(text, str) else text)
+        try:
+            while data:
+                data = data[stdin.write(data) or 0:]
+        except (OSError, ValueError):
+            raise HarnessError("the run is over: nobody reads what is typed") from None
 
     @property
     def launcher_pid(self) -> int:
@@ -179,6 +207,9 @@ def _arguments(options: RunOptions) -> list[str]:
         arguments.append(f"--fetch-handler={options.fetch_handler.path}:{options.fetch_handler.function_name}")
     if options.pin:
         arguments.append("--pin")
+    arguments.append(f"--console={options.console}")
+    if options.input is not None:
+        arguments.append(f"--input={options.input}")
     arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)
     return [*arguments, "--", str(options.image)]
 

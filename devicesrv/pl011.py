@@ -2,9 +2,10 @@
 """PL011: the board's UART. Source: ARM DDI 0183G, chapter 3; QEMU's model where that leaves a choice.
 
 Output leaves at once, so the transmit FIFO is always empty; and a character sent without enabling the UART
-leaves too, as it does on QEMU, since small guests count on it. So does one that arrives: it is received unless RXE,
-which is set at reset, says no. There is no time here: a receive timeout, which on a wire comes 32 bit times after the
-last character, has come as soon as characters wait below the trigger level.
+leaves too, as it does on QEMU, since small guests count on it. Input waits outside until the guest has enabled the
+UART and its receiver, or the switching on of the FIFO would throw it away; a guest that has never enabled the UART and
+looks for a character all the same gets it. There is no time here: a receive timeout, which on a wire comes 32 bit times
+after the last character, has come as soon as characters wait below the trigger level.
 
 The receive interrupts are those of a FIFO that passes a level, not of one that is above it: ICR clears them for good,
 until a character arrives or one is read and others still wait.
@@ -73,13 +74,18 @@ class Pl011(Device):
         self._fifo: deque[int] = deque()
         self._overrun = False  # as RSR has it, until the guest clears it
         self._overrun_unread = False  # as the next character of DR has it
+        self._never_enabled = True
+        self._looked_for = False  # without the UART having been enabled
         self._raw = 0
         self._line = False
 
     @property
     def listening(self) -> bool:
         """Whether characters from outside are received at all."""
-        return self._stored[CR] & (CR_RXE | CR_LOOPBACK) == CR_RXE
+        control = self._stored[CR]
+        if not control & CR_RXE or control & CR_LOOPBACK:
+            return False
+        return bool(control & CR_UARTEN) or self._never_enabled and self._looked_for
 
     def receive(self, data: bytes) -> int:
         """Characters arrive from outside. Returns how many were taken: the rest did not fit, and the sender,
@@ -118,6 +124,7 @@ class Pl011(Device):
                 self._fifo.clear()  # the FIFO is switched on or off: what waited is gone
                 self._raw &= ~(INT_RX | INT_RX_TIMEOUT)  # or a handler would look for it for ever
             if offset == CR:
+                self._never_enabled = self._never_enabled and not value & CR_UARTEN
                 changed = modem ^ self._modem()
                 self._raw |= sum(interrupt for _, flag, interrupt in _MODEM if changed & flag)
             self._refresh()
@@ -131,6 +138,7 @@ class Pl011(Device):
 
     def _flags(self) -> int:
         waiting = len(self._fifo)
+        self._looked_for = True
         receive = FR_RXFE if not waiting else FR_RXFF if waiting >= self._depth() else 0
         return FR_TXFE | receive | self._modem()
 

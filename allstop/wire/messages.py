@@ -120,7 +120,7 @@ class ConsoleInput(NamedTuple):
 class ConsoleInputTaken(NamedTuple):
     """A device has taken so many bytes of the console's input: the launcher may send as many more."""
 
-    count: U32
+    taken_bytes: U32
 
 
 class GuestFinished(NamedTuple):
