@@ -2,7 +2,6 @@
 """The board: which devices a machine has, where they are, and which interrupts they drive."""
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -35,20 +34,14 @@ from devicesrv.testdev import TestDevice
 USER_INTID = 32 + 112  # QEMU's virt gives SPI 112 and up to devices that are added to the board
 
 
-def _untold(count: int) -> None:
-    """Nobody counts what is taken of the input."""
-
-
 class Board:
-    """The devices of one machine. What is typed on its console goes to `input`; `input_taken` learns how many bytes of
-    it a device has taken.
+    """The devices of one machine. What is typed on its console goes to `input`.
 
     The user's devices are attached in the order of the command line, and the n-th one, from zero, drives
     INTID USER_INTID + n. Raises BusError or `plugin.PluginError` where one of them can not be.
     """
 
-    def __init__(self, config: MachineConfig, outlets: Wiring,
-                 input_taken: Callable[[int], None] = _untold) -> None:
+    def __init__(self, config: MachineConfig, outlets: Wiring, input_line: InputLine | None = None) -> None:
         self._config = config
         self._outlets = outlets
         self.gic = Gic(config.vcpus)
@@ -56,7 +49,7 @@ class Board:
         unwired = self._wiring(None)
         self.uart = Pl011(self._wiring(PL011_INTID))
         self.clock = Pl031(self._wiring(PL031_INTID))
-        self.input = InputLine(input_taken)
+        self.input = input_line or InputLine()
         self.input.subscribe(self.uart)
         self.bus.attach(GICD_BASE, Distributor(unwired, self.gic))
         self.bus.attach(GICC_BASE, CpuInterfaces(unwired, self.gic))

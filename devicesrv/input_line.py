@@ -25,15 +25,22 @@ class Receiver(Protocol):
         next access to any device."""
 
 
+def _unnoticed(what: object) -> None:
+    """Nobody needs to know."""
+
+
 class InputLine:
-    """Bytes for whoever subscribes. `taken(n)` is called with the number of bytes that a device took.
+    """Bytes for whoever subscribes. `taken(n)` is called with the number of bytes that a device took, `failed(error)`
+    with what one raised: then what waits is dropped.
 
     waiting    what has not been taken yet; offer it again by `pump`
     """
 
-    def __init__(self, taken: Callable[[int], None]) -> None:
+    def __init__(self, taken: Callable[[int], None] = _unnoticed,
+                 failed: Callable[[BaseException], None] = _unnoticed) -> None:
         self.waiting = bytearray()
         self._taken = taken
+        self._failed = failed
         self._receivers: list[Receiver] = []
 
     def subscribe(self, receiver: Receiver) -> None:
@@ -50,6 +57,13 @@ class InputLine:
 
     def pump(self) -> None:
         """Offer what waits to the device whose it is."""
+        try:
+            self._offer()
+        except BaseException as error:
+            self.waiting.clear()
+            self._failed(error)
+
+    def _offer(self) -> None:
         for receiver in self._receivers:
             if receiver.listening:
                 taken = receiver.receive(bytes(self.waiting))

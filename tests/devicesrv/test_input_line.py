@@ -61,3 +61,16 @@ def test_everything_arrives_in_order_and_is_counted(course: list[bytes | int]) -
         assert sum(counts) == len(taker.got)
         assert not (taker.room and line.waiting)
     assert 0 not in counts
+
+
+def test_a_device_that_raises_loses_what_waits_and_harms_nobody() -> None:
+    class Broken(Taker):
+        def receive(self, data: bytes) -> int:
+            raise KeyError("jammed")
+
+    failures: list[BaseException] = []
+    line = InputLine(failed=failures.append)
+    line.subscribe(Broken())
+    assert line.feed(b"abc")
+    assert [str(failure) for failure in failures] == ["'jammed'"]
+    assert not line.waiting
