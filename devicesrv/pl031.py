@@ -28,8 +28,6 @@ class Pl031(Device):
     due_s   the second of `wiring.clock_s` with which the alarm interrupts; None while it can not
     """
 
-    widths = frozenset({4})
-
     def __init__(self, wiring: Wiring) -> None:
         super().__init__(wiring)
         self._offset_s = 0  # what the guest's clock is ahead of ours
