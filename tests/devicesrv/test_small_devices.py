@@ -116,7 +116,7 @@ def test_clock_tells_the_time_and_takes_another(outside: Outside) -> None:
     assert clock.read(pl031.LR, 4, 0) == 1000
     assert clock.read(pl031.CR, 4, 0) == 1
     assert [clock.read(offset, 4, 0) for offset in range(0xFE0, 0x1000, 4)] == [
-        0x31, 0x10, 0x04, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
+        0x31, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
     clock.write(pl031.DR, 4, 0, 0)
     assert clock.read(0x20, 4, 0) == 0
     assert clock.guest_mistakes == 2
