@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 MAX_PENDING_BYTES = 16 << 20
@@ -20,14 +20,21 @@ _READ_BYTES = 1 << 16
 
 
 class ConsoleRelay:
-    """Copies what arrives on `source_fd`, which must not block, to `log` and to descriptor `out_fd`."""
+    """Copies what arrives on `source_fd`, which must not block, to `logs` and to descriptor `out_fd`.
 
-    def __init__(self, source_fd: int, out_fd: int, log: BinaryIO | None, before_write: Callable[[], None]) -> None:
+    `returns`: whether somebody may come again after an `out_fd` that fails. There is nobody while it is -1: then what
+    arrives is kept for whoever comes.
+    """
+
+    def __init__(self, source_fd: int, out_fd: int, logs: Sequence[BinaryIO], before_write: Callable[[], None],
+                 returns: bool = False) -> None:
         self.source_fd = source_fd
         self.out_fd = out_fd
         self.dropped_bytes = 0
+        self.failure = ""  # why an output was given up
         self.at_line_start = True
-        self._log = log
+        self._logs = logs
+        self._returns = returns
         self._before_write = before_write
         self._pending = bytearray()
         self._out_open = True
@@ -35,7 +42,7 @@ class ConsoleRelay:
     @property
     def pending(self) -> bool:
         """Whether something waits for `out_fd` to take it."""
-        return bool(self._pending)
+        return bool(self._pending) and self.out_fd >= 0
 
     def read(self) -> bool:
         """Take some of what has arrived; False when there is nothing."""
@@ -45,8 +52,8 @@ class ConsoleRelay:
             return False
         if not data:
             return False
-        if self._log is not None:
-            self._log.write(data)
+        for log in self._logs:
+            log.write(data)
         if self._out_open:
             room = MAX_PENDING_BYTES - len(self._pending)
             self.dropped_bytes += max(0, len(data) - room)
@@ -55,13 +62,19 @@ class ConsoleRelay:
 
     def write(self) -> None:
         """Pass on as much as the output takes now. An output that is closed gets nothing more."""
-        while self._pending and self._writable():
+        while self.pending and self._writable():
             self._before_write()
             try:
                 written = os.write(self.out_fd, self._pending[:_CHUNK_BYTES])
-            except OSError:
-                self._out_open = False
-                self._pending.clear()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if self._returns:
+                    self.out_fd = -1
+                else:
+                    self.failure = error.strerror or str(error)
+                    self._out_open = False
+                    self._pending.clear()
                 return
             self.at_line_start = self._pending[written - 1] == ord("\n")
             del self._pending[:written]
@@ -71,11 +84,16 @@ class ConsoleRelay:
         while self.read():
             pass
         self.write()
-        while self._pending and wait(self.out_fd):
+        while self.pending and wait(self.out_fd):
             self.write()
         if not self.at_line_start and self._out_open and os.isatty(self.out_fd):
             with contextlib.suppress(OSError):
                 os.write(self.out_fd, b"\n")  # what is said of the run begins on a line of its own
+
+    def drop_rest(self, unread_bytes: int) -> None:
+        """Nobody will read what waits, nor the last `unread_bytes` of what was written."""
+        self.dropped_bytes += len(self._pending) + unread_bytes
+        self._pending.clear()
 
     def _writable(self) -> bool:
         poll = select.poll()

@@ -7,7 +7,7 @@ import json
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
@@ -17,6 +17,9 @@ from allstop.machine.boot import Startup
 from allstop.wire.messages import Boot
 from deploy.assembly import Assembly, assemble
 from deploy.console import ConsoleRelay
+from deploy.console_end import ConsoleEnd, PtyEnd, TerminalEnd, open_end
+from deploy.console_place import TTY
+from deploy.console_port import ConsolePort
 from deploy.control_file import CONTROL_MODE, CONTROL_NAME, ControlFile
 from deploy.course import Course
 from deploy.errors import HarnessError, UsageError
@@ -32,16 +35,23 @@ from deploy.supervisor import Supervisor
 from deploy.verdict import Verdict
 
 
+def _unsaid(sentence: str) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What a run shares with whoever asked for it: descriptors, None where there is none.
 
-    The guest's console goes to `console_fd`. A status line is drawn on `status_fd`, a terminal. The run ends when one
-    of `lifeline_fds` becomes readable: a pipe that ends, a pidfd whose process does.
+    The guest's console goes to `console_fd` unless the options say where; then `copy_fd` gets a copy. `say` tells the
+    user where a console is that only the launcher knows. A status line is drawn on `status_fd`, a terminal. The run
+    ends when one of `lifeline_fds` becomes readable: a pipe that ends, a pidfd whose process does.
     """
 
     console_fd: int
     status_fd: int | None = None
+    copy_fd: int | None = None
+    say: Callable[[str], None] = _unsaid
     lifeline_fds: tuple[int, ...] = ()
 
 
@@ -84,10 +94,16 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
                  around: Surroundings) -> Verdict:
     team = members(options.vcpus)
     with contextlib.ExitStack() as stack:
+        end = _console_end(options, around, stack)
         assembly = assemble(options, startup.image, None if folder is None else folder.path, stack)
-        status = None if around.status_fd is None else StatusLine(around.status_fd)
-        log = None if folder is None else stack.enter_context(folder.create("console.log"))
-        console = ConsoleRelay(assembly.console_fd, around.console_fd, log, status.clear if status else lambda: None)
+        watched = around.status_fd is not None and options.console.kind != TTY
+        status = StatusLine(around.status_fd) if watched and around.status_fd is not None else None
+        logs = [] if folder is None else [stack.enter_context(folder.create("console.log"))]
+        if around.copy_fd is not None:
+            logs.append(stack.enter_context(os.fdopen(around.copy_fd, "wb", buffering=0, closefd=False)))
+        relay = ConsoleRelay(assembly.console_fd, end.out_fd, logs,
+                             status.clear if status and end.on_terminal else lambda: None, end.returns)
+        console = ConsolePort(relay, end, options.console.takes_input or options.input is not None)
         if folder is not None:
             folder.write_text("run.json", _record(assembly, team, options, startup))
             if options.journal:
@@ -110,6 +126,20 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
         wrong = audit(assembly.page, options.keep_going)
         verdict = _verdict(course, console, assembly)
         return verdict if options.keep_going else verdict.overruled(wrong)
+
+
+def _console_end(options: RunOptions, around: Surroundings, stack: contextlib.ExitStack) -> ConsoleEnd:
+    """The user's end of the console, for as long as `stack`. Raises UsageError."""
+    input_fd = options.open_input()
+    if input_fd > 0:
+        stack.callback(os.close, input_fd)
+    end = open_end(options.console, around.console_fd, input_fd, stack.enter_context)
+    stack.callback(end.close)
+    if isinstance(end, PtyEnd):
+        around.say(f"the console is {end.path}")
+    elif isinstance(end, TerminalEnd) and around.status_fd is not None:
+        around.say("the console is this terminal: Ctrl-A x leaves, Ctrl-A Ctrl-A sends Ctrl-A")
+    return end
 
 
 def _create_log(name: str, folder: RunFolder | None) -> BinaryIO:
@@ -137,7 +167,7 @@ def _writable(fd: int, signal_fd: int) -> bool:
     return all(ready != signal_fd for ready, _ in poll.poll())
 
 
-def _verdict(course: Course, console: ConsoleRelay, assembly: Assembly) -> Verdict:
+def _verdict(course: Course, console: ConsolePort, assembly: Assembly) -> Verdict:
     page, scenario, notes_fd = assembly.page, Scenario.from_json(assembly.config.scenario), assembly.config.fds.notes
     counts = counters(page)
     notes = list(course.notes)
@@ -149,8 +179,7 @@ def _verdict(course: Course, console: ConsoleRelay, assembly: Assembly) -> Verdi
         if not done:
             why = f"it was refused {refused} times: the logs say why" if refused else "its trigger never fired"
             notes.append(f"event {event.name} ({event.action}) never happened: {why}")
-    if console.dropped_bytes:
-        notes.append(f"{console.dropped_bytes} bytes of the console were dropped, for nobody read them")
+    notes += console.notes
     return Verdict(
         verdict=course.verdict, sentence=course.sentence, vcpus=page.vcpus, wall_s=round(course.guest_s, 6),
         guest_status=course.guest_status, exits={kind: counts.pop(kind) for kind in EXIT_KINDS},

@@ -20,12 +20,14 @@ from typing import Any, BinaryIO
 from allstop.events.scenario import Scenario
 from allstop.events.vocabulary import EventError, event
 from deploy.boot_options import boot_options
+from deploy.console_place import ConsolePlace
 from deploy.errors import HarnessError, UsageError
 from deploy.options import DEFAULT_MEMORY, RunOptions, device, drive, handler, memory_size, path_of, scenario
 from deploy.processes import child_environment, describe_exit
 from deploy.verdict import USAGE_EXIT_CODE, Verdict
 
 _STOP_DEADLINE_S = 10.0
+_PTY_LINE = "allstop: the console is "
 
 
 class Machine:
@@ -34,8 +36,9 @@ class Machine:
     The arguments are those of `allstop run`, under the same names, with the same defaults; `memory` is a size such as
     "64M" or a number of bytes, `devices` a list of "FILE.py:Class@ADDRESS", `events` a scenario's file, or a list of
     events as they are written there, as mappings, `fetch_handler` a "FILE.py:function", `drives` a list of "FILE" or
-    "FILE,MODE". Raises UsageError at once for what can not be right. Entering the context starts the machine; leaving
-    it ends the machine if it still runs.
+    "FILE,MODE"; `console` is as `--console`, and with `input="-"` the guest is typed to by `send`. Raises UsageError at
+    once for what can not be right. Entering the context starts the machine; leaving it ends the machine if it still
+    runs.
     """
 
     def __init__(self, image: str | os.PathLike[str], *, vcpus: int = 1, memory: str | int = DEFAULT_MEMORY,
@@ -48,7 +51,8 @@ class Machine:
                  initrd: str | os.PathLike[str] | None = None, append: str = "",
                  dtb: str | os.PathLike[str] | None = None, drives: Sequence[str] = (),
                  virtio_console: bool = False, rng: bool = False, testdev: bool = False,
-                 virtio_legacy: bool = False) -> None:
+                 virtio_legacy: bool = False, console: str = "stdio",
+                 input: str | os.PathLike[str] | None = None) -> None:
         if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
             raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         if isinstance(drives, (str, bytes)) or not isinstance(drives, Iterable):
@@ -60,11 +64,13 @@ class Machine:
             as_shipped=as_shipped, keep_going=keep_going, journal=journal, pin=pin, events=_scenario(events),
             fetch_handler=None if fetch_handler is None else handler(fetch_handler),
             boot=boot_options(initrd, append, dtb), drives=tuple(map(drive, drives)),
-            virtio_console=virtio_console, rng=rng, testdev=testdev, virtio_legacy=virtio_legacy)
+            virtio_console=virtio_console, rng=rng, testdev=testdev, virtio_legacy=virtio_legacy,
+            console=ConsolePlace.parse(console), input=None if input is None else path_of("input", input))
         options.startup()
         options.resolved_events()
         options.check_fetch_handler()
         self._arguments = _arguments(options)
+        self._typed = str(options.input) == "-"
         self._process: subprocess.Popen[bytes] | None = None
         self._files = contextlib.ExitStack()
         self._outcome: Verdict | HarnessError | UsageError | None = None
@@ -87,10 +93,13 @@ class Machine:
                 self._process = subprocess.Popen(
                     (sys.executable, "-P", "-m", "allstop.cli.main", "run", "--json", f"--console-fd={console_fd}",
                      f"--lifeline-fd={lifeline.fileno()}", f"--lifeline-fd={ourselves}", *self._arguments),
-                    stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._errors, start_new_session=True,
+                    stdin=subprocess.PIPE if self._typed else subprocess.DEVNULL, bufsize=0, stdout=self._out,
+                    stderr=self._errors, start_new_session=True,
                     pass_fds=(console_fd, lifeline.fileno(), ourselves), env=child_environment())
             except OSError as error:
                 raise HarnessError(f"the launcher could not be started: {error}") from None
+            if self._process.stdin is not None:
+                stack.callback(self._process.stdin.close)
             self._files = stack.pop_all()
         return self
 
@@ -115,6 +124,25 @@ class Machine:
         if self._process is None or self._console_file.closed:
             return self._last_console
         return _text_of(self._console_file)
+
+    @property
+    def console_path(self) -> str:
+        """The pseudo-terminal of `console="pty"`, "" until there is one."""
+        said = "" if self._process is None or self._errors.closed else _text_of(self._errors)
+        return next((line.removeprefix(_PTY_LINE) for line in said.splitlines() if line.startswith(_PTY_LINE)), "")
+
+    def send(self, text: str | bytes) -> None:
+        """Type on the console of a machine that was made with `input="-"`. Comes back when the launcher has it, which
+        may take until the guest has read what was typed before. Raises HarnessError when the run is over."""
+        stdin = self._launcher.stdin
+        if stdin is None:
+            raise UsageError('only a machine with input="-" can be typed to')
+        data = memoryview(text.encode() if isinstance(text, str) else text)
+        try:
+            while data:
+                data = data[stdin.write(data) or 0:]
+        except (OSError, ValueError):
+            raise HarnessError("the run is over: nobody reads what is typed") from None
 
     @property
     def launcher_pid(self) -> int:
@@ -193,6 +221,9 @@ def _arguments(options: RunOptions) -> list[str]:
     arguments += (f"--drive={spec.path},{spec.mode}" for spec in options.drives)
     arguments += (f"--{name.replace('_', '-')}" for name in ("virtio_console", "rng", "testdev", "virtio_legacy")
                   if getattr(options, name))
+    arguments.append(f"--console={options.console}")
+    if options.input is not None:
+        arguments.append(f"--input={options.input}")
     arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)
     return [*arguments, "--", str(options.image)]
 

@@ -30,6 +30,7 @@ from allstop.machine.images import RAW_LOAD_IPA, Image, ImageError, check_range,
 from allstop.machine.linux_image import HEAD_BYTES, ZIMAGE_LOAD_IPA, foreign_kind, is_zimage, parse_zimage
 from allstop.machine.memory import parse_size
 from deploy.boot_options import BootOptions
+from deploy.console_place import FILE, STDIO, ConsolePlace
 from deploy.errors import UsageError
 from deploy.paths import LONGEST_SHOWN as _LONGEST_NUMBER
 from deploy.paths import absolute as absolute
@@ -57,7 +58,8 @@ class RunOptions:
     `as_shipped` runs unicorn without what makes it fit for several processes, for the conformance gate to be seen red.
     `pin` keeps each vCPU on one core. `boot` is what the guest's kernel is given beside its image. `drives`,
     `virtio_console`, `rng` and `testdev` are virtio devices, in the order of docs/virtio.md; `virtio_legacy` gives them
-    all legacy transports.
+    all legacy transports. `console` is where the guest's console is; `input` is a file to be typed there, or `-` for
+    standard input.
     """
 
     image: Path
@@ -84,6 +86,8 @@ class RunOptions:
     rng: bool = False
     testdev: bool = False
     virtio_legacy: bool = False
+    console: ConsolePlace = ConsolePlace()
+    input: Path | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -110,6 +114,8 @@ class RunOptions:
         if (self.fetch == "user") != (self.fetch_handler is not None):
             raise UsageError("the fetch policy user and a fetch handler go together: give both, as in --fetch user "
                              "--fetch-handler FILE.py:function, or neither")
+        if self.input is not None and self.console.kind not in (STDIO, FILE):
+            raise UsageError(f"input comes from where the console is, {self.console}, or from a file, not from both")
         for place, device in enumerate(self.devices):
             check_device(device, self.memory_bytes, self.devices[:place])
         for drive_ in self.drives:
@@ -176,6 +182,17 @@ class RunOptions:
         if tried.returncode:
             said = tried.stderr.decode(errors="replace").strip().rpartition("\n")[2]
             raise UsageError(f"the fetch handler can not be used: {said or describe_exit(tried.returncode)}")
+
+    def open_input(self) -> int:
+        """A descriptor of what is to be typed on the console; 0 is standard input, -1 is nothing. Raises UsageError."""
+        if self.input is None:
+            return -1
+        if str(self.input) == "-":
+            return 0
+        try:
+            return os.open(self.input, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UsageError(f"the input {self.input} can not be read: {error.strerror}") from None
 
     def _raw_load_ipa(self, head: bytes) -> int:
         if self.load_ipa is not None:
@@ -270,6 +287,10 @@ def _check_types(options: RunOptions) -> None:
     path_of("image", options.image)
     if options.run_dir is not None:
         path_of("run folder", options.run_dir)
+    if options.input is not None:
+        path_of("input", options.input)
+    if not isinstance(options.console, ConsolePlace):
+        raise UsageError(f"the console must be a ConsolePlace, not {shown(options.console)}")
     for name, number_ in (("number of vCPUs", options.vcpus), ("seed", options.seed), ("parameter", options.parameter),
                           ("load address", 0 if options.load_ipa is None else options.load_ipa)):
         if not isinstance(number_, int) or isinstance(number_, bool):

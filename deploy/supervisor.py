@@ -30,7 +30,7 @@ from allstop.wire.messages import (
     Pong,
     RunEnded,
 )
-from deploy.console import ConsoleRelay
+from deploy.console_port import ConsolePort
 from deploy.course import Course, Effect, Kill, Phase
 from deploy.plan import SERVERS, Member
 from deploy.processes import ChildProcess, describe_exit, words_of_the_named
@@ -51,7 +51,7 @@ class Supervisor:
     """Sees one run through. `run` returns when no process of it is left; `close` makes sure of that."""
 
     def __init__(self, course: Course, team: Sequence[Member], start: Callable[[Member], ChildProcess],
-                 page: ControlPage, console: ConsoleRelay, signals: SignalPipe, status: StatusLine | None,
+                 page: ControlPage, console: ConsolePort, signals: SignalPipe, status: StatusLine | None,
                  lifeline_fds: Sequence[int]) -> None:
         self._course = course
         self._team = team
@@ -67,6 +67,7 @@ class Supervisor:
         self._watchdogs: dict[int, Watchdog] = {}
         self._running: set[int] = set()
         self._poller = zmq.Poller()
+        self._left = False
 
     def run(self, config: MachineConfig) -> None:
         """Start the processes and go on until every one of them is gone."""
@@ -76,8 +77,9 @@ class Supervisor:
             self._socket.setsockopt(zmq.IDENTITY, LAUNCHER)
             self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
             self._socket.connect(config.coordinator_endpoint)
-            for source in (self._socket, self._signals.fd, self._console.source_fd, *self._lifeline_fds):
+            for source in (self._socket, self._signals.fd, *self._lifeline_fds):
                 self._poller.register(source, zmq.POLLIN)
+            self._console.open(context, config)
             self._course.begun(self._started_s)
             self._send(Hello(PROTOCOL_VERSION, bytes.fromhex(config.token), ROLE_LAUNCHER, 0, os.getpid()))
             self._start(range(SERVERS))
@@ -86,6 +88,7 @@ class Supervisor:
         finally:
             if self._status is not None:
                 self._status.clear()
+            self._console.close()
             self._socket.close(0)
             context.term()
 
@@ -97,11 +100,8 @@ class Supervisor:
             child.close()
 
     def _turn(self) -> None:
-        if self._console.pending:
-            self._poller.register(self._console.out_fd, zmq.POLLOUT)
+        self._console.register(self._poller)
         events = dict(self._poller.poll(self._wait_ms()))
-        if self._console.out_fd in self._poller:
-            self._poller.unregister(self._console.out_fd)
         for number in self._signals.take():
             self._perform(self._course.interrupted(f"interrupted by {number.name}", time.monotonic()))
         for fd in self._lifeline_fds & events.keys():
@@ -110,9 +110,10 @@ class Supervisor:
             self._perform(self._course.interrupted("stopped by the program that had started it", time.monotonic()))
         if self._socket in events:
             self._receive()
-        if self._console.source_fd in events:
-            self._console.read()
-        self._console.write()
+        self._console.serve(events)
+        if self._console.left and not self._left:
+            self._left = True
+            self._perform(self._course.interrupted(self._console.left, time.monotonic()))
         for index in sorted(self._running):
             if self._children[index].pidfd in events:
                 self._reap(index)
@@ -227,6 +228,6 @@ class Supervisor:
 
     def _draw(self, status: StatusLine, now_s: float) -> None:
         now = activity(self._page)
-        if self._console.at_line_start and not self._console.pending:
+        if self._console.is_quiet:
             status.show(status_text(now_s - self._started_s, self._activity, now))
         self._activity = now

@@ -28,6 +28,7 @@ from devicesrv.device import Wiring
 from devicesrv.gicv2.cpu_interface import CpuInterfaces
 from devicesrv.gicv2.distributor import Distributor
 from devicesrv.gicv2.state import INTIDS, Gic
+from devicesrv.input_line import InputLine
 from devicesrv.pl011 import Pl011
 from devicesrv.pl031 import Pl031
 from devicesrv.ramdev import RamDevice
@@ -40,7 +41,7 @@ USER_INTID = 32 + 112  # QEMU's virt gives SPI 112 and up to devices that are ad
 
 
 class Board:
-    """The devices of one machine.
+    """The devices of one machine. What is typed on its console goes to `input`.
 
     The user's devices are attached in the order of the command line, and the n-th one, from zero, drives
     INTID USER_INTID + n. Raises BusError or `plugin.PluginError` where one of them can not be, DriveError for a
@@ -48,7 +49,7 @@ class Board:
     `virtio_console` takes input by `receive`, if there is one.
     """
 
-    def __init__(self, config: MachineConfig, outlets: Wiring) -> None:
+    def __init__(self, config: MachineConfig, outlets: Wiring, input_line: InputLine | None = None) -> None:
         self._config = config
         self._outlets = outlets
         self.gic = Gic(config.vcpus)
@@ -56,6 +57,8 @@ class Board:
         unwired = self._wiring(None)
         self.uart = Pl011(self._wiring(PL011_INTID))
         self.clock = Pl031(self._wiring(PL031_INTID))
+        self.input = input_line or InputLine()
+        self.input.subscribe(self.uart)
         self.bus.attach(GICD_BASE, Distributor(unwired, self.gic))
         self.bus.attach(GICC_BASE, CpuInterfaces(unwired, self.gic))
         self.bus.attach(PL011_BASE, self.uart)
@@ -89,6 +92,7 @@ class Board:
         for function, _ in functions:
             if type(function) is VirtioConsole:
                 self.virtio_console = function
+                self.input.subscribe(function)
 
     def _wiring(self, intid: int | None) -> Wiring:
         """A device's own wiring: its interrupt line, if it has one, and a generator that no other device

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """PL031: the board's real-time clock. Source: ARM DDI 0224C, chapter 3.
 
-The alarm is compared whenever the guest accesses the clock and when `tick` is called, not on the second
-exactly.
+The alarm is compared whenever the guest accesses the clock and when `tick` is called; `due_s` says when that should
+be.
 """
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ MIS = 0x18
 ICR = 0x1C
 
 _MASK = 0xFFFF_FFFF
-_PERIPH_ID = bytes((0x31, 0x10, 0x04, 0x00))
+_PERIPH_ID = bytes((0x31, 0x10, 0x14, 0x00))  # revision 1, as QEMU, for test suites that compare it all
 
 
 class Pl031(Device):
-    """Seconds since 1970 until the guest loads something else, and one alarm."""
+    """Seconds since 1970 until the guest loads something else, and one alarm.
 
-    widths = frozenset({4})
+    due_s   the second of `wiring.clock_s` with which the alarm interrupts; None while it can not
+    """
 
     def __init__(self, wiring: Wiring) -> None:
         super().__init__(wiring)
@@ -36,6 +37,7 @@ class Pl031(Device):
         self._raw = 0
         self._line = False
         self._seen_s = self._now_s()
+        self.due_s: int | None = None
 
     def tick(self) -> None:
         """Time has passed: raise the alarm if the clock has come to it."""
@@ -44,7 +46,8 @@ class Pl031(Device):
         if passed_s and 0 < (self._match - self._seen_s & _MASK) <= passed_s < 1 << 31:
             self._raw = 1
         self._seen_s = now_s
-        self._refresh()
+        if passed_s:
+            self._refresh()
 
     def read(self, offset: int, size: int, cpu: int) -> int:
         self.tick()
@@ -75,10 +78,12 @@ class Pl031(Device):
             self._load = value
             self._offset_s += value - self._now_s()
             self._seen_s = value
+            if value == self._match:
+                self._raw = 1
         elif offset == IMSC:
             self._mask = value & 1
         elif offset == ICR:
-            self._raw &= ~value
+            self._raw &= ~value & 1
         elif offset != CR:  # CR is there to start the clock, which runs
             self.mistake()
         self._refresh()
@@ -91,3 +96,5 @@ class Pl031(Device):
         if level != self._line:
             self._line = level
             self.wiring.irq(level)
+        left_s = self._match - self._now_s() & _MASK
+        self.due_s = self.wiring.clock_s() + left_s if self._mask and not self._raw and left_s else None

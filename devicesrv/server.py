@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 import os
 import sys
 import time
@@ -28,7 +29,7 @@ from allstop.events.vocabulary import DEVICE_STEP, event
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.journal import open_journal
 from allstop.machine.user_code import text_of
-from allstop.wire.channel import COORDINATOR, identity_fits, listen
+from allstop.wire.channel import COORDINATOR, LAUNCHER, identity_fits, listen
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
     MAX_TEXT,
@@ -42,6 +43,8 @@ from allstop.wire.messages import (
     ROLE_LAUNCHER,
     ROLE_WORKER,
     ComponentFailed,
+    ConsoleInput,
+    ConsoleInputTaken,
     EventPerformed,
     GuestFinished,
     Hello,
@@ -64,6 +67,7 @@ from devicesrv.console import Console
 from devicesrv.device import Wiring
 from devicesrv.disturbance import Disturbance, Reply
 from devicesrv.exactly_once import ReplyMemory
+from devicesrv.input_line import InputLine
 from devicesrv.records import Records
 
 # A wait and the time between two rounds of chores add up to the longest silence of the heartbeat: 250 ms at most.
@@ -134,7 +138,9 @@ class DeviceServer:
         self._stop = False
         self.refused: Counter[str] = Counter()
         self._board = Board(config, Wiring(console=self._console.write, record=self._records.write,
-                                           finish=self._finish, note=self._note, clock_s=lambda: int(time.time())))
+                                           finish=self._finish, note=self._note, clock_s=lambda: int(time.time())),
+                            InputLine(lambda count: self._send(LAUNCHER, ConsoleInputTaken(count)), self._input_failed))
+        self._input = self._board.input
         self._board.bus.witness = page.perform_access
         context.setsockopt(zmq.SNDHWM, 0)  # at a limit a ROUTER drops, and a dropped IrqLine hangs a guest
         scenario = Scenario.from_json(config.scenario)
@@ -149,13 +155,14 @@ class DeviceServer:
         self._page.set_activity(self._page.DEVICES, self._page.ACTIVITY_IDLE)
         receive, more, clock = self._socket.recv, zmq.RCVMORE, time.monotonic
         option, handle = self._socket.getsockopt, self._handle
+        disturbance, rtc = self._disturbance, self._board.clock
         chores_at = 0.0
         while not self._stop:
             now = clock()
             if now >= chores_at:
                 self._do_chores()
                 chores_at = now + CHORES_S
-            if self._disturbance.next_due_s is not None:
+            if disturbance.next_due_s is not None or rtc.due_s is not None or self._wait_ms != WAIT_MS:
                 self._do_what_is_due(now)
             try:
                 identity = receive()
@@ -236,6 +243,8 @@ class DeviceServer:
         except BaseException as error:  # also a KeyboardInterrupt: Ctrl-C is the launcher's, so it is the device's own
             self._device_failed(vcpu, request, error)
             answer, status = 0, MMIO_FAILED
+        if self._input.waiting:
+            self._input.pump()  # the access may have made room
         page.set_activity(page.DEVICES, page.ACTIVITY_IDLE)
         if (journal := self._journal) is not None:
             journal.span(journal.ACCESS, vcpu, began_ns, ipa, size, is_write, value if is_write else answer, status)
@@ -294,6 +303,10 @@ class DeviceServer:
                 gic.changed.discard(peer.vcpu)
                 self._send(identity, PpiReply(message.seq, gic.lines[peer.vcpu]))
             self._tell_lines()
+        elif isinstance(message, ConsoleInput) and peer.role == ROLE_LAUNCHER:
+            if not self._input.feed(message.data):
+                self.refused["input"] += 1
+            self._tell_lines()
         elif isinstance(message, PerformEvent) and peer.role == ROLE_COORDINATOR:
             wanted = event(json.loads(message.event), immediate=True)
             sentence = self._disturbance.perform(message.number, wanted, message.vcpu, time.monotonic())
@@ -303,6 +316,11 @@ class DeviceServer:
             self._stop = True
         else:
             self.refused["unexpected"] += 1
+
+    def _input_failed(self, error: BaseException) -> None:
+        traceback.print_exception(error, file=sys.stderr)
+        self._tell(ComponentFailed(ROLE_DEVICES, 0, "the console's device raised "
+                                   f"{type(error).__name__} at input: {text_of(error)}"[:1000]))
 
     def _skip_rest(self) -> None:
         """Drop the frames of a message that has too many: left there, the next would pass for an identity."""
@@ -319,11 +337,20 @@ class DeviceServer:
         self._tell_lines()
 
     def _do_what_is_due(self, now_s: float) -> None:
-        for reply in self._disturbance.due(now_s):
-            self._socket.send_multipart((reply.identity, reply.data))
-        self._tell_lines()
-        next_s = self._disturbance.next_due_s
-        wait_ms = WAIT_MS if next_s is None else min(WAIT_MS, max(1, int((next_s - now_s) * 1000)))
+        wait_ms = WAIT_MS
+        if self._disturbance.next_due_s is not None:
+            for reply in self._disturbance.due(now_s):
+                self._socket.send_multipart((reply.identity, reply.data))
+            self._tell_lines()
+            if (next_s := self._disturbance.next_due_s) is not None:
+                wait_ms = min(WAIT_MS, max(1, int((next_s - now_s) * 1000)))
+        if (alarm_s := self._board.clock.due_s) is not None:
+            left_ms = math.ceil((alarm_s - time.time()) * 1000)
+            if left_ms <= 0:
+                self._board.clock.tick()
+                self._tell_lines()
+            else:
+                wait_ms = min(wait_ms, left_ms)
         if wait_ms != self._wait_ms:
             self._socket.setsockopt(zmq.RCVTIMEO, wait_ms)
             self._wait_ms = wait_ms

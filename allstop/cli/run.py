@@ -10,6 +10,7 @@ from allstop.cli.speech import say, write_all
 from allstop.events.scenario import Scenario
 from allstop.machine.configuration import DECODERS, FETCH_POLICIES, MAX_VCPUS, TLB_DISCIPLINES
 from deploy.boot_options import boot_options
+from deploy.console_place import PLACES, STDIO, ConsolePlace
 from deploy.errors import HarnessError, UsageError
 from deploy.launcher import Surroundings, run
 from deploy.options import (
@@ -82,6 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events-json", help=argparse.SUPPRESS)
     parser.add_argument("--pin", action="store_true",
                         help="keep each vCPU on one core of the host: vCPU N on core N modulo their number")
+    parser.add_argument("--console", default=STDIO, metavar="PLACE",
+                        help=f"where the guest's console is: {', '.join(PLACES)}")
+    parser.add_argument("--input", metavar="FILE", type=Path,
+                        help="type what FILE holds on the console; - is standard input")
     parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
@@ -100,12 +105,15 @@ def execute(arguments: argparse.Namespace) -> int:
         fetch_handler=None if arguments.fetch_handler is None else handler(arguments.fetch_handler),
         pin=arguments.pin, boot=boot_options(arguments.initrd, arguments.append, arguments.dtb),
         drives=tuple(map(drive, arguments.drive)), virtio_console=arguments.virtio_console, rng=arguments.rng,
-        testdev=arguments.testdev, virtio_legacy=arguments.virtio_legacy)
+        testdev=arguments.testdev, virtio_legacy=arguments.virtio_legacy,
+        console=ConsolePlace.parse(arguments.console), input=arguments.input)
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT
     watched = os.isatty(_STDERR) and not arguments.quiet
-    verdict = run(options, Surroundings(console_fd, _STDERR if watched else None, tuple(arguments.lifeline_fd)))
+    verdict = run(options, Surroundings(
+        console_fd, _STDERR if watched else None, arguments.console_fd if options.console.kind != STDIO else None, say,
+        tuple(arguments.lifeline_fd)))
     _report(verdict, arguments.json, arguments.quiet)
     return verdict.exit_code
 

@@ -19,6 +19,7 @@ PROTOCOL_VERSION = 1
 MAX_TEXT = 4096
 MAX_BLOB = 1 << 20
 MAX_MEMORY_READ_BYTES = 1 << 16
+INPUT_WINDOW_BYTES = 4096  # what a launcher may have sent of the console's input before it is told that it was taken
 ALL_VCPUS = 0xFFFF
 
 
@@ -115,6 +116,19 @@ class PpiReply(NamedTuple):
 
     seq: U64
     line: U64
+
+
+class ConsoleInput(NamedTuple):
+    """What was typed on the console. The launcher may have 4096 bytes under way: it counts what it sends, and
+    ConsoleInputTaken gives back what a device has taken. More than that is dropped as a whole, and counted."""
+
+    data: Blob
+
+
+class ConsoleInputTaken(NamedTuple):
+    """A device has taken so many bytes of the console's input: the launcher may send as many more."""
+
+    taken_bytes: U32
 
 
 class GuestFinished(NamedTuple):
@@ -384,7 +398,8 @@ class Refused(NamedTuple):
 
 
 Message: TypeAlias = (
-    Hello | Welcome | MmioRequest | MmioReply | IrqLine | PpiLevel | PpiReply | GuestFinished | GuestFailed | Violated
+    Hello | Welcome | MmioRequest | MmioReply | IrqLine | PpiLevel | PpiReply | ConsoleInput | ConsoleInputTaken
+    | GuestFinished | GuestFailed | Violated
     | ComponentFailed | PsciCall | PsciReturn | PowerOn | StopWorld | WorldStopped | ReleaseWorld
     | WorldRefused | Boot | MembersReady | ProcessLost | RunEnded | Shutdown | Ping | Pong
     | QueryStatus | Status | PauseMachine | MachinePaused | ResumeMachine | MachineResumed | ReadRegisters | Registers
@@ -395,7 +410,7 @@ Message: TypeAlias = (
 # The number of each message on the wire. Numbers are never reused: CHANGELOG says what changed.
 NUMBERS: dict[type[Message], int] = {
     Hello: 1, Welcome: 2, Ping: 3, Pong: 4, Shutdown: 5,
-    MmioRequest: 16, MmioReply: 17, IrqLine: 18, PpiLevel: 19, PpiReply: 20,
+    MmioRequest: 16, MmioReply: 17, IrqLine: 18, PpiLevel: 19, PpiReply: 20, ConsoleInput: 21, ConsoleInputTaken: 22,
     GuestFinished: 32, GuestFailed: 33, Violated: 34, ComponentFailed: 35, RunEnded: 36,
     PsciCall: 48, PsciReturn: 49, PowerOn: 50,
     StopWorld: 64, WorldStopped: 65, ReleaseWorld: 66, WorldRefused: 67,
@@ -408,7 +423,7 @@ NUMBERS: dict[type[Message], int] = {
 
 # Who says what to whom, as (sender's role, receiver's role). A server drops what does not come on its route.
 _TO_COORDINATOR = tuple((role, ROLE_COORDINATOR) for role in (ROLE_WORKER, ROLE_LAUNCHER, ROLE_OPERATOR))
-_TO_DEVICES = tuple((role, ROLE_DEVICES) for role in (ROLE_WORKER, ROLE_COORDINATOR))
+_TO_DEVICES = tuple((role, ROLE_DEVICES) for role in (ROLE_WORKER, ROLE_COORDINATOR, ROLE_LAUNCHER))
 _GREETING = _TO_COORDINATOR + _TO_DEVICES
 _ANSWER = tuple((receiver, sender) for sender, receiver in _GREETING)
 _WORLD = ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_OPERATOR, ROLE_COORDINATOR))
@@ -426,6 +441,8 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     IrqLine: ((ROLE_DEVICES, ROLE_COORDINATOR),),
     PpiLevel: ((ROLE_WORKER, ROLE_DEVICES),),
     PpiReply: ((ROLE_DEVICES, ROLE_WORKER),),
+    ConsoleInput: ((ROLE_LAUNCHER, ROLE_DEVICES),),
+    ConsoleInputTaken: ((ROLE_DEVICES, ROLE_LAUNCHER),),
     GuestFinished: ((ROLE_DEVICES, ROLE_COORDINATOR),),
     GuestFailed: ((ROLE_WORKER, ROLE_COORDINATOR),),
     Violated: ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_DEVICES, ROLE_COORDINATOR)),

@@ -40,7 +40,7 @@ DEALER to each server it needs; the coordinator is itself a peer of the device s
 |---|---|---|
 | worker of vCPU n | `w<n>`, in decimal | coordinator, device server |
 | coordinator | `coordinator` | device server |
-| launcher | `launcher` | coordinator |
+| launcher | `launcher` | coordinator; device server, where the console has input |
 | operator | `op-` and something random | coordinator |
 
 An identity belongs to the connection that came first with it, as long as that lasts.

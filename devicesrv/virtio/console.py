@@ -23,6 +23,11 @@ class VirtioConsole(Function):
         self._output = output
         self._waiting = bytearray()
 
+    @property
+    def listening(self) -> bool:
+        """Whether the guest has a driver for it."""
+        return self.port.driven
+
     def receive(self, data: bytes) -> int:
         """Characters arrive from outside. Returns how many were taken: the rest did not fit, and the sender should
         offer it again when the guest has read."""

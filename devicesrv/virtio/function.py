@@ -18,6 +18,10 @@ class Port(Protocol):
 
     memory: Memory
 
+    @property
+    def driven(self) -> bool:
+        """Whether a driver has set the device up."""
+
     def queue(self, index: int) -> Queue:
         """One of the function's queues."""
 

@@ -109,6 +109,10 @@ class Transport:
         """What the driver has accepted."""
         return self._accepted & self._offered
 
+    @property
+    def driven(self) -> bool:
+        return bool(self._status & STATUS_DRIVER_OK)
+
     def queue(self, index: int) -> Queue:
         """One of the function's queues."""
         return self._queues[index]

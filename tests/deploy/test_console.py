@@ -21,7 +21,7 @@ class Pipes:
         os.set_blocking(self.user, False)
         self.log = os.fdopen(os.memfd_create("test-log"), "r+b", buffering=0)
         self.cleared = 0
-        self.relay = ConsoleRelay(self.source, self.out, self.log, self.clear)
+        self.relay = ConsoleRelay(self.source, self.out, [self.log], self.clear)
 
     def clear(self) -> None:
         self.cleared += 1
@@ -136,7 +136,7 @@ def test_a_reader_who_has_left_is_forgotten(pipes: Pipes) -> None:
 
 
 def test_a_closed_output_is_a_reader_who_has_left(pipes: Pipes) -> None:
-    relay = ConsoleRelay(pipes.source, os.open(os.devnull, os.O_RDONLY), None, lambda: None)
+    relay = ConsoleRelay(pipes.source, os.open(os.devnull, os.O_RDONLY), [], lambda: None)
     try:
         os.write(pipes.guest, b"hello?")
         relay.finish(_always)

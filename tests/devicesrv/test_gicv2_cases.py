@@ -478,6 +478,30 @@ def test_active_bit_set_by_software_holds_an_interrupt_back(machine: Machine) ->
     assert machine.irq()
 
 
+def test_clearing_the_active_bit_of_what_runs_leaves_its_priority_running(machine: Machine) -> None:
+    """As a handler does that ends an SGI by GICD_ICACTIVER, without GICC_EOIR."""
+    machine.priority(1, 0xA0)
+    machine.gicd_write(gicd.SGIR, 2 << 24 | 1)
+    assert machine.acknowledge() == 1
+    machine.set_bit(gicd.ICACTIVER, 1)
+    machine.gicd_write(gicd.SGIR, 2 << 24 | 1)
+    assert (machine.bit(gicd.ISACTIVER, 1), machine.bit(gicd.ISPENDR, 1)) == (0, 1)
+    assert machine.gicc_read(gicc.RPR) == 0xA0
+    assert not machine.irq()
+    machine.end(1)
+    assert machine.irq()
+
+
+def test_byte_and_word_accesses_to_priorities_and_targets_see_the_same(machine: Machine) -> None:
+    for register, pattern, mask in ((gicd.IPRIORITYR, 0xFF7F_BF3F, 0xFFFF_FFFF),
+                                    (gicd.ITARGETSR, 0x0103_020F, 0x0F0F_0F0F)):
+        machine.gicd_write(register + 32, pattern)
+        assert machine.gicd_read(register + 32) == pattern & mask
+        assert machine.gicd_read(register + 33, size=1) == pattern >> 8 & 0xFF
+        machine.gicd_write(register + 34, 0x1F, size=1)
+        assert machine.gicd_read(register + 32) == (pattern & ~0xFF_0000 | 0x1F_0000) & mask
+
+
 # SGIs (4.3.15 to 4.3.17)
 
 def test_sgi_filters(machine: Machine) -> None:

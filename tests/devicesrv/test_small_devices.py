@@ -116,7 +116,7 @@ def test_clock_tells_the_time_and_takes_another(outside: Outside) -> None:
     assert clock.read(pl031.LR, 4, 0) == 1000
     assert clock.read(pl031.CR, 4, 0) == 1
     assert [clock.read(offset, 4, 0) for offset in range(0xFE0, 0x1000, 4)] == [
-        0x31, 0x10, 0x04, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
+        0x31, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
     clock.write(pl031.DR, 4, 0, 0)
     assert clock.read(0x20, 4, 0) == 0
     assert clock.guest_mistakes == 2
@@ -154,3 +154,32 @@ def test_setting_the_clock_past_the_alarm_does_not_ring(outside: Outside) -> Non
     clock.write(pl031.LR, 4, outside.now_s + 20, 0)
     clock.tick()
     assert clock.read(pl031.RIS, 4, 0) == 0
+
+
+def test_the_clock_says_when_its_alarm_is_due(outside: Outside) -> None:
+    clock = Pl031(outside.wiring())
+    began_s = outside.now_s
+    clock.write(pl031.MR, 4, began_s + 10, 0)
+    assert clock.due_s is None, "masked"
+    clock.write(pl031.IMSC, 4, 1, 0)
+    assert clock.due_s == began_s + 10
+    clock.write(pl031.LR, 4, began_s + 7, 0)
+    assert clock.due_s == began_s + 3
+    outside.now_s += 3
+    clock.tick()
+    assert (outside.irq, clock.due_s) == ([True], None)
+    clock.write(pl031.LR, 4, 0xFFFF_FFFF, 0)
+    clock.write(pl031.MR, 4, 2, 0)
+    clock.write(pl031.ICR, 4, 1, 0)
+    assert clock.due_s == outside.now_s + 3, "the counter wraps"
+    outside.now_s += 3
+    clock.tick()
+    assert clock.read(pl031.RIS, 4, 0) == 1
+
+
+def test_loading_the_match_value_rings(outside: Outside) -> None:
+    clock = Pl031(outside.wiring())
+    clock.write(pl031.IMSC, 4, 1, 0)
+    clock.write(pl031.MR, 4, 500, 0)
+    clock.write(pl031.LR, 4, 500, 0)
+    assert outside.irq == [True]
