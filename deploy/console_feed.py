@@ -10,7 +10,7 @@ from __future__ import annotations
 import zmq
 
 from allstop.machine.configuration import MachineConfig
-from allstop.wire.channel import LAUNCHER, Channel
+from allstop.wire.channel import LAUNCHER, Channel, ChannelError
 from allstop.wire.codec import MalformedError
 from allstop.wire.messages import INPUT_WINDOW_BYTES, ROLE_LAUNCHER, ConsoleInput, ConsoleInputTaken, Welcome
 
@@ -39,6 +39,7 @@ class ConsoleFeed:
     def open(self, context: zmq.Context[zmq.Socket[bytes]], config: MachineConfig) -> None:
         """Connect; what is added before the server is there waits for it."""
         self._channel = Channel.connect(context, config.devices_endpoint, LAUNCHER, config.token, ROLE_LAUNCHER)
+        self._channel.socket.sndtimeo = 0  # the launcher waits for nobody
 
     def add(self, data: bytes) -> None:
         """More has been typed."""
@@ -71,6 +72,9 @@ class ConsoleFeed:
     def _send(self) -> None:
         while self._waiting and self._credit > 0 and self._channel is not None:
             data = bytes(self._waiting[:self._credit])
-            self._channel.send(ConsoleInput(data))
+            try:
+                self._channel.send(ConsoleInput(data))
+            except ChannelError:
+                return  # a server that reads nothing is about to be found out; `add` and `receive` try again
             self._credit -= len(data)
             del self._waiting[:len(data)]
