@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from deploy.plan import Member
 from deploy.processes import ChildProcess, child_environment, describe_exit, last_line
 
 _FORK_S = 60.0  # for all of them, on a host that has much else to do
+_LEAVE_S = 2.0
 _MESSAGE_BYTES = 4096
 
 
@@ -71,12 +73,15 @@ class Nursery:
         Raises OSError after those that could be forked, and NurseryEndedError.
         """
         assert self._link is not None and self._process is not None
-        self._link.settimeout(_FORK_S)
         with contextlib.ExitStack() as stack:
             logs = [stack.enter_context(self._create_log(member)) for member in team]
             numbers = json.dumps([member.vcpu for member in team]).encode()
-            socket.send_fds(self._link, [numbers], [log.fileno() for log in logs])
-            answer = json.loads(self._receive())
+            try:
+                socket.send_fds(self._link, [numbers], [log.fileno() for log in logs])
+                self._wait_for_answer()
+                answer = json.loads(self._receive())
+            except (BrokenPipeError, BlockingIOError):
+                raise self._ended() from None
             try:
                 self._process.wait(_FORK_S)  # then they are ours
             except subprocess.TimeoutExpired:
@@ -100,16 +105,32 @@ class Nursery:
             self._process.wait()
         self._log.close()
 
+    def _wait_for_answer(self) -> None:
+        """Until there is one, or the nursery is dead: what it has forked may hold the socket open."""
+        assert self._link is not None and self._process is not None
+        pidfd = os.pidfd_open(self._process.pid)
+        try:
+            select.select([self._link.fileno(), pidfd], [], [], _FORK_S)
+        finally:
+            os.close(pidfd)
+
     def _receive(self) -> bytes:
         assert self._link is not None
-        data = self._link.recv(_MESSAGE_BYTES)
+        try:
+            data = self._link.recv(_MESSAGE_BYTES)
+        except ConnectionResetError:
+            data = b""
         if not data:
             raise self._ended()
         return data
 
     def _ended(self) -> NurseryEndedError:
         assert self._process is not None
-        status = self._process.wait(_FORK_S)
+        try:
+            status = self._process.wait(_LEAVE_S)
+        except subprocess.TimeoutExpired:  # it hangs
+            self._process.kill()
+            status = self._process.wait()
         words = last_line(self._log)
         said = f'; its last words: "{words}"' if words else ""
         return NurseryEndedError(f"nursery (process {self._process.pid}) {describe_exit(status)} while it loaded what "

@@ -7,7 +7,13 @@ import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import pytest
+
+from allstop.machine.configuration import MachineConfig, SharedFds
+from deploy.nursery import Nursery, NurseryEndedError
+from deploy.plan import SERVERS, Member, members
 
 
 def parent_of(pid: int) -> int:
@@ -75,3 +81,42 @@ def test_a_nursery_that_hangs_does_not_keep_ctrl_c_out(machine: Callable[..., An
     assert status == 4
     assert "interrupted by SIGINT" in errors
     assert not Path(f"/proc/{nursery}").exists()
+
+
+class Log:
+    """What a nursery of no machine would give its workers to write to."""
+
+    def __init__(self, die: Callable[[], object]) -> None:
+        self._die = die
+
+    def __call__(self, member: Member) -> BinaryIO:
+        self._die()
+        return os.fdopen(os.memfd_create("test-log"), "r+b", buffering=0)
+
+
+def test_a_nursery_that_dies_when_it_was_ready_is_one_that_died(until: Any) -> None:
+    """Would break: a launcher that meets a broken pipe, or waits for an answer, and says so instead of who is lost."""
+    config = MachineConfig(1, 1 << 21, "00", "ipc://@none-c", "ipc://@none-d", SharedFds(-1, -1, -1), 1,
+                           launcher_pid=os.getpid())
+    config_fd = os.memfd_create("test-config")
+    os.write(config_fd, config.to_json().encode())
+    pids: list[int] = []
+
+    def kill() -> None:
+        pid = nursery_of(os.getpid())
+        assert pid
+        pids.append(pid)
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # dead, and nobody's business yet
+
+    nursery = Nursery(config_fd, (), Log(kill))
+    try:
+        nursery.open()
+        until(nursery.is_ready, "the nursery is ready")
+        with pytest.raises(NurseryEndedError, match=r"nursery \(process \d+\) was killed by SIGKILL") as e:
+            list(nursery.bear(members(1)[SERVERS:]))
+        assert e.value.killed
+    finally:
+        nursery.close()
+        os.close(config_fd)
+    assert not Path(f"/proc/{pids[0]}").exists()
