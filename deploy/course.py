@@ -170,9 +170,9 @@ class Course:
             return self._kill_all() if self._interrupts > 1 else []
         return self._conclude("error", sentence, now_s)
 
-    def failed(self, sentence: str, now_s: float) -> list[Effect]:
-        """The launcher itself can not go on."""
-        return [] if self.phase in (Phase.LEAVING, Phase.OVER) else self._conclude("error", sentence, now_s)
+    def failed(self, sentence: str, now_s: float, verdict: str = "error") -> list[Effect]:
+        """The launcher itself can not go on; `lost` where that is because a process is lost that is no member."""
+        return [] if self.phase in (Phase.LEAVING, Phase.OVER) else self._conclude(verdict, sentence, now_s)
 
     def due(self, now_s: float, situation: str) -> list[Effect]:
         """`deadline_s` may have passed; `situation` says what the machine is doing."""

@@ -23,6 +23,7 @@ from deploy.console_port import ConsolePort
 from deploy.control_file import CONTROL_MODE, CONTROL_NAME, ControlFile
 from deploy.course import Course
 from deploy.errors import HarnessError, UsageError
+from deploy.nursery import Nursery
 from deploy.options import RunOptions
 from deploy.orphans import Orphans
 from deploy.plan import Member, members
@@ -113,8 +114,11 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
         def start(member: Member) -> ChildProcess:
             return ChildProcess(member, assembly.config_fd, assembly.inherited_fds, _create_log(member.name, folder))
 
+        nursery = Nursery(assembly.config_fd, assembly.inherited_fds, lambda member: _create_log(member.name, folder))
+        stack.callback(nursery.close)
         course = Course(team, Boot(startup.image.entry, startup.r1, startup.r2), options.timeout_s)
-        supervisor = Supervisor(course, team, start, assembly.page, console, signals, status, around.lifeline_fds)
+        supervisor = Supervisor(course, team, start, nursery, assembly.page, console, signals, status,
+                                around.lifeline_fds)
         stack.callback(supervisor.close)
         supervisor.run(assembly.config)
         if course.refusal:

@@ -22,6 +22,33 @@ _LAST_WORDS_CHARACTERS = 400
 _ROOT = Path(__file__).resolve().parent.parent
 
 
+class Adopted:
+    """A child that this process has not started itself, as `subprocess.Popen` would show it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """As of Popen."""
+        return self._collect(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        """As of Popen."""
+        return self._collect(0)
+
+    def kill(self) -> None:
+        """As of Popen."""
+        if self._status is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _collect(self, options: int) -> int | None:
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, options)
+            self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
+
+
 class ChildProcess:
     """A started member of the machine. `log` is what it writes stderr and stdout to, ours to read."""
 
@@ -31,16 +58,27 @@ class ChildProcess:
         SIGINT stays blocked in the child: a Ctrl-C at the terminal reaches the whole process group, and is the
         launcher's to handle, even before the child has learned to ignore it.
         """
-        self.member = member
-        self.log = log
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 (sys.executable, *member.arguments(config_fd)), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 pass_fds=(config_fd, *pass_fds), env=child_environment())
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        self.pid = self._process.pid
+        self._hold(member, process, log)
+
+    @classmethod
+    def adopted(cls, member: Member, pid: int, log: BinaryIO) -> ChildProcess:
+        """One that somebody else has started for us, and that is our child by now. Raises OSError."""
+        child = cls.__new__(cls)
+        child._hold(member, Adopted(pid), log)
+        return child
+
+    def _hold(self, member: Member, process: subprocess.Popen[bytes] | Adopted, log: BinaryIO) -> None:
+        self.member = member
+        self.log = log
+        self._process = process
+        self.pid = process.pid
         try:
             self.pidfd = os.pidfd_open(self.pid)
         except OSError:
@@ -64,11 +102,7 @@ class ChildProcess:
 
     def last_words(self) -> str:
         """The last line that it wrote, "" if it never wrote."""
-        fd = self.log.fileno()
-        size = os.fstat(fd).st_size
-        tail = os.pread(fd, _LAST_WORDS_BYTES, max(0, size - _LAST_WORDS_BYTES)).decode(errors="replace")
-        line = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "")
-        return "".join(c if c.isprintable() else "?" for c in line[:_LAST_WORDS_CHARACTERS])
+        return last_line(self.log)
 
     def close(self) -> None:
         """Make sure that it is gone, and release what we hold of it."""
@@ -76,6 +110,15 @@ class ChildProcess:
         self._process.wait()
         os.close(self.pidfd)
         self.log.close()
+
+
+def last_line(log: BinaryIO) -> str:
+    """The last line of a log that others write to, made printable, without moving the position that all share."""
+    fd = log.fileno()
+    size = os.fstat(fd).st_size
+    tail = os.pread(fd, _LAST_WORDS_BYTES, max(0, size - _LAST_WORDS_BYTES)).decode(errors="replace")
+    line = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "")
+    return "".join(c if c.isprintable() else "?" for c in line[:_LAST_WORDS_CHARACTERS])
 
 
 def child_environment() -> dict[str, str]:

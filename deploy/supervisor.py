@@ -32,6 +32,7 @@ from allstop.wire.messages import (
 )
 from deploy.console_port import ConsolePort
 from deploy.course import Course, Effect, Kill, Phase
+from deploy.nursery import Nursery, NurseryEndedError
 from deploy.plan import SERVERS, Member
 from deploy.processes import ChildProcess, describe_exit, words_of_the_named
 from deploy.signals import SignalPipe
@@ -48,14 +49,18 @@ RECONNECT_MS = 5
 
 
 class Supervisor:
-    """Sees one run through. `run` returns when no process of it is left; `close` makes sure of that."""
+    """Sees one run through. `run` returns when no process of it is left; `close` makes sure of that.
+
+    `start` starts a server, `nursery` all workers.
+    """
 
     def __init__(self, course: Course, team: Sequence[Member], start: Callable[[Member], ChildProcess],
-                 page: ControlPage, console: ConsolePort, signals: SignalPipe, status: StatusLine | None,
-                 lifeline_fds: Sequence[int]) -> None:
+                 nursery: Nursery, page: ControlPage, console: ConsolePort, signals: SignalPipe,
+                 status: StatusLine | None, lifeline_fds: Sequence[int]) -> None:
         self._course = course
         self._team = team
         self._start_member = start
+        self._nursery = nursery
         self._page = page
         self._console = console
         self._signals = signals
@@ -82,7 +87,7 @@ class Supervisor:
             self._console.open(context, config)
             self._course.begun(self._started_s)
             self._send(Hello(PROTOCOL_VERSION, bytes.fromhex(config.token), ROLE_LAUNCHER, 0, os.getpid()))
-            self._start(range(SERVERS))
+            self._start_servers()
             while self._course.phase is not Phase.OVER:
                 self._turn()
         finally:
@@ -138,22 +143,34 @@ class Supervisor:
 
     def _start_workers_when_served(self) -> None:
         """Workers connect to the two servers; a hundred of them starting would take those the cores to start on."""
-        if all(self._page.heartbeat(member.slot) for member in self._team[:SERVERS]):
-            self._start(range(SERVERS, len(self._team)))
+        try:
+            if all(self._page.heartbeat(member.slot) for member in self._team[:SERVERS]) and self._nursery.is_ready():
+                for child in self._nursery.bear(self._team[SERVERS:]):
+                    self._adopt(child)
+        except NurseryEndedError as error:
+            self._perform(self._course.failed(str(error), time.monotonic(), "lost" if error.killed else "error"))
+        except OSError as error:
+            self._not_started(error)
 
-    def _start(self, indices: range) -> None:
-        for index in indices:
-            try:
-                child = self._start_member(self._team[index])
-            except OSError as error:
-                sentence = f"{self._team[index].name} could not be started: {error}"
-                self._perform(self._course.failed(sentence, time.monotonic()))
-                return
-            self._children[index] = child
-            self._watchdogs[index] = Watchdog(time.monotonic())
-            self._running.add(index)
-            self._course.started(index)
-            self._poller.register(child.pidfd, zmq.POLLIN)
+    def _start_servers(self) -> None:
+        try:
+            for member in self._team[:SERVERS]:
+                self._adopt(self._start_member(member))
+            self._nursery.open()
+        except OSError as error:
+            self._not_started(error)
+
+    def _adopt(self, child: ChildProcess) -> None:
+        index = len(self._children)
+        self._children[index] = child
+        self._watchdogs[index] = Watchdog(time.monotonic())
+        self._running.add(index)
+        self._course.started(index)
+        self._poller.register(child.pidfd, zmq.POLLIN)
+
+    def _not_started(self, error: OSError) -> None:
+        sentence = f"{self._team[len(self._children)].name} could not be started: {error}"
+        self._perform(self._course.failed(sentence, time.monotonic()))
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         for effect in effects:

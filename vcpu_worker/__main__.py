@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`python -m vcpu_worker --config-fd N --vcpu K`: the process of one vCPU. The launcher starts it."""
+"""`python -m vcpu_worker --config-fd N --vcpu K`: the process of one vCPU. The launcher has `nursery` fork the same."""
 from __future__ import annotations
 
 import argparse
@@ -17,14 +17,19 @@ def main() -> int:
     arguments = parser.parse_args()
     config = MachineConfig.from_fd(arguments.config_fd)
     tie_to_parent(config.launcher_pid)
+    return live(config, arguments.vcpu)
+
+
+def live(config: MachineConfig, vcpu: int) -> int:
+    """Be the process of `vcpu` until the machine shuts down; the exit status."""
     ask_for_slice(SHORT_SLICE_NS)
     if config.pin:
-        pin_to_core(arguments.vcpu)
+        pin_to_core(vcpu)
     try:
         # The engine checks its library when it is imported, and raises EngineError, a RuntimeError, when it refuses.
         from vcpu_worker.worker import Worker
 
-        worker = Worker.open(config, arguments.vcpu)
+        worker = Worker.open(config, vcpu)
         ask_for_slice(USUAL_SLICE_NS)  # for the guest; the threads that carry messages are there by now
         return worker.run()
     except (RuntimeError, OSError, ValueError) as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Sequence
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _SYS_SCHED_SETATTR = 314  # x86-64
@@ -49,3 +51,15 @@ def tie_to_parent(expected_ppid: int) -> None:
         raise OSError(ctypes.get_errno(), "the kernel refused PR_SET_PDEATHSIG")
     if os.getppid() != expected_ppid:
         os._exit(1)
+
+
+def show_command_line(words: Sequence[str]) -> None:
+    """Have /proc and ps show these words as this process's command line, cut where they are longer than the real one.
+
+    For a process that was forked to be what that command would start. Source: proc(5), stat, arg_start.
+    """
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # fields 48 and 49; the first behind the name is field 3
+    if 0 < start < end:
+        text = b"".join(word.encode() + b"\0" for word in words)[:end - start - 1]
+        ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
