@@ -6,6 +6,7 @@
 #include "../../allstop/machine/control_page.h"
 #include "../../allstop/machine/journal.h"
 #include "seam.h"
+#include "seam_watch.h"
 
 #define RAM_BASE 0x40000000u
 #define STAGE2_BASE 0xf0000000u      /* where the engine sees the stage-2 tables: above any guest RAM */
@@ -25,7 +26,8 @@
     X(BUDGET)    /* the instruction budget is used up */                                                     \
     X(BREAKPOINT) /* the instruction at PC is about to be executed */                                        \
     X(LOST)      /* the guest takes an exception whose vector is not in memory */                            \
-    X(OTHER)     /* an exception to EL2 of another class */
+    X(OTHER)     /* an exception to EL2 of another class */                                                  \
+    X(WATCHPOINT) /* the instruction that was executed last has accessed a watched address: `hdfar` */
 
 enum exit_kind {
 #define X(name) EXIT_##name,
@@ -92,6 +94,7 @@ void vcpu_wait_for_interrupt(struct vcpu *v);
 
 /* requests.c */
 void vcpu_serve(struct vcpu *v);
+void vcpu_rest(struct vcpu *v, bool yes); /* held outside for long: who waits for a flush need not wait for this vCPU */
 void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait);
 void vcpu_invalidate_tlb(struct vcpu *v); /* the guest's TLB maintenance, which retires */
 
