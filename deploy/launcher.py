@@ -15,7 +15,7 @@ from allstop.events.scenario import Scenario
 from allstop.machine import control
 from allstop.machine.control import ControlPage
 from allstop.machine.images import Image
-from allstop.wire.messages import Boot
+from allstop.wire.messages import ROLE_DEBUGGER, Boot
 from deploy.assembly import Assembly, assemble
 from deploy.console import ConsoleRelay
 from deploy.control_file import CONTROL_MODE, CONTROL_NAME, ControlFile
@@ -83,7 +83,7 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
 
 def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, signals: SignalPipe,
                  around: Surroundings) -> Verdict:
-    team = members(options.vcpus)
+    team = members(options.vcpus, options.gdb is not None)
     with contextlib.ExitStack() as stack:
         assembly = assemble(options, image, None if folder is None else folder.path, stack)
         status = None if around.status_fd is None else StatusLine(around.status_fd)
@@ -96,7 +96,9 @@ def _run_machine(options: RunOptions, image: Image, folder: RunFolder | None, si
             folder.write_text(CONTROL_NAME, ControlFile.of_machine(assembly.config).to_json(), CONTROL_MODE)
 
         def start(member: Member) -> ChildProcess:
-            return ChildProcess(member, assembly.config_fd, assembly.inherited_fds, _create_log(member.name, folder))
+            own_fds = assembly.debugger_fds if member.role == ROLE_DEBUGGER else ()
+            return ChildProcess(member, assembly.config_fd, (*assembly.inherited_fds, *own_fds),
+                                _create_log(member.name, folder))
 
         course = Course(team, Boot(image.entry, 0, 0), options.timeout_s)
         supervisor = Supervisor(course, team, start, assembly.page, console, signals, status, around.lifeline_fds)

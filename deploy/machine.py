@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from allstop.events.scenario import Scenario
 from allstop.events.vocabulary import EventError, event
 from deploy.errors import HarnessError, UsageError
+from deploy.gdb_address import gdb_address
 from deploy.options import DEFAULT_MEMORY, RunOptions, device, handler, memory_size, path_of, scenario
 from deploy.processes import child_environment, describe_exit
 from deploy.verdict import USAGE_EXIT_CODE, Verdict
@@ -42,7 +43,8 @@ class Machine:
                  parameter: int = 0, load: int | None = None, as_shipped: bool = False,
                  keep_going: bool = False, journal: bool = False,
                  events: str | os.PathLike[str] | Sequence[Mapping[str, Any]] = (),
-                 fetch_handler: str | None = None, pin: bool = False) -> None:
+                 fetch_handler: str | None = None, pin: bool = False, gdb: str | None = None,
+                 gdb_wait: bool = False) -> None:
         if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
             raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         options = RunOptions(
@@ -50,7 +52,8 @@ class Machine:
             run_dir=None if run_dir is None else path_of("run folder", run_dir), fetch=fetch, tlb=tlb,
             decode=decode, seed=seed, parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
             as_shipped=as_shipped, keep_going=keep_going, journal=journal, pin=pin, events=_scenario(events),
-            fetch_handler=None if fetch_handler is None else handler(fetch_handler))
+            fetch_handler=None if fetch_handler is None else handler(fetch_handler),
+            gdb=None if gdb is None else gdb_address(gdb), gdb_wait=gdb_wait)
         options.read_image()
         options.resolved_events()
         options.check_fetch_handler()
@@ -179,6 +182,10 @@ def _arguments(options: RunOptions) -> list[str]:
         arguments.append(f"--fetch-handler={options.fetch_handler.path}:{options.fetch_handler.function_name}")
     if options.pin:
         arguments.append("--pin")
+    if options.gdb is not None:
+        arguments.append(f"--gdb={options.gdb}")
+    if options.gdb_wait:
+        arguments.append("--gdb-wait")
     arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)
     return [*arguments, "--", str(options.image)]
 

@@ -24,6 +24,7 @@ from allstop.machine.configuration import (
 from allstop.machine.images import RAW_LOAD_IPA, Image, ImageError, check_range, is_elf, parse_elf, parse_raw, symbols
 from allstop.machine.memory import parse_size
 from deploy.errors import UsageError
+from deploy.gdb_address import GdbAddress
 from deploy.processes import child_environment, describe_exit
 from deploy.user_device import check_device
 
@@ -45,7 +46,7 @@ class RunOptions:
     `memory_bytes` is the guest's RAM. `timeout_s` counts from the guest's first instruction; None is no limit.
     `load_ipa` makes the image a raw one, wherever it is to lie. `run_dir` None keeps nothing on disk.
     `as_shipped` runs unicorn without what makes it fit for several processes, for the conformance gate to be seen red.
-    `pin` keeps each vCPU on one core.
+    `pin` keeps each vCPU on one core. `gdb` is where a debugger may connect; `gdb_wait` has the machine wait for one.
     """
 
     image: Path
@@ -66,6 +67,8 @@ class RunOptions:
     events: Scenario = field(default=Scenario())
     fetch_handler: HandlerSpec | None = None
     pin: bool = False
+    gdb: GdbAddress | None = None
+    gdb_wait: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -75,6 +78,8 @@ class RunOptions:
             raise UsageError(f"the timeout must be a positive number of seconds, not {_shown(self.timeout_s)}")
         if self.journal and self.run_dir is None:
             raise UsageError("a journal needs a folder to lie in: name one with --run-dir")
+        if self.gdb_wait and self.gdb is None:
+            raise UsageError("to wait for a debugger, it needs a way in: give --gdb, too")
         memory_size(self.memory_bytes)
         check_choice("fetch policy", self.fetch, FETCH_POLICIES)
         check_choice("TLB discipline", self.tlb, TLB_DISCIPLINES)
@@ -251,7 +256,8 @@ def _check_types(options: RunOptions) -> None:
         raise UsageError(f"the timeout must be a positive number of seconds, {_LONGEST_TIMEOUT_S} at most, not "
                          f"{_shown(timeout_s)}")
     for name, switch in (("as_shipped", options.as_shipped), ("keep_going", options.keep_going),
-                         ("journal", options.journal), ("pin", options.pin)):
+                         ("journal", options.journal), ("pin", options.pin),
+                         ("gdb_wait", options.gdb_wait)):
         if not isinstance(switch, bool):
             raise UsageError(f"{name} must be True or False, not {_shown(switch)}")
 

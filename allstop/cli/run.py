@@ -10,6 +10,7 @@ from allstop.cli.speech import say, write_all
 from allstop.events.scenario import Scenario
 from allstop.machine.configuration import DECODERS, FETCH_POLICIES, MAX_VCPUS, TLB_DISCIPLINES
 from deploy.errors import HarnessError, UsageError
+from deploy.gdb_address import gdb_address
 from deploy.launcher import Surroundings, run
 from deploy.options import (
     DEFAULT_MEMORY,
@@ -66,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events-json", help=argparse.SUPPRESS)
     parser.add_argument("--pin", action="store_true",
                         help="keep each vCPU on one core of the host: vCPU N on core N modulo their number")
+    parser.add_argument("--gdb", metavar="[HOST]:PORT",
+                        help="serve a debugger there (target remote); the host is 127.0.0.1 unless given, port 0 takes "
+                             "a free one and says which")
+    parser.add_argument("--gdb-wait", action="store_true",
+                        help="with --gdb: wait for it before the guest's first instruction; the timeout goes on")
     parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
@@ -82,7 +88,8 @@ def execute(arguments: argparse.Namespace) -> int:
         as_shipped=arguments.as_shipped, keep_going=arguments.keep_going, journal=arguments.journal,
         events=_events(arguments),
         fetch_handler=None if arguments.fetch_handler is None else handler(arguments.fetch_handler),
-        pin=arguments.pin)
+        pin=arguments.pin, gdb=None if arguments.gdb is None else gdb_address(arguments.gdb),
+        gdb_wait=arguments.gdb_wait)
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT
