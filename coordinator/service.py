@@ -245,7 +245,7 @@ class Coordinator:
                 self._events.inject(identity, message, not self._members.awaited, self._operators.paused)
             case StopRun():
                 ending = self._ended is not None
-                self._end("error", 1, "stopped by an operator")
+                self._end("error", 1, f"stopped by {'the debugger' if peer.role == ROLE_DEBUGGER else 'an operator'}")
                 self._send(identity, Refused("the run is ending already") if ending else RunStopped())
             case _ if peer.role in (ROLE_DEBUGGER, ROLE_WORKER):
                 if not self._debugging.take(message, peer.vcpu):

@@ -14,8 +14,8 @@ _STDERR = 2
 
 
 def open_gdb(address: GdbAddress, waits: bool, stack: contextlib.ExitStack) -> GdbSpec:
-    """Take the address; the gdb server listens when the machine is up. `stack` closes. A port that was chosen is told on
-    stderr. Raises UsageError where that can not be."""
+    """Take the address; the gdb server listens when the machine is up. `stack` closes. A port that was chosen is told
+    on stderr. Raises UsageError where that can not be."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
