@@ -8,7 +8,7 @@ import sys
 import zmq
 
 from allstop.machine.configuration import MachineConfig
-from allstop.machine.lifetime import tie_to_parent
+from allstop.machine.lifetime import SHORT_SLICE_NS, ask_for_slice, tie_to_parent
 from allstop.wire.channel import ChannelError
 from gdbserver.server import Server
 
@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument("--config-fd", type=int, required=True, metavar="N", help="inherited memory file")
     config = MachineConfig.from_fd(parser.parse_args().config_fd)
     tie_to_parent(config.launcher_pid)
+    ask_for_slice(SHORT_SLICE_NS)
     if config.gdb is None:
         print("gdbserver: this machine has no debugger", file=sys.stderr)
         return 1

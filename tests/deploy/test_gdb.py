@@ -34,7 +34,8 @@ def port_of(machine: Any, deadline_s: float = 30.0) -> int:
 
 
 def gdb_command(port: int, image: Path, *commands: str) -> list[str]:
-    words = [str(GDB), "-nx", "-q", "-ex", "set confirm off", "-ex", f"target remote 127.0.0.1:{port}"]
+    words = [str(GDB), "-nx", "-q", "-ex", "set confirm off", "-ex", "set remotetimeout 30", "-ex",
+             f"target remote 127.0.0.1:{port}"]
     for command in commands:
         words += ["-ex", command]
     return [*words, str(image)]
@@ -42,8 +43,11 @@ def gdb_command(port: int, image: Path, *commands: str) -> list[str]:
 
 def gdb(port: int, image: Path, *commands: str, deadline_s: float = 60.0) -> str:
     """What gdb says to these commands."""
-    done = subprocess.run([*gdb_command(port, image, *commands), "-batch"], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=deadline_s, check=False)
+    try:
+        done = subprocess.run([*gdb_command(port, image, *commands), "-batch"], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=deadline_s, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise AssertionError(f"gdb hangs after {(error.stdout or b'').decode()}") from None
     return done.stdout.decode()
 
 
@@ -189,7 +193,7 @@ def test_one_vcpu_alone_and_stepped_among_others(machine: Callable[..., Any]) ->
 
 
 def test_garbage_changes_nothing(machine: Callable[..., Any]) -> None:
-    with machine("smp-counter.elf", "--gdb", ":0", "--timeout", 60) as running:
+    with machine("smp-counter.elf", "--gdb", ":0", "--gdb-wait", "--timeout", 60) as running:
         with raw_client(port_of(running)) as client:
             client.sendall(b"GET / HTTP/1.0\r\n\r\n" + bytes(range(256)) * 40 + packet(b"m0,zz") + packet(b"vCont;x"))
             while answer(client) != b"E22":
