@@ -13,6 +13,7 @@ from typing import TypeAlias
 from allstop.wire.channel import DEVICES, identity_fits
 from allstop.wire.messages import (
     PROTOCOL_VERSION,
+    ROLE_DEBUGGER,
     ROLE_DEVICES,
     ROLE_LAUNCHER,
     ROLE_OPERATOR,
@@ -111,7 +112,7 @@ class Membership:
             raise StrangerError("a Hello with a wrong token")
         if hello.version != PROTOCOL_VERSION:
             raise StrangerError(f"a Hello of protocol version {hello.version}, not {PROTOCOL_VERSION}")
-        if hello.role not in (ROLE_WORKER, ROLE_LAUNCHER, ROLE_OPERATOR):
+        if hello.role not in (ROLE_WORKER, ROLE_LAUNCHER, ROLE_OPERATOR, ROLE_DEBUGGER):
             raise StrangerError(f"a Hello of role {hello.role}, which does not connect to the coordinator")
         if hello.role == ROLE_WORKER and hello.vcpu >= self._vcpus:
             raise StrangerError(f"a Hello of vCPU {hello.vcpu}, which the machine does not have")

@@ -20,11 +20,21 @@ import zmq
 from allstop.machine import control
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.journal import open_journal
-from allstop.wire.channel import COORDINATOR, DEVICES, LAUNCHER, OPERATOR_PREFIX, call, listen, worker_identity
+from allstop.wire.channel import (
+    COORDINATOR,
+    DEBUGGER,
+    DEVICES,
+    LAUNCHER,
+    OPERATOR_PREFIX,
+    call,
+    listen,
+    worker_identity,
+)
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
     PROTOCOL_VERSION,
     ROLE_COORDINATOR,
+    ROLE_DEBUGGER,
     ROLE_DEVICES,
     ROLE_OPERATOR,
     ROLE_WORKER,
@@ -61,6 +71,7 @@ from allstop.wire.messages import (
     WorldStopped,
 )
 from coordinator import barrier, desk, membership, power
+from coordinator.debugging import Debugging
 from coordinator.events import Events
 from coordinator.operators import DESK, Operators
 
@@ -105,6 +116,7 @@ class Coordinator:
         self._operators = Operators(config, self._page, self._members.awaited, self._send, self._stop_for_operators)
         self._events = Events(config, self._page, self._send, lambda index, sentence: self._note(
             "EVENT_REFUSED", _NOBODY, index, text=sentence))
+        self._debugging = Debugging(config, self._page, self._send, self._boot)
         self._wait_ms = _IDLE_MS
         self._ended: RunEnded | None = None
         self._leaving = False
@@ -206,9 +218,8 @@ class Coordinator:
                     power.Called(peer.vcpu, function, argument1, argument2, argument3)))
             case Ping(nonce):
                 self._send(identity, Pong(nonce))
-            case Boot(entry, r1, r2):
-                self._events.boot()
-                self._perform_power(self._power.handle(power.Booted(entry, r1, r2)))
+            case Boot():
+                self._debugging.booted(message)
             case GuestFinished(status, detail):
                 sentence = detail or f"the guest finished with status {status}"
                 self._end("fail" if status else "pass", status, sentence)
@@ -234,10 +245,17 @@ class Coordinator:
                 self._events.inject(identity, message, not self._members.awaited, self._operators.paused)
             case StopRun():
                 ending = self._ended is not None
-                self._end("error", 1, "stopped by an operator")
+                self._end("error", 1, f"stopped by {'the debugger' if peer.role == ROLE_DEBUGGER else 'an operator'}")
                 self._send(identity, Refused("the run is ending already") if ending else RunStopped())
+            case _ if peer.role in (ROLE_DEBUGGER, ROLE_WORKER):
+                if not self._debugging.take(message, peer.vcpu):
+                    raise RefusedError("a debugger's message about a vCPU that is another one")
             case _:
                 self._operators.obey(identity, message)
+
+    def _boot(self, message: Boot) -> None:
+        self._events.boot()
+        self._perform_power(self._power.handle(power.Booted(*message)))
 
     def _notice_who_started(self) -> None:
         """A worker says in the control page that it took its PowerOn."""
@@ -258,6 +276,8 @@ class Coordinator:
             self._stop(barrier.MemberLost(vcpu))
             self._operators.handle(desk.Lost(vcpu))
             self._events.lost(vcpu)
+        elif role == ROLE_DEBUGGER:
+            self._stop(barrier.OwnerLost(DEBUGGER))
 
     def _known(self, vcpu: int) -> int:
         if vcpu >= self._config.vcpus:
@@ -276,9 +296,12 @@ class Coordinator:
             match effect:
                 case membership.Accept(identity):
                     self._send(identity, Welcome(PROTOCOL_VERSION, os.getpid()))
+                    if identity == DEBUGGER:
+                        self._debugging.joined()
                 case membership.AllHere():
                     self._note("MEMBERS_READY", _NOBODY)
                     self._send(LAUNCHER, MembersReady(self._config.vcpus))
+                    self._debugging.all_here()
 
     def _perform_power(self, effects: list[power.Effect]) -> None:
         for effect in effects:
@@ -330,6 +353,8 @@ class Coordinator:
             self._operators.handle(desk.Granted(epoch))
             return
         self._send(owner, WorldStopped(epoch))
+        if owner == DEBUGGER:
+            return  # it holds the vCPUs themselves, and gives the world back
         config = self._config
         lease_s = config.operator_lease_s if owner.startswith(OPERATOR_PREFIX) else config.stop_deadline_s
         self._leases[owner] = time.monotonic() + lease_s
@@ -393,6 +418,7 @@ class Coordinator:
             self._ended = RunEnded(VERDICTS.index(verdict), status, sentence)
             self._note("ENDED", _NOBODY, self._ended.verdict, status, text=sentence)
             self._send(LAUNCHER, self._ended)
+            self._debugging.ended(self._ended)
 
     def _vcpu_of(self, owner: bytes) -> int:
         peer = self._members.peers.get(owner)  # None: the desk, or an operator that was forgotten
@@ -406,7 +432,7 @@ class Coordinator:
 
     def _spread_shutdown(self) -> None:
         for identity, peer in self._members.peers.items():
-            if peer.role in (ROLE_WORKER, ROLE_DEVICES):
+            if peer.role in (ROLE_WORKER, ROLE_DEVICES, ROLE_DEBUGGER):
                 self._send(identity, Shutdown())
         for vcpu in range(self._config.vcpus):
             self._page.post(vcpu, control.QUIT)

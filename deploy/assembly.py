@@ -15,6 +15,7 @@ from allstop.machine.configuration import TLB_DISCIPLINES, MachineConfig, Shared
 from allstop.machine.control import ControlPage
 from allstop.machine.images import Image
 from allstop.machine.memory import create_memory, load_image
+from deploy.gdb_listener import open_gdb
 from deploy.options import RunOptions
 
 
@@ -23,7 +24,7 @@ class Assembly:
     """What every process of a machine is given.
 
     `inherited_fds` go to each of them under the same numbers. `console_fd` is the reading end of the console's pipe,
-    non-blocking, for the launcher alone.
+    non-blocking, for the launcher alone. `debugger_fds` go to the gdb server besides.
     """
 
     config: MachineConfig
@@ -31,12 +32,13 @@ class Assembly:
     inherited_fds: tuple[int, ...]
     page: ControlPage
     console_fd: int
+    debugger_fds: tuple[int, ...] = ()
 
 
 def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: contextlib.ExitStack) -> Assembly:
     """Make it all; `stack` closes every descriptor.
 
-    Raises OSError when the host refuses memory or descriptors.
+    Raises OSError when the host refuses memory or descriptors, UsageError where gdb's address can not be had.
     """
     cores = len(os.sched_getaffinity(0))
     control_fd = _memory("control", ControlPage.size_bytes(options.vcpus), stack)
@@ -54,6 +56,7 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
     notes_fd = os.memfd_create("allstop-notes", os.MFD_CLOEXEC)
     stack.callback(os.close, notes_fd)
     name = secrets.token_hex(16)
+    gdb = None if options.gdb is None else open_gdb(options.gdb, options.gdb_wait, stack)
     config = MachineConfig(
         vcpus=options.vcpus, memory_bytes=options.memory_bytes, token=secrets.token_hex(16),
         coordinator_endpoint=f"ipc://@allstop-{name}-c", devices_endpoint=f"ipc://@allstop-{name}-d",
@@ -64,12 +67,12 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
         keep_going=options.keep_going, journal=options.journal, pin=options.pin,
         scenario=options.resolved_events().to_json(), fetch_handler=options.fetch_handler,
         drives=options.drives, virtio_console=options.virtio_console,
-        rng=options.rng, testdev=options.testdev, virtio_legacy=options.virtio_legacy)
+        rng=options.rng, testdev=options.testdev, virtio_legacy=options.virtio_legacy, gdb=gdb)
     text = config.to_json().encode()
     config_fd = _memory("config", len(text), stack)
     os.pwrite(config_fd, text, 0)
     return Assembly(config, config_fd, (control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd, notes_fd),
-                    page, console_fd)
+                    page, console_fd, () if gdb is None else (gdb.fd, gdb.notice_fd))
 
 
 def _swap_file(run_dir: Path | None, stack: contextlib.ExitStack) -> int:

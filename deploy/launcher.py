@@ -14,7 +14,7 @@ from typing import BinaryIO
 from allstop.events.scenario import Scenario
 from allstop.machine import control
 from allstop.machine.boot import Startup
-from allstop.wire.messages import Boot
+from allstop.wire.messages import ROLE_DEBUGGER, Boot
 from deploy.assembly import Assembly, assemble
 from deploy.console import ConsoleRelay
 from deploy.console_end import ConsoleEnd, PtyEnd, TerminalEnd, open_end
@@ -93,7 +93,7 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
 
 def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None, signals: SignalPipe,
                  around: Surroundings) -> Verdict:
-    team = members(options.vcpus)
+    team = members(options.vcpus, options.gdb is not None)
     with contextlib.ExitStack() as stack:
         end = _console_end(options, around, stack)
         assembly = assemble(options, startup.image, None if folder is None else folder.path, stack)
@@ -112,7 +112,9 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
             folder.write_text(CONTROL_NAME, ControlFile.of_machine(assembly.config).to_json(), CONTROL_MODE)
 
         def start(member: Member) -> ChildProcess:
-            return ChildProcess(member, assembly.config_fd, assembly.inherited_fds, _create_log(member.name, folder))
+            own_fds = assembly.debugger_fds if member.role == ROLE_DEBUGGER else ()
+            return ChildProcess(member, assembly.config_fd, (*assembly.inherited_fds, *own_fds),
+                                _create_log(member.name, folder))
 
         nursery = Nursery(assembly.config_fd, assembly.inherited_fds, lambda member: _create_log(member.name, folder))
         stack.callback(nursery.close)

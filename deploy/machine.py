@@ -22,6 +22,7 @@ from allstop.events.vocabulary import EventError, event
 from deploy.boot_options import boot_options
 from deploy.console_place import ConsolePlace
 from deploy.errors import HarnessError, UsageError
+from deploy.gdb_address import gdb_address
 from deploy.options import DEFAULT_MEMORY, RunOptions, device, drive, handler, memory_size, path_of, scenario
 from deploy.processes import child_environment, describe_exit
 from deploy.verdict import USAGE_EXIT_CODE, Verdict
@@ -52,7 +53,8 @@ class Machine:
                  dtb: str | os.PathLike[str] | None = None, drives: Sequence[str] = (),
                  virtio_console: bool = False, rng: bool = False, testdev: bool = False,
                  virtio_legacy: bool = False, console: str = "stdio",
-                 input: str | os.PathLike[str] | None = None) -> None:
+                 input: str | os.PathLike[str] | None = None, gdb: str | None = None,
+                 gdb_wait: bool = False) -> None:
         if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
             raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         if isinstance(drives, (str, bytes)) or not isinstance(drives, Iterable):
@@ -65,7 +67,8 @@ class Machine:
             fetch_handler=None if fetch_handler is None else handler(fetch_handler),
             boot=boot_options(initrd, append, dtb), drives=tuple(map(drive, drives)),
             virtio_console=virtio_console, rng=rng, testdev=testdev, virtio_legacy=virtio_legacy,
-            console=ConsolePlace.parse(console), input=None if input is None else path_of("input", input))
+            console=ConsolePlace.parse(console), input=None if input is None else path_of("input", input),
+            gdb=None if gdb is None else gdb_address(gdb), gdb_wait=gdb_wait)
         options.startup()
         options.resolved_events()
         options.check_fetch_handler()
@@ -224,6 +227,10 @@ def _arguments(options: RunOptions) -> list[str]:
     arguments.append(f"--console={options.console}")
     if options.input is not None:
         arguments.append(f"--input={options.input}")
+    if options.gdb is not None:
+        arguments.append(f"--gdb={options.gdb}")
+    if options.gdb_wait:
+        arguments.append("--gdb-wait")
     arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)
     return [*arguments, "--", str(options.image)]
 

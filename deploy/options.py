@@ -32,6 +32,7 @@ from allstop.machine.memory import parse_size
 from deploy.boot_options import BootOptions
 from deploy.console_place import FILE, STDIO, ConsolePlace
 from deploy.errors import UsageError
+from deploy.gdb_address import GdbAddress
 from deploy.paths import LONGEST_SHOWN as _LONGEST_NUMBER
 from deploy.paths import absolute as absolute
 from deploy.paths import path_of as path_of
@@ -59,7 +60,7 @@ class RunOptions:
     `pin` keeps each vCPU on one core. `boot` is what the guest's kernel is given beside its image. `drives`,
     `virtio_console`, `rng` and `testdev` are virtio devices, in the order of docs/virtio.md; `virtio_legacy` gives them
     all legacy transports. `console` is where the guest's console is; `input` is a file to be typed there, or `-` for
-    standard input.
+    standard input. `gdb` is where a debugger may connect; `gdb_wait` has the machine wait for one.
     """
 
     image: Path
@@ -88,6 +89,8 @@ class RunOptions:
     virtio_legacy: bool = False
     console: ConsolePlace = ConsolePlace()
     input: Path | None = None
+    gdb: GdbAddress | None = None
+    gdb_wait: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -97,6 +100,8 @@ class RunOptions:
             raise UsageError(f"the timeout must be a positive number of seconds, not {shown(self.timeout_s)}")
         if self.journal and self.run_dir is None:
             raise UsageError("a journal needs a folder to lie in: name one with --run-dir")
+        if self.gdb_wait and self.gdb is None:
+            raise UsageError("to wait for a debugger, it needs a way in: give --gdb, too")
         memory_size(self.memory_bytes)
         check_choice("fetch policy", self.fetch, FETCH_POLICIES)
         check_choice("TLB discipline", self.tlb, TLB_DISCIPLINES)
@@ -306,6 +311,7 @@ def _check_types(options: RunOptions) -> None:
     for name, switch in (("as_shipped", options.as_shipped), ("keep_going", options.keep_going),
                          ("journal", options.journal), ("pin", options.pin),
                          ("virtio_console", options.virtio_console), ("rng", options.rng),
-                         ("testdev", options.testdev), ("virtio_legacy", options.virtio_legacy)):
+                         ("testdev", options.testdev), ("virtio_legacy", options.virtio_legacy),
+                         ("gdb_wait", options.gdb_wait)):
         if not isinstance(switch, bool):
             raise UsageError(f"{name} must be True or False, not {shown(switch)}")

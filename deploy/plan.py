@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from allstop.machine.control import COORDINATOR, DEVICES
-from allstop.wire.messages import ROLE_COORDINATOR, ROLE_DEVICES, ROLE_WORKER
+from allstop.machine.control import COORDINATOR, DEBUGGER, DEVICES
+from allstop.wire.messages import ROLE_COORDINATOR, ROLE_DEBUGGER, ROLE_DEVICES, ROLE_WORKER
 
 # The first so many members are what the others connect to.
 SERVERS = 2
@@ -27,10 +27,11 @@ class Member:
         return ("-P", "-m", self.module, "--config-fd", str(config_fd), *vcpu)
 
 
-def members(vcpus: int) -> tuple[Member, ...]:
-    """The processes in start order: those that others connect to come first."""
+def members(vcpus: int, gdb: bool = False) -> tuple[Member, ...]:
+    """The processes in start order: those that others connect to come first. `gdb` adds the gdb server."""
     return (
         Member(ROLE_COORDINATOR, 0, COORDINATOR, "coordinator", "coordinator"),
         Member(ROLE_DEVICES, 0, DEVICES, "devicesrv", "devicesrv"),
         *(Member(ROLE_WORKER, vcpu, vcpu, f"vcpu-{vcpu}", "vcpu_worker") for vcpu in range(vcpus)),
+        *((Member(ROLE_DEBUGGER, 0, DEBUGGER, "gdbserver", "gdbserver"),) if gdb else ()),
     )

@@ -25,6 +25,7 @@ from allstop.events.vocabulary import WORKER, Event, event
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.control import TLB_FLUSH, ControlPage
 from allstop.wire.messages import EventPerformed, EventTriggered, PerformEvent
+from vcpu_worker.breakpoints import Breakpoints
 from vcpu_worker.engine import (
     EXIT_BREAKPOINT,
     EXIT_CP15,
@@ -88,8 +89,9 @@ class Injector:
         for entry in ours:
             if isinstance(entry[1].executes, int):
                 self._executed.setdefault(entry[1].executes & ~1, []).append(entry)
+        self.breakpoints = Breakpoints(vcpu)
         if self._executed:
-            vcpu.set_breakpoints(list(self._executed))
+            self.breakpoints.set_events(self._executed)
         links.perform = self.obey
 
     @property
@@ -105,13 +107,12 @@ class Injector:
             if counted.left <= 0:
                 counted.left = counted.entry[1].instructions or 0
                 self._occasion(counted.entry, leave)
-        if leave.kind == EXIT_BREAKPOINT:
-            here = self._executed.get(leave.pc, [])
+        if leave.kind == EXIT_BREAKPOINT and (here := self._executed.get(leave.pc)):
             for entry in here:
                 self._occasion(entry, leave)
             if all(entry[2].is_over for entry in here):
-                self._executed.pop(leave.pc, None)
-                self._vcpu.set_breakpoints(list(self._executed))
+                del self._executed[leave.pc]
+                self.breakpoints.set_events(self._executed)
         if self._exits and (name := _EXITS.get(leave.kind)):
             for entry in self._exits:
                 if entry[1].exit == name:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import zmq
 
@@ -30,7 +30,10 @@ from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
     MMIO_OK,
     MMIO_UNASSIGNED,
+    ROLE_COORDINATOR,
+    ROLE_DEBUGGER,
     ROLE_WORKER,
+    ROUTES,
     DumpState,
     Message,
     MmioReply,
@@ -55,6 +58,8 @@ M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
 R = TypeVar("R", MmioReply, PpiReply)
 _POLLIN = int(zmq.POLLIN)
+_DEBUGGING = frozenset(kind for kind in get_args(Message) if (ROLE_DEBUGGER, ROLE_COORDINATOR) in ROUTES[kind]
+                       and (ROLE_COORDINATOR, ROLE_WORKER) in ROUTES[kind] and "vcpu" in kind._fields)
 _now_ns = time.perf_counter_ns
 
 
@@ -66,7 +71,8 @@ class Links:
     """The connections of the worker of `vcpu`.
 
     `dump` gives the vCPU's registers as in StateDumped: whenever the worker looks at the coordinator's messages, and so
-    is outside the guest, it answers to who asks for them. `perform` takes an event, likewise.
+    is outside the guest, it answers to who asks for them. `perform` takes an event, likewise, and `debug` a debugger's
+    command.
     """
 
     def __init__(self, config: MachineConfig, page: ControlPage, vcpu: int, journal: Recorder | None = None) -> None:
@@ -74,6 +80,7 @@ class Links:
         self.journal = journal
         self.dump: Callable[[], bytes] = bytes
         self.perform: Callable[[PerformEvent], None] = lambda message: None
+        self.debug: Callable[[Message], None] = lambda message: None
         self._vcpu = vcpu
         self._context = zmq.Context(1)
         identity = worker_identity(vcpu)
@@ -194,6 +201,14 @@ class Links:
                 self._attend(message)
                 timeout_s = 0.0
 
+    def attend(self) -> None:
+        """Wait a beat for a message, and do what it says. Raises RunIsOver."""
+        with contextlib.suppress(MalformedError):
+            message = self._coordinator.receive(BEAT_S)
+            self.idle()
+            if message is not None:
+                self._attend(message)
+
     def _attend(self, message: Message) -> None:
         if isinstance(message, DumpState):
             self._page.clear(self._vcpu, EVENT)
@@ -201,6 +216,9 @@ class Links:
         elif isinstance(message, PerformEvent):
             self._page.clear(self._vcpu, EVENT)
             self.perform(message)
+        elif message.__class__ in _DEBUGGING:
+            self._page.clear(self._vcpu, EVENT)  # the next one is not sent before this one is answered
+            self.debug(message)
         elif message.__class__ is Shutdown:
             raise RunIsOver
 

@@ -1,27 +1,48 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A vCPU's registers for an operator to look at."""
+"""A vCPU's registers by name, for operators to look at and debuggers to change."""
 from __future__ import annotations
 
 import json
 
+from allstop.arm.registers import BANKED, CORE, CP15, DOUBLES
 from vcpu_worker.engine import Vcpu
-
-_CORE = (*(f"r{n}" for n in range(13)), "sp", "lr", "pc", "cpsr")
-_BANKS = {0x10: ("usr", (13, 14)), 0x11: ("fiq", (8, 9, 10, 11, 12, 13, 14, 16)), 0x12: ("irq", (13, 14, 16)),
-          0x13: ("svc", (13, 14, 16)), 0x17: ("abt", (13, 14, 16)), 0x1B: ("und", (13, 14, 16))}
-_BANKED_NAMES = {13: "sp", 14: "lr", 16: "spsr"}
-# Name: CRn, CRm, opc1, opc2. ARM ARM (DDI 0406C), table B3-42.
-_CP15 = {"sctlr": (1, 0, 0, 0), "ttbr0": (2, 0, 0, 0), "ttbr1": (2, 0, 0, 1), "ttbcr": (2, 0, 0, 2),
-         "dacr": (3, 0, 0, 0), "dfsr": (5, 0, 0, 0), "ifsr": (5, 0, 0, 1), "dfar": (6, 0, 0, 0), "ifar": (6, 0, 0, 2),
-         "vbar": (12, 0, 0, 0), "contextidr": (13, 0, 0, 1)}
 
 
 def read_registers(vcpu: Vcpu) -> bytes:
     """A JSON object, names to numbers: the current mode's, the banked ones (`spsr_irq`), and some of CP15's."""
-    registers: dict[str, int] = dict(zip(_CORE, vcpu.core(), strict=True))
-    for mode, (name, numbers) in _BANKS.items():
-        for n in numbers:
-            registers[f"{_BANKED_NAMES.get(n, f'r{n}')}_{name}"] = vcpu.banked(mode, n)
-    for name, place in _CP15.items():
-        registers[name] = vcpu.cp15(*place)
+    return json.dumps(_read(vcpu)).encode()
+
+
+def read_all_registers(vcpu: Vcpu) -> bytes:
+    """The same, with `fpscr` and VFP's `d0` to `d31`."""
+    registers = _read(vcpu)
+    registers["fpscr"] = vcpu.fpscr()
+    for n, name in enumerate(DOUBLES):
+        registers[name] = vcpu.d(n)
     return json.dumps(registers).encode()
+
+
+def write_register(vcpu: Vcpu, name: str, value: int) -> bool:
+    """Change one, if there is one of this name. A new value of CP15's asks for a TLB flush, the caller's."""
+    if name in CORE:
+        vcpu.set_core(CORE.index(name), value & 0xFFFFFFFF)
+    elif name in BANKED:
+        vcpu.banked(*BANKED[name], value & 0xFFFFFFFF)
+    elif name in CP15:
+        vcpu.cp15(*CP15[name], False, value & 0xFFFFFFFF)
+    elif name in DOUBLES:
+        vcpu.set_d(DOUBLES.index(name), value)
+    elif name == "fpscr":
+        vcpu.fpscr(value & 0xFFFFFFFF)
+    else:
+        return False
+    return True
+
+
+def _read(vcpu: Vcpu) -> dict[str, int]:
+    registers: dict[str, int] = dict(zip(CORE, vcpu.core(), strict=True))
+    for name, (mode, n) in BANKED.items():
+        registers[name] = vcpu.banked(mode, n)
+    for name, place in CP15.items():
+        registers[name] = vcpu.cp15(*place)
+    return registers

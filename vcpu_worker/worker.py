@@ -26,6 +26,7 @@ from allstop.wire.messages import (
     PsciReturn,
     Shutdown,
 )
+from vcpu_worker.debuggee import Debuggee
 from vcpu_worker.emulation import DeviceFailedError, Emulation
 from vcpu_worker.engine import (
     EXIT_BREAKPOINT,
@@ -41,6 +42,7 @@ from vcpu_worker.engine import (
     EXIT_SMC,
     EXIT_TIMER,
     EXIT_WALK,
+    EXIT_WATCHPOINT,
     EngineError,
     Exit,
     Vcpu,
@@ -82,6 +84,7 @@ class Worker:
         self._fetch = Fetch(config, vcpu, number, page, links, self._injector)
         self._on = False
         self._timers_told = (0, 0)
+        self._debuggee = Debuggee(vcpu, number, page, links, self._injector.breakpoints, self._turn)
         self._handlers: dict[int, Callable[[Exit], None]] = {
             EXIT_MMIO: self._mmio,
             EXIT_NISV: self._no_syndrome,
@@ -93,7 +96,8 @@ class Worker:
             EXIT_LOST: self._lost,
             EXIT_REQUEST: self._request,
             EXIT_BUDGET: self._request,
-            EXIT_BREAKPOINT: self._request,
+            EXIT_BREAKPOINT: self._stopped_at,
+            EXIT_WATCHPOINT: self._stopped_at,
             EXIT_TIMER: self._timer,
             EXIT_OTHER: self._unknown,
         }
@@ -117,12 +121,9 @@ class Worker:
             while True:
                 if not self._on:
                     self._wait_for_power()
-                leave = self._vcpu.run(self._injector.budget)
-                self._injector.left(leave)
-                if leave.timers:
-                    self._tell_timers()
-                self.handle(leave)
-                self._injector.over()
+                if self._debuggee.held:
+                    self._debuggee.stay()
+                self._turn(0)
         except RunIsOver:
             return 0
         except DeviceFailedError as error:
@@ -134,6 +135,17 @@ class Worker:
             self._vcpu.close()
             if self._journal is not None:
                 self._journal.close()
+
+    def _turn(self, budget: int) -> Exit:
+        """Enter the guest, for `budget` instructions at most unless that is 0, and handle the exit."""
+        events = self._injector.budget
+        leave = self._vcpu.run(min(budget, events) if budget and events else budget or events)
+        self._injector.left(leave)
+        if leave.timers:
+            self._tell_timers()
+        self.handle(leave)
+        self._injector.over()
+        return leave
 
     def handle(self, leave: Exit) -> None:
         """Do what this exit asks for; afterwards the vCPU may enter again."""
@@ -206,6 +218,7 @@ class Worker:
             self._page.set_activity(self._number, ACTIVITY_OFF)
             if self._journal is not None:
                 self._journal.event(self._journal.POWERED_OFF, self._number)
+            self._debuggee.went_off()
         answer = self._links.wait_either(PsciReturn, PowerOn)  # off, it may be switched on again
         if isinstance(answer, PowerOn):
             self._power_on(answer)
@@ -213,7 +226,7 @@ class Worker:
         self._vcpu.set_core(0, answer.value)
         if self._journal is not None:
             self._journal.span(self._journal.PSCI, self._number, began_ns, function, *arguments, answer.value)
-        if function == PsciFunction.CPU_SUSPEND and answer.value == 0:
+        if function == PsciFunction.CPU_SUSPEND and answer.value == 0 and not self._debuggee.stepping:
             self._vcpu.wait_for_interrupt()
 
     def _tell_timers(self) -> None:
@@ -263,6 +276,10 @@ class Worker:
         self._links.idle()
         if leave.kind == EXIT_REQUEST:
             self._links.drain()
+
+    def _stopped_at(self, leave: Exit) -> None:
+        self._links.idle()
+        self._debuggee.hit(leave)
 
     def _unknown(self, leave: Exit) -> None:
         raise EngineError(f"vCPU {self._number} left the guest at {leave.pc:#010x} for a reason that nobody handles "

@@ -12,6 +12,7 @@ from allstop.machine.configuration import DECODERS, FETCH_POLICIES, MAX_VCPUS, T
 from deploy.boot_options import boot_options
 from deploy.console_place import PLACES, STDIO, ConsolePlace
 from deploy.errors import HarnessError, UsageError
+from deploy.gdb_address import gdb_address
 from deploy.launcher import Surroundings, run
 from deploy.options import (
     DEFAULT_MEMORY,
@@ -87,6 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"where the guest's console is: {', '.join(PLACES)}")
     parser.add_argument("--input", metavar="FILE", type=Path,
                         help="type what FILE holds on the console; - is standard input")
+    parser.add_argument("--gdb", metavar="[HOST]:PORT",
+                        help="serve a debugger there (target remote); the host is 127.0.0.1 unless given, port 0 takes "
+                             "a free one and says which")
+    parser.add_argument("--gdb-wait", action="store_true",
+                        help="with --gdb: wait for it before the guest's first instruction; the timeout goes on")
     parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
@@ -106,7 +112,8 @@ def execute(arguments: argparse.Namespace) -> int:
         pin=arguments.pin, boot=boot_options(arguments.initrd, arguments.append, arguments.dtb),
         drives=tuple(map(drive, arguments.drive)), virtio_console=arguments.virtio_console, rng=arguments.rng,
         testdev=arguments.testdev, virtio_legacy=arguments.virtio_legacy,
-        console=ConsolePlace.parse(arguments.console), input=arguments.input)
+        console=ConsolePlace.parse(arguments.console), input=arguments.input,
+        gdb=None if arguments.gdb is None else gdb_address(arguments.gdb), gdb_wait=arguments.gdb_wait)
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT

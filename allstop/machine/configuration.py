@@ -57,6 +57,16 @@ class HandlerSpec:
 
 
 @dataclass(frozen=True)
+class GdbSpec:
+    """Where a debugger may come in: `fd` is a socket that is bound, inherited by the gdb server alone, as is
+    `notice_fd`, the user's stderr. `waits` has the machine wait for a debugger before its first instruction."""
+
+    fd: int
+    notice_fd: int
+    waits: bool
+
+
+@dataclass(frozen=True)
 class MachineConfig:
     """One machine on one host.
 
@@ -86,6 +96,7 @@ class MachineConfig:
     keep_going: bool = False
     journal: bool = False
     pin: bool = False
+    gdb: GdbSpec | None = None
     parameter: int = 0
     scenario: str = ""
     run_dir: str = ""
@@ -112,6 +123,8 @@ class MachineConfig:
         raw["drives"] = tuple(DriveSpec(**drive) for drive in raw["drives"])
         if raw["fetch_handler"] is not None:
             raw["fetch_handler"] = HandlerSpec(**raw["fetch_handler"])
+        if raw["gdb"] is not None:
+            raw["gdb"] = GdbSpec(**raw["gdb"])
         return cls(**raw)
 
     @classmethod

@@ -10,6 +10,7 @@
 
 #define SLOT_COORDINATOR (-1)
 #define SLOT_DEVICES (-2)
+#define SLOT_DEBUGGER (-3)
 
 typedef struct {
     PyObject_HEAD
@@ -48,6 +49,8 @@ static struct cp_process *process_at(ControlPage *self, long slot)
         return &self->host->coordinator;
     if (slot == SLOT_DEVICES)
         return &self->host->devices;
+    if (slot == SLOT_DEBUGGER)
+        return &self->host->debugger;
     struct cp_vcpu *v = vcpu_at(self, slot);
     return v ? &v->process : NULL;
 }
@@ -598,7 +601,7 @@ static PyMethodDef page_methods[] = {
     { "line", (PyCFunction)page_line, METH_O, "line(vcpu): the interrupt line word." },
     { "power", (PyCFunction)page_power, METH_O, "power(vcpu): POWER_OFF, POWER_PENDING or POWER_ON." },
     { "set_power", (PyCFunction)page_set_power, METH_VARARGS, "set_power(vcpu, power)." },
-    { "pid", (PyCFunction)page_pid, METH_O, "pid(slot): process id of a vCPU, COORDINATOR or DEVICES; 0 unknown." },
+    { "pid", (PyCFunction)page_pid, METH_O, "pid(slot): process id of a vCPU, COORDINATOR, DEVICES or DEBUGGER; 0 unknown." },
     { "set_pid", (PyCFunction)page_set_pid, METH_VARARGS, "set_pid(slot, pid)." },
     { "beat", (PyCFunction)page_beat, METH_O, "beat(slot): I live." },
     { "heartbeat", (PyCFunction)page_heartbeat, METH_O, "heartbeat(slot): beats so far." },
@@ -692,7 +695,8 @@ PyMODINIT_FUNC PyInit_control(void)
     if (PyType_Ready(&page_type) < 0)
         return NULL;
     static const struct { const char *name; long value; } slots[] = { { "COORDINATOR", SLOT_COORDINATOR },
-                                                                      { "DEVICES", SLOT_DEVICES } };
+                                                                      { "DEVICES", SLOT_DEVICES },
+                                                                      { "DEBUGGER", SLOT_DEBUGGER } };
     PyObject *module = PyModule_Create(&control_module);
     if (module == NULL || PyModule_AddObjectRef(module, "ControlPage", (PyObject *)&page_type) < 0)
         return NULL;

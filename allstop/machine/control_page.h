@@ -156,6 +156,8 @@ struct cp_host {
     char pad5[64 - sizeof(struct cp_process)];
     struct cp_process devices;
     char pad6[64 - sizeof(struct cp_process)];
+    struct cp_process debugger;
+    char pad8[64 - sizeof(struct cp_process)];
     /* Pages whose translated blocks must go: (index + 1) << 32 | IPA page number. */
     _Atomic uint64_t code_log[CP_CODE_LOG];
     _Atomic uint32_t events_done[CP_MAX_EVENTS];    /* of a scenario, by its events */
@@ -164,7 +166,7 @@ struct cp_host {
      * 0 is a free place. Those that find no place are counted in `mixed_beyond`, and stay mixed. */
     _Atomic uint64_t mixed[CP_MIXED_PAGES];
     _Atomic uint32_t mixed_beyond;
-    char pad7[CP_HOST_BYTES - 64 * 7 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 8 - 8];
+    char pad7[CP_HOST_BYTES - 64 * 8 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 8 - 8];
 };
 _Static_assert(sizeof(struct cp_host) == CP_HOST_BYTES, "the host's part of the control page");
 

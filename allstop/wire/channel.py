@@ -21,6 +21,7 @@ from allstop.wire.messages import (
     MAX_BLOB,
     PROTOCOL_VERSION,
     ROLE_COORDINATOR,
+    ROLE_DEBUGGER,
     ROLE_DEVICES,
     ROLE_LAUNCHER,
     ROLE_OPERATOR,
@@ -33,6 +34,7 @@ from allstop.wire.messages import (
 LAUNCHER = b"launcher"
 COORDINATOR = b"coordinator"
 DEVICES = b"devicesrv"
+DEBUGGER = b"gdbserver"
 OPERATOR_PREFIX = b"op-"
 HELLO_DEADLINE_S = 10.0
 _SEND_DEADLINE_MS = 2000
@@ -55,7 +57,8 @@ def identity_fits(identity: bytes, hello: Hello) -> bool:
         return identity == worker_identity(hello.vcpu)
     if hello.role == ROLE_OPERATOR:
         return identity.startswith(OPERATOR_PREFIX)
-    return identity == {ROLE_LAUNCHER: LAUNCHER, ROLE_COORDINATOR: COORDINATOR, ROLE_DEVICES: DEVICES}.get(hello.role)
+    return identity == {ROLE_LAUNCHER: LAUNCHER, ROLE_COORDINATOR: COORDINATOR, ROLE_DEVICES: DEVICES,
+                        ROLE_DEBUGGER: DEBUGGER}.get(hello.role)
 
 
 def listen(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes | None = None) -> zmq.Socket[bytes]:

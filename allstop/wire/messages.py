@@ -43,7 +43,12 @@ ROLE_DEVICES = 1
 ROLE_LAUNCHER = 2
 ROLE_COORDINATOR = 3
 ROLE_OPERATOR = 4
-ROLE_NAMES = ("worker", "device server", "launcher", "coordinator", "operator")
+ROLE_DEBUGGER = 5
+ROLE_NAMES = ("worker", "device server", "launcher", "coordinator", "operator", "gdb server")
+
+# VcpuHit.cause
+HIT_BREAKPOINT = 0
+HIT_WATCHPOINT = 1
 
 # MmioReply.status
 MMIO_OK = 0
@@ -397,6 +402,111 @@ class Refused(NamedTuple):
     sentence: Text
 
 
+class HoldVcpu(NamedTuple):
+    """Finish the exit under way and stay out of the guest until LetVcpuGo; DebugDone says that it is so. Like all
+    commands of a debugger to one vCPU it goes by way of the coordinator, is announced by the request bit EVENT, and
+    is answered before the next one to the same vCPU is sent."""
+
+    nonce: U32
+    vcpu: U16
+
+
+class LetVcpuGo(NamedTuple):
+    """The end of HoldVcpu. `again`: a breakpoint at PC stops the vCPU once more."""
+
+    nonce: U32
+    vcpu: U16
+    again: Flag
+
+
+class StepVcpu(NamedTuple):
+    """Have a vCPU that is held execute one instruction. DebugDone comes at once for one that is switched off; its
+    `data` is empty, or the address of a watched access that the instruction made, of 32 bits."""
+
+    nonce: U32
+    vcpu: U16
+
+
+class ReadVcpu(NamedTuple):
+    """All registers: the `data` of DebugDone is a JSON object in UTF-8, names to numbers, as `allstop.arm.registers`
+    names them."""
+
+    nonce: U32
+    vcpu: U16
+
+
+class WriteVcpu(NamedTuple):
+    """Change one register, by its name there."""
+
+    nonce: U32
+    vcpu: U16
+    register: Text
+    value: U64
+
+
+class PeekMemory(NamedTuple):
+    """Read RAM as the vCPU's privileged stage 1 shows it, or by physical address: DebugDone has as much of it as there
+    is."""
+
+    nonce: U32
+    vcpu: U16
+    address: U32
+    length_bytes: U32
+    physical: Flag
+
+
+class PokeMemory(NamedTuple):
+    """Write RAM, likewise, whatever its permissions are. Code that was translated from there is dropped."""
+
+    nonce: U32
+    vcpu: U16
+    address: U32
+    data: Blob
+    physical: Flag
+
+
+class TranslateAddress(NamedTuple):
+    """What the vCPU's privileged stage 1 makes of a virtual address: the `data` of DebugDone is the physical one, 32
+    bits in little-endian order, or nothing where the walk faults."""
+
+    nonce: U32
+    vcpu: U16
+    address: U32
+
+
+class SetStops(NamedTuple):
+    """What stops the vCPU from now on: a JSON object with `breakpoints`, an array of virtual addresses, and
+    `watchpoints`, an array of [address, bytes, kinds], kinds 1 for reads, 2 for writes, 3 for both."""
+
+    nonce: U32
+    vcpu: U16
+    stops: Text
+
+
+class DebugDone(NamedTuple):
+    """Answer to the debugger's command with the same `nonce`: done, or `sentence` says why not."""
+
+    nonce: U32
+    vcpu: U16
+    data: Blob
+    sentence: Text
+
+
+class VcpuHit(NamedTuple):
+    """The sending vCPU has come to a breakpoint (`cause` 0), before the instruction at `pc`, or has accessed watched
+    memory at `address` (1). It stays out of the guest until LetVcpuGo; the others are being stopped, and the debugger
+    is to ask for the world."""
+
+    vcpu: U16
+    cause: U8
+    pc: U32
+    address: U32
+
+
+class DebuggerReady(NamedTuple):
+    """Every vCPU is held before its first instruction: the machine may boot, where it waits for a debugger."""
+
+
 Message: TypeAlias = (
     Hello | Welcome | MmioRequest | MmioReply | IrqLine | PpiLevel | PpiReply | ConsoleInput | ConsoleInputTaken
     | GuestFinished | GuestFailed | Violated
@@ -404,6 +514,8 @@ Message: TypeAlias = (
     | WorldRefused | Boot | MembersReady | ProcessLost | RunEnded | Shutdown | Ping | Pong
     | QueryStatus | Status | PauseMachine | MachinePaused | ResumeMachine | MachineResumed | ReadRegisters | Registers
     | DumpState | StateDumped | ReadMemory | Memory | FlushTlbs | TlbsFlushed
+    | HoldVcpu | LetVcpuGo | StepVcpu | ReadVcpu | WriteVcpu | PeekMemory | PokeMemory | TranslateAddress | SetStops
+    | DebugDone | VcpuHit | DebuggerReady
     | PerformEvent | EventPerformed | EventTriggered | InjectEvent | EventInjected | StopRun | RunStopped | Refused
 )
 
@@ -419,23 +531,28 @@ NUMBERS: dict[type[Message], int] = {
     ReadRegisters: 102, Registers: 103, DumpState: 104, StateDumped: 105, ReadMemory: 106, Memory: 107,
     FlushTlbs: 108, TlbsFlushed: 109, StopRun: 110, RunStopped: 111, Refused: 112,
     InjectEvent: 113, EventInjected: 114, PerformEvent: 128, EventPerformed: 129, EventTriggered: 130,
+    HoldVcpu: 160, LetVcpuGo: 161, StepVcpu: 162, ReadVcpu: 163, WriteVcpu: 164, PeekMemory: 165, PokeMemory: 166,
+    TranslateAddress: 167, SetStops: 168, DebugDone: 169, VcpuHit: 170, DebuggerReady: 171,
 }
 
 # Who says what to whom, as (sender's role, receiver's role). A server drops what does not come on its route.
-_TO_COORDINATOR = tuple((role, ROLE_COORDINATOR) for role in (ROLE_WORKER, ROLE_LAUNCHER, ROLE_OPERATOR))
+_TO_COORDINATOR = tuple((role, ROLE_COORDINATOR) for role in (ROLE_WORKER, ROLE_LAUNCHER, ROLE_OPERATOR, ROLE_DEBUGGER))
 _TO_DEVICES = tuple((role, ROLE_DEVICES) for role in (ROLE_WORKER, ROLE_COORDINATOR, ROLE_LAUNCHER))
 _GREETING = _TO_COORDINATOR + _TO_DEVICES
 _ANSWER = tuple((receiver, sender) for sender, receiver in _GREETING)
-_WORLD = ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_OPERATOR, ROLE_COORDINATOR))
+_WORLD = tuple((role, ROLE_COORDINATOR) for role in (ROLE_WORKER, ROLE_OPERATOR, ROLE_DEBUGGER))
 _OPERATION = ((ROLE_OPERATOR, ROLE_COORDINATOR),)
 _OUTCOME = ((ROLE_COORDINATOR, ROLE_OPERATOR),)
+_DEBUGGING = ((ROLE_DEBUGGER, ROLE_COORDINATOR), (ROLE_COORDINATOR, ROLE_WORKER))
+_DEBUGGED = tuple((receiver, sender) for sender, receiver in reversed(_DEBUGGING))
 
 ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     Hello: _GREETING,
     Welcome: _ANSWER,
     Ping: _GREETING,
     Pong: _ANSWER,
-    Shutdown: ((ROLE_LAUNCHER, ROLE_COORDINATOR), (ROLE_COORDINATOR, ROLE_WORKER), (ROLE_COORDINATOR, ROLE_DEVICES)),
+    Shutdown: ((ROLE_LAUNCHER, ROLE_COORDINATOR), (ROLE_COORDINATOR, ROLE_WORKER), (ROLE_COORDINATOR, ROLE_DEVICES),
+               (ROLE_COORDINATOR, ROLE_DEBUGGER)),
     MmioRequest: ((ROLE_WORKER, ROLE_DEVICES),),
     MmioReply: ((ROLE_DEVICES, ROLE_WORKER),),
     IrqLine: ((ROLE_DEVICES, ROLE_COORDINATOR),),
@@ -447,7 +564,7 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     GuestFailed: ((ROLE_WORKER, ROLE_COORDINATOR),),
     Violated: ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_DEVICES, ROLE_COORDINATOR)),
     ComponentFailed: ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_DEVICES, ROLE_COORDINATOR)),
-    RunEnded: ((ROLE_COORDINATOR, ROLE_LAUNCHER),),
+    RunEnded: ((ROLE_COORDINATOR, ROLE_LAUNCHER), (ROLE_COORDINATOR, ROLE_DEBUGGER)),
     PsciCall: ((ROLE_WORKER, ROLE_COORDINATOR),),
     PsciReturn: ((ROLE_COORDINATOR, ROLE_WORKER),),
     PowerOn: ((ROLE_COORDINATOR, ROLE_WORKER),),
@@ -456,7 +573,7 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     ReleaseWorld: _WORLD,
     WorldRefused: ((ROLE_COORDINATOR, ROLE_OPERATOR),),
     Boot: ((ROLE_LAUNCHER, ROLE_COORDINATOR),),
-    MembersReady: ((ROLE_COORDINATOR, ROLE_LAUNCHER),),
+    MembersReady: ((ROLE_COORDINATOR, ROLE_LAUNCHER), (ROLE_COORDINATOR, ROLE_DEBUGGER)),
     ProcessLost: ((ROLE_LAUNCHER, ROLE_COORDINATOR),),
     QueryStatus: _OPERATION,
     Status: _OUTCOME,
@@ -477,7 +594,19 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     EventTriggered: ((ROLE_WORKER, ROLE_COORDINATOR),),
     InjectEvent: _OPERATION,
     EventInjected: _OUTCOME,
-    StopRun: _OPERATION,
-    RunStopped: _OUTCOME,
-    Refused: _OUTCOME,
+    StopRun: (*_OPERATION, (ROLE_DEBUGGER, ROLE_COORDINATOR)),
+    RunStopped: (*_OUTCOME, (ROLE_COORDINATOR, ROLE_DEBUGGER)),
+    Refused: (*_OUTCOME, (ROLE_COORDINATOR, ROLE_DEBUGGER)),
+    HoldVcpu: _DEBUGGING,
+    LetVcpuGo: _DEBUGGING,
+    StepVcpu: _DEBUGGING,
+    ReadVcpu: _DEBUGGING,
+    WriteVcpu: _DEBUGGING,
+    PeekMemory: _DEBUGGING,
+    PokeMemory: _DEBUGGING,
+    TranslateAddress: _DEBUGGING,
+    SetStops: _DEBUGGING,
+    DebugDone: _DEBUGGED,
+    VcpuHit: _DEBUGGED,
+    DebuggerReady: ((ROLE_DEBUGGER, ROLE_COORDINATOR),),
 }

@@ -42,6 +42,7 @@ DEALER to each server it needs; the coordinator is itself a peer of the device s
 | coordinator | `coordinator` | device server |
 | launcher | `launcher` | coordinator; device server, where the console has input |
 | operator | `op-` and something random | coordinator |
+| gdb server | `gdbserver` | coordinator |
 
 An identity belongs to the connection that came first with it, as long as that lasts.
 

@@ -42,6 +42,7 @@ from vcpu_worker.engine._engine import (  # noqa: E402
     EXIT_SMC,
     EXIT_TIMER,
     EXIT_WALK,
+    EXIT_WATCHPOINT,
     EngineError,
     Exit,
     Vcpu,
@@ -50,6 +51,6 @@ from vcpu_worker.engine._engine import (  # noqa: E402
 
 __all__ = [
     "EXIT_BREAKPOINT", "EXIT_BUDGET", "EXIT_CP15", "EXIT_FETCH", "EXIT_HVC", "EXIT_LOST", "EXIT_MMIO",
-    "EXIT_NISV", "EXIT_OTHER", "EXIT_REQUEST", "EXIT_SMC", "EXIT_TIMER", "EXIT_WALK", "EngineError", "Exit",
-    "Vcpu", "facts",
+    "EXIT_NISV", "EXIT_OTHER", "EXIT_REQUEST", "EXIT_SMC", "EXIT_TIMER", "EXIT_WALK", "EXIT_WATCHPOINT", "EngineError",
+    "Exit", "Vcpu", "facts",
 ]

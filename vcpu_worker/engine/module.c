@@ -317,6 +317,16 @@ static PyObject *method_fpexc(Vcpu *self, PyObject *args)
     return PyLong_FromUnsignedLong(vcpu_register(&self->v, UC_ARM_REG_FPEXC));
 }
 
+static PyObject *method_fpscr(Vcpu *self, PyObject *args)
+{
+    unsigned value;
+    if (!PyArg_ParseTuple(args, "|I", &value) || !usable(self))
+        return NULL;
+    if (PyTuple_GET_SIZE(args) == 1)
+        vcpu_set_register(&self->v, UC_ARM_REG_FPSCR, value);
+    return PyLong_FromUnsignedLong(vcpu_register(&self->v, UC_ARM_REG_FPSCR));
+}
+
 static PyObject *method_cp15(Vcpu *self, PyObject *args)
 {
     unsigned crn, crm, opc1, opc2;
@@ -438,6 +448,37 @@ static PyObject *method_set_breakpoints(Vcpu *self, PyObject *arg)
     if (n > (Py_ssize_t)SEAM_BREAKPOINTS)
         return PyErr_Format(PyExc_ValueError, "at most %u breakpoints, not %zd", SEAM_BREAKPOINTS, n);
     seam_set_breakpoints(addresses, (unsigned)n);
+    Py_RETURN_NONE;
+}
+
+static PyObject *method_set_watchpoints(Vcpu *self, PyObject *arg)
+{
+    struct seam_watchpoint wanted[SEAM_WATCHPOINTS];
+    PyObject *sequence = PySequence_Fast(arg, "watchpoints are a sequence of (address, bytes, kinds)");
+    if (sequence == NULL || !usable(self)) {
+        Py_XDECREF(sequence);
+        return NULL;
+    }
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(sequence);
+    bool good = true;
+    for (Py_ssize_t i = 0; good && i < n && i < (Py_ssize_t)SEAM_WATCHPOINTS; i++)
+        good = PyArg_ParseTuple(PySequence_Fast_GET_ITEM(sequence, i), "III", &wanted[i].address, &wanted[i].bytes,
+                                &wanted[i].kinds);
+    Py_DECREF(sequence);
+    if (!good)
+        return NULL;
+    if (n > (Py_ssize_t)SEAM_WATCHPOINTS)
+        return PyErr_Format(PyExc_ValueError, "at most %u watchpoints, not %zd", SEAM_WATCHPOINTS, n);
+    seam_set_watchpoints(wanted, (unsigned)n);
+    Py_RETURN_NONE;
+}
+
+static PyObject *method_rest(Vcpu *self, PyObject *arg)
+{
+    int yes = PyObject_IsTrue(arg);
+    if (yes < 0 || !usable(self))
+        return NULL;
+    vcpu_rest(&self->v, yes);
     Py_RETURN_NONE;
 }
 
@@ -600,6 +641,7 @@ static PyMethodDef vcpu_methods[] = {
     ONE(d, "d(n) -> 64 bits of VFP register d0 to d31."),
     SOME(set_d, "set_d(n, value)."),
     SOME(fpexc, "fpexc([value]) -> value: bit 30 enables VFP and NEON, where CPACR does too."),
+    SOME(fpscr, "fpscr([value]) -> value."),
     SOME(cp15, "cp15(crn, crm, opc1, opc2, wide=False[, value]) -> value: read, or write and read back."),
     SOME(translate, "translate(gva, write, privileged) -> IPA by the guest's stage 1, None where it faults."),
     NOARGS(translation_fault, "translation_fault() -> (lpae_status, short_status) of the last translate() that said None."),
@@ -611,6 +653,9 @@ static PyMethodDef vcpu_methods[] = {
     ONE(swap_in, "swap_in(ipa) -> \"\" when the page is back, else what is in the way."),
     SOME(reuse_frame, "reuse_frame(ipa, fill): fill the frame, when the world is not stopped; False outside RAM."),
     ONE(set_breakpoints, "set_breakpoints(addresses): leave with EXIT_BREAKPOINT before these instructions; between runs."),
+    ONE(set_watchpoints, "set_watchpoints([(address, bytes, kinds)]): leave with EXIT_WATCHPOINT after an instruction that reads (1) "
+                         "or writes (2) there; virtual addresses, RAM only; between runs."),
+    ONE(rest, "rest(yes): while it is held outside, nobody who invalidates waits for this vCPU."),
     ONE(spoil_invalidation, "spoil_invalidation(how): the guest's next TLB invalidation is late, dropped or doubled (1 to 3)."),
     SOME(write_ram, "write_ram(ipa, data) -> False outside RAM; translated code of these pages is dropped everywhere."),
     NOARGS(monitor, "monitor() -> (address, value) of the exclusive monitor, None when it is open."),

@@ -129,6 +129,15 @@ void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait)
     vcpu_serve(v);
 }
 
+/* As a sleeper is: what is posted meanwhile is served before the vCPU enters. */
+void vcpu_rest(struct vcpu *v, bool yes)
+{
+    uint32_t mode = atomic_load(&v->slot->mode) & ~(uint32_t)CP_MODE_MASK;
+    atomic_store(&v->slot->mode, mode | (yes ? CP_SLEEPING : CP_OUTSIDE));
+    if (yes)
+        cp_futex_wake(&v->slot->flush_served);
+}
+
 static bool same_stay(uint32_t before, uint32_t now)
 {
     bool was_in = (before & CP_MODE_MASK) == CP_IN_GUEST || (before & CP_MODE_MASK) == CP_EXITING;

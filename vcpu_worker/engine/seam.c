@@ -30,6 +30,7 @@
 #include "seam_library.h"
 #include "seam_reading.h"
 #include "seam_registers.h"
+#include "seam_watch.h"
 
 /* Offsets, with the function of the library in which each can be seen. Another build is refused: seam_library.c. */
 #define TCG_CFLAGS 0x64          /* TCGContext.tb_cflags: tcg_gen_mb_arm tests bit 19 at 0x66 */
@@ -66,7 +67,8 @@ static uint32_t breakpoints[SEAM_BREAKPOINTS];
 static unsigned breakpoint_count;
 static bool at_breakpoint;
 static uint32_t passing;              /* the breakpoint that was hit last: it is passed once */
-static bool passes;
+static bool passes, passed_last;     /* the block that runs was passed */
+static bool retries;                  /* it has trapped, and is passed again when it comes next */
 static uint32_t translating;          /* PC of the block that is translated */
 static TCGContext *translator;
 
@@ -83,12 +85,18 @@ void seam_attach(uc_engine *of, _Atomic uint32_t *requests, const struct seam_ev
     counting = false;
     budget_left = 0;
     breakpoint_count = 0;
+    seam_watch_attach(of);
     seam_reading_forget();
 }
 
 static void *cpu(void)
 {
     return AT(engine, UC_CPU, void *);
+}
+
+void *seam_cpu(void *of)
+{
+    return (char *)of - CPU_ENV;
 }
 
 static void *env(void)
@@ -130,7 +138,7 @@ void seam_set_breakpoints(const uint32_t *addresses, unsigned n)
 {
     memcpy(breakpoints, addresses, n * sizeof *addresses);
     breakpoint_count = n;
-    passes = false;
+    passes = passed_last = retries = false;
     seam_drop_code();
 }
 
@@ -157,11 +165,13 @@ static bool hits(uintptr_t host_pc)
 {
     const TranslationBlock *block = real.lookup(translator, host_pc);
     uint32_t pc = block ? AT((TranslationBlock *)block, BLOCK_PC, uint32_t) : 0;
-    bool passed = passes && pc == passing;
+    bool passed = (passes || retries) && pc == passing;
+    passed_last = retries = false;
     for (unsigned i = 0; block && i < breakpoint_count; i++) {
         if (breakpoints[i] != pc)
             continue;
         passes = !passed;
+        passed_last = passed;
         passing = pc;
         return !passed;
     }
@@ -186,6 +196,7 @@ void seam_count(void)
 void seam_uncount(void)
 {
     budget_left += counting;
+    retries = passed_last;
 }
 
 /* The fault status of B3.13.3 (ARM DDI 0406C): long-descriptor and short-descriptor format. */
@@ -326,7 +337,7 @@ INTERPOSED void helper_check_exit_request_arm(void *of, uint32_t in_delay_slot)
     bool requested = atomic_load_explicit(request_word, memory_order_relaxed) != 0;
     if (__builtin_expect(!requested && !counting && !breakpoint_count, true))
         return;
-    if (breakpoint_count && hits((uintptr_t)__builtin_return_address(0))) {
+    if (breakpoint_count && !seam_stops_suspended() && hits((uintptr_t)__builtin_return_address(0))) {
         at_breakpoint = true;
         uc.emu_stop(engine);
         real.loop_exit_restore(cpu(), (uintptr_t)__builtin_return_address(0));

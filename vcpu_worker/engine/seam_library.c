@@ -95,6 +95,13 @@ static const char *load(const char *path)
         { &real.flush_tlb, "tlb_flush_arm" }, { &real.invalidate_range, "tb_invalidate_phys_range_arm" },
         { &real.get_phys_addr, "get_phys_addr_arm" }, { &real.wfe, "helper_wfe_arm" }, { &real.yield, "helper_yield_arm" },
         { &real.reginfo, "get_arm_cp_reginfo_arm" },
+        { &real.exchange_b, "helper_atomic_cmpxchgb_mmu_arm" },
+        { &real.exchange_w_le, "helper_atomic_cmpxchgw_le_mmu_arm" },
+        { &real.exchange_w_be, "helper_atomic_cmpxchgw_be_mmu_arm" },
+        { &real.exchange_l_le, "helper_atomic_cmpxchgl_le_mmu_arm" },
+        { &real.exchange_l_be, "helper_atomic_cmpxchgl_be_mmu_arm" },
+        { &real.exchange_q_le, "helper_atomic_cmpxchgq_le_mmu_arm" },
+        { &real.exchange_q_be, "helper_atomic_cmpxchgq_be_mmu_arm" },
     };
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
         void *address = dlsym(library, symbols[i].name);

@@ -33,6 +33,13 @@ struct library_calls {
     void (*wfe)(void *);
     void (*yield)(void *);
     const void *(*reginfo)(void *, uint32_t);
+    uint32_t (*exchange_b)(void *, uint32_t, uint32_t, uint32_t, uint32_t, uintptr_t);
+    uint32_t (*exchange_w_le)(void *, uint32_t, uint32_t, uint32_t, uint32_t, uintptr_t);
+    uint32_t (*exchange_w_be)(void *, uint32_t, uint32_t, uint32_t, uint32_t, uintptr_t);
+    uint32_t (*exchange_l_le)(void *, uint32_t, uint32_t, uint32_t, uint32_t, uintptr_t);
+    uint32_t (*exchange_l_be)(void *, uint32_t, uint32_t, uint32_t, uint32_t, uintptr_t);
+    uint64_t (*exchange_q_le)(void *, uint32_t, uint64_t, uint64_t, uint32_t, uintptr_t);
+    uint64_t (*exchange_q_be)(void *, uint32_t, uint64_t, uint64_t, uint32_t, uintptr_t);
 };
 
 /* Hidden: the extension is loaded globally, and a name as short as this one may be somebody else's too. */

@@ -245,9 +245,35 @@ static bool run(struct vcpu *v)
         cp_count(slot, CP_COUNT_KICK);
         if (seam_is_at_breakpoint())
             return leave_to_python(v, EXIT_BREAKPOINT);
+        uint32_t address;
+        bool is_write;
+        if (seam_is_at_watchpoint(&address, &is_write)) {
+            seam_uncount();
+            leave_to_python(v, EXIT_WATCHPOINT);
+            v->exit.hdfar = address;
+            v->exit.is_write = is_write;
+            return true;
+        }
         if (seam_budget_is_spent())
             return leave_to_python(v, EXIT_BUDGET);
     }
+}
+
+/* The run has stopped before an access that is watched: execute that instruction, and no more. One that traps is that exit
+ * and no watchpoint; a request that comes first leaves the access for the next run. */
+static bool finish_watched(struct vcpu *v)
+{
+    struct exit_record access = v->exit;
+    seam_set_budget(1);
+    seam_suspend_stops(true);
+    bool good = run(v);
+    seam_suspend_stops(false);
+    if (good && v->exit.kind == EXIT_BUDGET) {
+        v->exit.kind = EXIT_WATCHPOINT;
+        v->exit.hdfar = access.hdfar;
+        v->exit.is_write = access.is_write;
+    }
+    return good;
 }
 
 /* Enter the guest, and go on until Python is needed. The owner of a stopped world may enter it alone. False on an
@@ -260,7 +286,12 @@ bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner)
     v->latched = false; /* an exit that was not answered is over: its instruction is executed again, if at all */
     seam_set_budget(budget);
     bool good = run(v);
+    uint64_t left = seam_budget_left();
+    if (good && v->exit.kind == EXIT_WATCHPOINT) {
+        good = finish_watched(v);
+        left -= budget != 0 && seam_budget_left() == 0;
+    }
+    v->exit.executed = budget - left;
     v->exit.timers = timers_have_news(v);
-    v->exit.executed = budget - seam_budget_left();
     return good;
 }

@@ -7,6 +7,7 @@
 #include "../../allstop/machine/journal.h"
 #include "../../allstop/machine/swap_file.h"
 #include "seam.h"
+#include "seam_watch.h"
 #include "timers.h"
 
 #define STAGE2_BASE 0xf0000000u      /* where the engine sees the stage-2 tables: above any guest RAM */
@@ -26,7 +27,8 @@
     X(BREAKPOINT) /* the instruction at PC is about to be executed */                                        \
     X(TIMER)     /* the timers' interrupt lines have changed */                                              \
     X(LOST)      /* the guest takes an exception whose vector is not in memory */                            \
-    X(OTHER)     /* an exception to EL2 of another class */
+    X(OTHER)     /* an exception to EL2 of another class */                                                  \
+    X(WATCHPOINT) /* the instruction that was executed last has accessed a watched address: `hdfar` */
 
 enum exit_kind {
 #define X(name) EXIT_##name,
@@ -108,6 +110,7 @@ void vcpu_wait_for_interrupt(struct vcpu *v);
 
 /* requests.c */
 void vcpu_serve(struct vcpu *v);
+void vcpu_rest(struct vcpu *v, bool yes); /* held outside for long: who waits for a flush need not wait for this vCPU */
 void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait);
 void vcpu_invalidate_tlb(struct vcpu *v); /* the guest's TLB maintenance, which retires */
 
