@@ -28,7 +28,7 @@ from allstop.wire.messages import (
     WriteVcpu,
 )
 from vcpu_worker.breakpoints import Breakpoints
-from vcpu_worker.engine import EXIT_BREAKPOINT, EXIT_NISV, EXIT_REQUEST, EXIT_WATCHPOINT, Exit, Vcpu
+from vcpu_worker.engine import EXIT_BREAKPOINT, EXIT_NISV, EXIT_REQUEST, EXIT_TIMER, EXIT_WATCHPOINT, Exit, Vcpu
 from vcpu_worker.links import Links
 from vcpu_worker.registers import read_all_registers, write_register
 
@@ -129,7 +129,7 @@ class Debuggee:
             while tries < _PATIENCE:
                 before = self._vcpu.core()
                 leave = self._turn(1)
-                if leave.kind == EXIT_REQUEST or leave.kind == EXIT_BREAKPOINT and not leave.executed:
+                if leave.kind == EXIT_REQUEST or leave.kind in (EXIT_BREAKPOINT, EXIT_TIMER) and not leave.executed:
                     continue
                 if leave.kind != EXIT_NISV or self._vcpu.core() != before:
                     break
