@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-_WIDTH, _HEIGHT = 760, 440
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 190, 30, 50
+_WIDTH, _HEIGHT = 780, 440
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 210, 30, 50
 _COLOURS = ("#0b61a4", "#c8452c", "#2f8a3c", "#8a4fb3", "#b07d00", "#4a5560")
 
 
