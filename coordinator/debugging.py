@@ -72,8 +72,8 @@ class Debugging:
         return True
 
     def look(self) -> None:
-        """Time has passed. On a busy host a worker may have looked for its message, and entered again, before that came:
-        it is told to look once more."""
+        """Time has passed. On a busy host a worker may have looked for its message, and entered again, before that
+        came: it is told to look once more."""
         if not self._unanswered:
             return
         now_s = time.monotonic()
