@@ -143,6 +143,7 @@ class Coordinator:
             if wait_ms != self._wait_ms:
                 self._router.rcvtimeo = self._wait_ms = wait_ms
             self._operators.look()
+            self._debugging.look()
         self._spread_shutdown()
 
     def close(self) -> None:

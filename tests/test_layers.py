@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("allstop", "coordinator", "vcpu_worker", "devicesrv", "deploy", "stress")
+PACKAGES = ("allstop", "coordinator", "vcpu_worker", "devicesrv", "gdbserver", "deploy", "stress")
 
 
 def check(folder: Path) -> subprocess.CompletedProcess[str]:
