@@ -27,7 +27,7 @@ from deploy.plan import Member, members
 from deploy.processes import ChildProcess
 from deploy.rundir import VERDICT_NAME, RunFolder
 from deploy.signals import SignalPipe
-from deploy.situation import EXIT_KINDS, audit, counters, figures, latency
+from deploy.situation import EXIT_KINDS, audit, counters, figures, latency, undefined_accesses
 from deploy.status_line import StatusLine
 from deploy.supervisor import Supervisor
 from deploy.verdict import Verdict
@@ -147,6 +147,7 @@ def _verdict(course: Course, console: ConsoleRelay, page: ControlPage, scenario:
         if not done:
             why = f"it was refused {refused} times: the logs say why" if refused else "its trigger never fired"
             notes.append(f"event {event.name} ({event.action}) never happened: {why}")
+    notes += undefined_accesses(page)
     if console.dropped_bytes:
         notes.append(f"{console.dropped_bytes} bytes of the console were dropped, for nobody read them")
     return Verdict(

@@ -56,6 +56,7 @@ COUNT_RESENT: int
 COUNT_STALE: int
 COUNT_OTHER: int
 COUNT_MMIO_WRONG: int
+COUNT_UNDEFINED: int
 ACTIVITY_NONE: int
 ACTIVITY_OFF: int
 ACTIVITY_GUEST: int
@@ -126,6 +127,7 @@ class ControlPage:
     COUNT_STALE: int
     COUNT_OTHER: int
     COUNT_MMIO_WRONG: int
+    COUNT_UNDEFINED: int
     ACTIVITY_NONE: int
     ACTIVITY_OFF: int
     ACTIVITY_GUEST: int
@@ -176,6 +178,7 @@ class ControlPage:
     def histogram(self, vcpu: int, histogram: int, /) -> list[int]: ...
     def count_event(self, index: int, done: bool, /) -> None: ...
     def event_counts(self, index: int, /) -> tuple[int, int]: ...
+    def undefined(self, vcpu: int, /) -> list[tuple[int, int]]: ...
     def epochs(self) -> tuple[int, int, int]: ...
     def next_stop_epoch(self) -> int: ...
     def issue_access(self, vcpu: int, /) -> None: ...

@@ -33,3 +33,7 @@
     { "cpu_exec_arm", 0xe64aa09bf5861c15 },
     { "resume_all_vcpus_arm", 0xff1ce60bbcfa3719 },
     { "get_arm_cp_reginfo_arm", 0x465530383c1d0371 },
+    { "helper_get_cp_reg_arm", 0x318837e1e4c6d4b3 },
+    { "helper_set_cp_reg_arm", 0x2854a2e9104f1771 },
+    { "helper_access_check_cp_reg_arm", 0x06b919c97e0f4ac1 },
+    { "read_raw_cp_reg_arm", 0xe4834be17c0f94b5 },

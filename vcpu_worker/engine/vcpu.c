@@ -14,6 +14,7 @@
 #include <unicorn/arm.h>
 
 #include "architecture.h"
+#include "registers.h"
 
 #define PREFETCH_ABORT 3u /* the library's EXCP_PREFETCH_ABORT */
 
@@ -53,7 +54,11 @@ static void on_exception(uc_engine *unused, uint32_t number, void *data)
 
 static bool on_invalid_instruction(uc_engine *unused, void *data)
 {
+    struct vcpu *v = the_vcpu;
+    uint32_t cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
     on_exception(unused, 0, data);
+    if (!v->trapped)
+        registers_note_undefined(v, cpsr);
     return true;
 }
 
@@ -95,6 +100,9 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
     v->hcr = HCR_VM | HCR_SWIO | HCR_FMO_IMO_AMO | HCR_TWI | HCR_TSC | (v->as_shipped ? 0 : HCR_TTLB);
     SET_CP(v, 1, 1, 0, 0, 1u | 1u << 8);           /* SCR: NS, HCE (without it HVC is undefined) */
     SET_CP(v, 0, 0, 4, 5, mpidr);                  /* VMPIDR */
+    SET_CP(v, 0, 0, 4, 0, GUEST_MIDR);             /* VPIDR */
+    SET_CP(v, 1, 1, 0, 2, 3u << 10);               /* NSACR: VFP and NEON are the guest's to enable */
+    SET_CP(v, 1, 1, 4, 1, 6);                      /* HDCR: so are all counters */
     SET_CP(v, 2, 1, 4, 2, 1u << 31 | 1u << 6);     /* VTCR: 32-bit IPA, the walk starts at level 1 */
     vcpu_set_cp(v, 1, 0, 2, 6, 0, STAGE2_BASE);    /* VTTBR */
     SET_CP(v, 1, 1, 4, 0, v->hcr);
@@ -102,6 +110,9 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
     the_vcpu = v;
     seam_enable(!v->as_shipped);
     seam_attach(v->uc, &v->slot->requests, &events);
+    registers_describe(v->number, v->host->vcpus);
+    if (!v->as_shipped)
+        seam_identify_pmu();
     if (failed(v, "keep its reset state", uc.context_alloc(v->uc, &v->pristine))
         || failed(v, "keep its reset state", uc.context_save(v->uc, v->pristine))) {
         vcpu_close(v);
