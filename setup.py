@@ -11,7 +11,8 @@ LEDGER = "allstop/machine/access_ledger.h"
 JOURNAL = "allstop/machine/journal.h"
 ENGINE = "vcpu_worker/engine"
 ENGINE_SOURCES = ["module", "vcpu", "exits", "requests", "state", "stage2", "swap", "seam",
-                  "seam_library", "seam_reading", "registers"]
+                  "seam_library", "seam_reading", "registers",
+                  "semihosting"]
 ENGINE_HEADERS = ["vcpu", "architecture", "stage2_entry", "seam", "seam_library", "seam_reading", "registers", "facts"]
 
 unicorn = importlib.util.find_spec("unicorn")

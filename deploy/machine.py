@@ -42,7 +42,8 @@ class Machine:
                  parameter: int = 0, load: int | None = None, as_shipped: bool = False,
                  keep_going: bool = False, journal: bool = False,
                  events: str | os.PathLike[str] | Sequence[Mapping[str, Any]] = (),
-                 fetch_handler: str | None = None, pin: bool = False) -> None:
+                 fetch_handler: str | None = None, pin: bool = False, semihosting: bool = False,
+                 semihosting_dir: str | os.PathLike[str] | None = None, exit_status_line: bool = False) -> None:
         if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
             raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         options = RunOptions(
@@ -50,7 +51,9 @@ class Machine:
             run_dir=None if run_dir is None else path_of("run folder", run_dir), fetch=fetch, tlb=tlb,
             decode=decode, seed=seed, parameter=parameter, load_ipa=load, devices=tuple(map(device, devices)),
             as_shipped=as_shipped, keep_going=keep_going, journal=journal, pin=pin, events=_scenario(events),
-            fetch_handler=None if fetch_handler is None else handler(fetch_handler))
+            fetch_handler=None if fetch_handler is None else handler(fetch_handler), semihosting=semihosting,
+            semihosting_dir=None if semihosting_dir is None else path_of("folder for semihosting", semihosting_dir),
+            exit_status_line=exit_status_line)
         options.read_image()
         options.resolved_events()
         options.check_fetch_handler()
@@ -177,6 +180,12 @@ def _arguments(options: RunOptions) -> list[str]:
         arguments.append(f"--events-json={options.events.to_json()}")
     if options.fetch_handler is not None:
         arguments.append(f"--fetch-handler={options.fetch_handler.path}:{options.fetch_handler.function_name}")
+    if options.semihosting:
+        arguments.append("--semihosting")
+    if options.semihosting_dir is not None:
+        arguments.append(f"--semihosting-dir={options.semihosting_dir}")
+    if options.exit_status_line:
+        arguments.append("--exit-status-line")
     if options.pin:
         arguments.append("--pin")
     arguments += (f"--device={spec.path}:{spec.class_name}@{spec.ipa:#x}" for spec in options.devices)

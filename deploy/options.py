@@ -45,7 +45,8 @@ class RunOptions:
     `memory_bytes` is the guest's RAM. `timeout_s` counts from the guest's first instruction; None is no limit.
     `load_ipa` makes the image a raw one, wherever it is to lie. `run_dir` None keeps nothing on disk.
     `as_shipped` runs unicorn without what makes it fit for several processes, for the conformance gate to be seen red.
-    `pin` keeps each vCPU on one core.
+    `pin` keeps each vCPU on one core. `semihosting` lets the guest call its host, and open files in `semihosting_dir`.
+    `exit_status_line` takes the verdict from the line EXIT: STATUS=N on the console.
     """
 
     image: Path
@@ -66,6 +67,9 @@ class RunOptions:
     events: Scenario = field(default=Scenario())
     fetch_handler: HandlerSpec | None = None
     pin: bool = False
+    semihosting: bool = False
+    semihosting_dir: Path | None = None
+    exit_status_line: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -75,6 +79,11 @@ class RunOptions:
             raise UsageError(f"the timeout must be a positive number of seconds, not {_shown(self.timeout_s)}")
         if self.journal and self.run_dir is None:
             raise UsageError("a journal needs a folder to lie in: name one with --run-dir")
+        if self.semihosting_dir is not None:
+            if not self.semihosting:
+                raise UsageError("a folder for semihosting is of no use without --semihosting")
+            if not self.semihosting_dir.is_dir():
+                raise UsageError(f"the folder for semihosting, {self.semihosting_dir}, is no folder")
         memory_size(self.memory_bytes)
         check_choice("fetch policy", self.fetch, FETCH_POLICIES)
         check_choice("TLB discipline", self.tlb, TLB_DISCIPLINES)
@@ -238,6 +247,8 @@ def _check_types(options: RunOptions) -> None:
     path_of("image", options.image)
     if options.run_dir is not None:
         path_of("run folder", options.run_dir)
+    if options.semihosting_dir is not None:
+        path_of("folder for semihosting", options.semihosting_dir)
     for name, number_ in (("number of vCPUs", options.vcpus), ("seed", options.seed), ("parameter", options.parameter),
                           ("load address", 0 if options.load_ipa is None else options.load_ipa)):
         if not isinstance(number_, int) or isinstance(number_, bool):
@@ -251,7 +262,8 @@ def _check_types(options: RunOptions) -> None:
         raise UsageError(f"the timeout must be a positive number of seconds, {_LONGEST_TIMEOUT_S} at most, not "
                          f"{_shown(timeout_s)}")
     for name, switch in (("as_shipped", options.as_shipped), ("keep_going", options.keep_going),
-                         ("journal", options.journal), ("pin", options.pin)):
+                         ("journal", options.journal), ("pin", options.pin),
+                         ("semihosting", options.semihosting), ("exit_status_line", options.exit_status_line)):
         if not isinstance(switch, bool):
             raise UsageError(f"{name} must be True or False, not {_shown(switch)}")
 

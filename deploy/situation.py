@@ -31,7 +31,8 @@ class Activity:
 
 # The counters that count exits from the guest; the others count what was done about them, or what needs no exit.
 # An exit without syndrome (nisv) adds the accesses that its instruction makes to mmio_read and mmio_write.
-EXIT_KINDS = ("mmio_read", "mmio_write", "nisv", "hvc", "smc", "wfi", "tlbi", "cp15", "icache", "stage2", "other")
+EXIT_KINDS = ("mmio_read", "mmio_write", "nisv", "hvc", "smc", "wfi", "tlbi", "cp15", "icache", "stage2", "semihosting",
+              "other")
 
 
 HISTOGRAMS = {"mmio": control.HISTOGRAM_MMIO, "stop": control.HISTOGRAM_STOP,

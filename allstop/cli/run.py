@@ -66,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events-json", help=argparse.SUPPRESS)
     parser.add_argument("--pin", action="store_true",
                         help="keep each vCPU on one core of the host: vCPU N on core N modulo their number")
+    parser.add_argument("--semihosting", action="store_true",
+                        help="take the guest's calls to its host: docs/semihosting.md")
+    parser.add_argument("--semihosting-dir", metavar="DIR", type=Path,
+                        help="with --semihosting: the one folder in which the guest may open files")
+    parser.add_argument("--exit-status-line", action="store_true",
+                        help="take the verdict from the line EXIT: STATUS=N that the guest prints")
     parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
@@ -82,7 +88,8 @@ def execute(arguments: argparse.Namespace) -> int:
         as_shipped=arguments.as_shipped, keep_going=arguments.keep_going, journal=arguments.journal,
         events=_events(arguments),
         fetch_handler=None if arguments.fetch_handler is None else handler(arguments.fetch_handler),
-        pin=arguments.pin)
+        pin=arguments.pin, semihosting=arguments.semihosting, semihosting_dir=arguments.semihosting_dir,
+        exit_status_line=arguments.exit_status_line)
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT

@@ -47,6 +47,16 @@ class HandlerSpec:
 
 
 @dataclass(frozen=True)
+class SemihostingSpec:
+    """That a guest may call its host, and what it finds there: the folder in which it may open files ("": none), the
+    command line that it is told, and where its heap may begin."""
+
+    folder: str = ""
+    command_line: str = ""
+    heap_base: int = RAM_BASE
+
+
+@dataclass(frozen=True)
 class MachineConfig:
     """One machine on one host.
 
@@ -56,7 +66,8 @@ class MachineConfig:
     what each of them hands to `lifetime.tie_to_parent`. `as_shipped` runs the engine without what makes it fit for
     several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on. `journal`
     has every process keep one, in `run_dir`. `scenario` is the events', as `allstop.events.scenario` writes it; its
-    symbols are resolved. `pin` gives each vCPU one core, by its number.
+    symbols are resolved. `pin` gives each vCPU one core, by its number. `semihosting` None takes no calls to the host.
+    `exit_status_line` takes the verdict from a line that the guest prints (`devicesrv/exit_line.py`).
     """
 
     vcpus: int
@@ -82,6 +93,8 @@ class MachineConfig:
     operator_lease_s: float = 10.0
     devices: tuple[DeviceSpec, ...] = field(default=())
     fetch_handler: HandlerSpec | None = None
+    semihosting: SemihostingSpec | None = None
+    exit_status_line: bool = False
 
     def to_json(self) -> str:
         """The form that `from_json` reads."""
@@ -95,6 +108,8 @@ class MachineConfig:
         raw["devices"] = tuple(DeviceSpec(**device) for device in raw["devices"])
         if raw["fetch_handler"] is not None:
             raw["fetch_handler"] = HandlerSpec(**raw["fetch_handler"])
+        if raw["semihosting"] is not None:
+            raw["semihosting"] = SemihostingSpec(**raw["semihosting"])
         return cls(**raw)
 
     @classmethod

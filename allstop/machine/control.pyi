@@ -57,6 +57,8 @@ COUNT_STALE: int
 COUNT_OTHER: int
 COUNT_MMIO_WRONG: int
 COUNT_UNDEFINED: int
+COUNT_SEMIHOSTING: int
+COUNT_SEMIHOSTING_BAD: int
 ACTIVITY_NONE: int
 ACTIVITY_OFF: int
 ACTIVITY_GUEST: int
@@ -71,6 +73,7 @@ ACTIVITY_SHOOTDOWN: int
 ACTIVITY_DEVICE: int
 ACTIVITY_STOPPING: int
 ACTIVITY_IDLE: int
+ACTIVITY_SEMIHOSTING: int
 
 def bucket_ns(bucket: int, /) -> float: ...
 
@@ -128,6 +131,8 @@ class ControlPage:
     COUNT_OTHER: int
     COUNT_MMIO_WRONG: int
     COUNT_UNDEFINED: int
+    COUNT_SEMIHOSTING: int
+    COUNT_SEMIHOSTING_BAD: int
     ACTIVITY_NONE: int
     ACTIVITY_OFF: int
     ACTIVITY_GUEST: int
@@ -142,6 +147,7 @@ class ControlPage:
     ACTIVITY_DEVICE: int
     ACTIVITY_STOPPING: int
     ACTIVITY_IDLE: int
+    ACTIVITY_SEMIHOSTING: int
     def __new__(cls, fd: int) -> ControlPage: ...
     @classmethod
     def create(cls, fd: int, vcpus: int, cores: int, tlb: int = 0) -> ControlPage: ...

@@ -71,7 +71,7 @@ enum { CP_TLB_BROADCAST = 0, CP_TLB_IPI = 1, CP_TLB_LOCAL = 2, CP_TLB_EARLY = 3 
     X(FETCH_WRONG, "fetch_wrong") X(STALE_TLB, "stale_tlb") X(RESENT, "mmio_resent")                         \
     X(STALE, "mmio_stale_reply") X(SWAP_OUT, "swap_out") X(SWAP_IN, "swap_in")                               \
     X(SWAP_WRITTEN, "swap_written") X(OTHER, "other") X(MMIO_WRONG, "mmio_wrong")                         \
-    X(UNDEFINED, "undefined_access")
+    X(UNDEFINED, "undefined_access") X(SEMIHOSTING, "semihosting") X(SEMIHOSTING_BAD, "semihosting_refused")
 
 enum {
 #define X(name, text) CP_COUNT_##name,
@@ -88,7 +88,8 @@ enum { CP_HIST_MMIO, CP_HIST_STOP, CP_HIST_SHOOTDOWN, CP_HIST_FETCH, CP_HIST_COU
     X(MMIO, "waiting for the device at") X(WAIT_WORLD, "waiting for the world to stop")                      \
     X(OWN_WORLD, "holding the stopped world") X(PARKED, "parked by a stop") X(PSCI, "in a PSCI call")        \
     X(FETCH, "fetching the instruction at") X(SHOOTDOWN, "waiting for a TLB invalidation by vCPU")           \
-    X(DEVICE, "in the device at") X(STOPPING, "stopping the world, vCPUs missing:") X(IDLE, "idle")
+    X(DEVICE, "in the device at") X(STOPPING, "stopping the world, vCPUs missing:") X(IDLE, "idle") \
+    X(SEMIHOSTING, "calling the host, operation")
 
 enum {
 #define X(name, text) CP_ACTIVITY_##name,

@@ -98,26 +98,11 @@ void registers_set_pmcr(void *env, const void *found)
     *field = (*field & ~PMCR_ID_MASK) | PMCR_ID;
 }
 
-/* The word at the address, with the first halfword of a Thumb instruction uppermost. The guest has just executed it: it is read
- * for a name only, so that another vCPU may have changed it since. */
-static bool read_instruction(struct vcpu *v, uint32_t pc, bool thumb, bool privileged, uint32_t *word)
-{
-    uint16_t halves[2];
-    for (unsigned i = 0; i < 2; i++) {
-        struct seam_translation t;
-        if (!seam_translate(pc + 2 * i, false, privileged, &t) || !stage2_in_ram(v, t.ipa))
-            return false;
-        memcpy(&halves[i], v->ram + (t.ipa - RAM_BASE), sizeof halves[i]);
-    }
-    *word = thumb ? (uint32_t)halves[0] << 16 | halves[1] : (uint32_t)halves[1] << 16 | halves[0];
-    return true;
-}
-
 void registers_note_undefined(struct vcpu *v, uint32_t cpsr)
 {
     uint32_t word;
     bool thumb = cpsr & PSR_T;
-    if (!read_instruction(v, v->pc, thumb, (cpsr & 0x1f) != MODE_USR, &word) || (thumb ? word >> 28 != 14 : word >> 28 == 15))
+    if (vcpu_peek(v, v->pc, thumb, (cpsr & 0x1f) != MODE_USR, &word) != 4 || (thumb ? word >> 28 != 14 : word >> 28 == 15))
         return;
     uint32_t access;
     if ((word & 0x0f000e10) == 0x0e000e10)      /* MCR, MRC of cp14 or cp15; without condition and register */

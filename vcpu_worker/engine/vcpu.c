@@ -38,6 +38,11 @@ static void on_exception(uc_engine *unused, uint32_t number, void *data)
 {
     struct vcpu *v = the_vcpu;
     v->pc = vcpu_register(v, UC_ARM_REG_R15); /* the preferred return address, for every class */
+    if (v->semihosting && vcpu_calls_host(v, number)) {
+        v->calls_host = true;
+        uc.emu_stop(v->uc);
+        return;
+    }
     seam_take_exception();
     uint32_t cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
     if ((cpsr & 0x1f) == MODE_HYP) {
@@ -57,7 +62,7 @@ static bool on_invalid_instruction(uc_engine *unused, void *data)
     struct vcpu *v = the_vcpu;
     uint32_t cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
     on_exception(unused, 0, data);
-    if (!v->trapped)
+    if (!v->trapped && !v->calls_host)
         registers_note_undefined(v, cpsr);
     return true;
 }
@@ -220,7 +225,7 @@ static bool run(struct vcpu *v)
             cp_leave(slot);
             continue;
         }
-        v->trapped = false;
+        v->trapped = v->calls_host = false;
         uc_err error = uc.emu_start(v->uc, v->pc | (v->cpsr & PSR_T ? 1 : 0), 0, 0, 0);
         /* While still counted as in the guest: an invalidation that is done by now was served by us before the instruction
          * that trapped; one that is only begun may be done, and its page reused, as soon as we have left. */
@@ -238,6 +243,10 @@ static bool run(struct vcpu *v)
             cp_activity(&slot->process, CP_ACTIVITY_GUEST, 0);
             atomic_store_explicit(&slot->process.pc, v->pc, memory_order_relaxed);
             continue;
+        }
+        if (v->calls_host) {
+            cp_count(slot, CP_COUNT_SEMIHOSTING);
+            return leave_to_python(v, EXIT_SEMIHOSTING);
         }
         v->pc = vcpu_register(v, UC_ARM_REG_R15);
         v->cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
