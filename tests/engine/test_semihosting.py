@@ -111,7 +111,7 @@ def test_calls_with_blocks_of_anything_are_answered(machine: Machine, tmp_path: 
                         machine.memory_bytes)
     dice = random.Random(20)
     words = [0, 1, 2, 3, 4, 5, 11, 12, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0xFFFF_FFFC, machine.DATA,
-             machine.DATA + 0xFFD, end - 1, end - 4, end, machine.DEVICE, machine.RAM - 2, 0x2_0026]
+             machine.DATA + 0xFFD, 0x18_0000, end - 1, end - 4, end, machine.DEVICE, machine.RAM - 2, 0x2_0026]
     guest = [machine.RAM + 4 * n for n in range(4)]  # what a call may overwrite without harm is above it
     refused = ended = 0
     for _ in range(3000):
@@ -135,3 +135,29 @@ def test_calls_with_blocks_of_anything_are_answered(machine: Machine, tmp_path: 
     assert refused > 500
     assert 0 < ended == len(links.ends)
     links.host.close()
+
+
+def test_a_call_moves_what_a_message_can_carry(machine: Machine, tmp_path: object) -> None:
+    """Would break: a name of a mebibyte that is in memory, or a buffer of several."""
+    vcpu = prepared(machine)
+    links = HostHere(str(tmp_path))
+    calls = Semihosting(SemihostingSpec(str(tmp_path)), vcpu, 0, machine.page, links,  # type: ignore[arg-type]
+                        machine.memory_bytes)
+
+    def ask(operation: Call, *block: int) -> int:
+        machine.put(machine.CODE, ARM["svc"])
+        machine.put(machine.DATA, *block)
+        vcpu.set_core(0, operation)
+        vcpu.set_core(1, machine.DATA)
+        vcpu.set_core(15, machine.CODE)
+        calls.handle(vcpu.run())
+        answer: int = vcpu.core()[0]
+        return answer
+
+    assert ask(Call.OPEN, machine.RAM + 0x10_0000, 4, 0x18_0000) == 0xFFFF_FFFF
+    assert ask(Call.ERRNO) == 22
+    machine.ram[0x10_0000:0x10_0003] = b":tt"
+    handle = ask(Call.OPEN, machine.RAM + 0x10_0000, 4, 3)
+    assert ask(Call.WRITE, handle, machine.RAM + 0x10_0000, 0x20_0000) == 0x10_0000
+    assert sum(map(len, links.printed)) == 0x10_0000
+    assert ask(Call.WRITE, handle, machine.RAM + machine.memory_bytes - 5, 9) == 4
