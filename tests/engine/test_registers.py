@@ -73,6 +73,35 @@ def test_the_cycle_counter_counts_when_it_is_enabled(machine: Machine) -> None:
     assert (core[4] - core[3]) & 0xFFFF_FFFF > 1000
 
 
+def test_the_cycle_counter_goes_on_when_it_is_read_and_stands_when_it_is_disabled(machine: Machine) -> None:
+    """Would break: the library's, which starts again after each look. Over an exception, and a visit to EL2, too."""
+    vcpu = machine.vcpu()
+    machine.put(machine.VECTORS + 8, 0xE1B0F00E)  # movs pc, lr
+    vcpu.cp15(12, 0, 0, 0, False, machine.VECTORS)
+    vcpu.set_core(0, 1 << 31)
+    vcpu.set_core(1, 5)  # PMCR.C, E
+    pmccntr = [single(True, 0, 9, 13, 0, n) for n in range(2, 8)]
+    core = run(machine, vcpu, single(False, 0, 9, 12, 1), single(False, 0, 9, 12, 0, 1), pmccntr[0], pmccntr[1],
+               0xEF000000, pmccntr[2], HVC, pmccntr[3], single(False, 0, 9, 12, 2), pmccntr[4], pmccntr[5])
+    assert core[2] < core[3] < core[4]
+    machine.call(vcpu)
+    core = vcpu.core()
+    assert core[4] < core[5] <= core[6] == core[7]
+
+
+def test_the_cycle_counter_can_be_set_and_overflows(machine: Machine) -> None:
+    vcpu = machine.vcpu()
+    for n, value in ((0, 1 << 31), (1, 1), (2, 0xFFFF_FFF0), (6, 100)):
+        vcpu.set_core(n, value)
+    core = run(machine, vcpu, single(False, 0, 9, 12, 1), single(False, 0, 9, 13, 0, 2), single(True, 0, 9, 13, 0, 3),
+               single(True, 0, 9, 12, 3, 4), single(False, 0, 9, 12, 0, 1), single(True, 0, 9, 13, 0, 5), 0xE3500000,
+               0xE2566001, 0x1AFFFFFD, single(True, 0, 9, 12, 3, 7), single(False, 0, 9, 12, 3),
+               single(True, 0, 9, 12, 3, 8))
+    assert core[3] == 0xFFFF_FFF0
+    assert core[4] == 0
+    assert (core[7], core[8]) == (1 << 31, 0)
+
+
 def test_what_the_guest_left_in_the_pmu_is_saved(machine: Machine) -> None:
     vcpu = machine.vcpu()
     vcpu.set_core(0, 5)

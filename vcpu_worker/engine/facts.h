@@ -33,6 +33,8 @@
     { "cpu_exec_arm", 0xe64aa09bf5861c15 },
     { "resume_all_vcpus_arm", 0xff1ce60bbcfa3719 },
     { "get_arm_cp_reginfo_arm", 0x465530383c1d0371 },
+    { "pmu_op_start_arm", 0x6e6334746a47f424 },
+    { "pmu_op_finish_arm", 0xaf647e4c8602ffd2 },
     { "helper_get_cp_reg_arm", 0x318837e1e4c6d4b3 },
     { "helper_set_cp_reg_arm", 0x2854a2e9104f1771 },
     { "helper_access_check_cp_reg_arm", 0x06b919c97e0f4ac1 },

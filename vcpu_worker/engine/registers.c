@@ -80,6 +80,84 @@ void registers_describe(uint32_t vcpu, uint32_t vcpus)
     ours[L2CTLR].description.reset_value = (in_cluster - 1) << 24 | 1u << 23; /* bit 23: there is a GIC */
 }
 
+/* ---- the cycle counter ----
+ *
+ * Of the library's PMU the half is missing that would let it go on counting after it was looked at (pmu_op_finish_arm is
+ * empty). So the cycle counter is ours: nanoseconds, as in QEMU, while PMCR.E and its bit in PMCNTENSET are set, whatever
+ * PMCCFILTR says. It lies in the library's CPU, to be reset and saved with it: where events would be counted that are
+ * beyond the six that there are. */
+#define CYCLES 0x900              /* c14_pmevcntr[29]: the count when it was looked at last */
+#define CYCLES_SINCE 0x908        /* c14_pmevcntr[30]: when that was; 0 while it stands still */
+#define CYCLE_BIT (1u << 31)
+enum { PMCR_E = 1, PMCR_C = 4, PMCR_D = 8 };
+#define AT(env, offset, type) (*(type *)((char *)(env) + (offset)))
+
+enum pmu_register { PMCR, PMCNTENSET, PMCNTENCLR, PMOVSR, PMCCNTR, PMU_REGISTERS };
+static const uint32_t pmu_keys[PMU_REGISTERS] = { KEY(15, 9, 12, 0, 0), KEY(15, 9, 12, 0, 1), KEY(15, 9, 12, 0, 2),
+                                                  KEY(15, 9, 12, 0, 3), KEY(15, 9, 13, 0, 0) };
+static struct description pmu_theirs[PMU_REGISTERS], pmu_ours[PMU_REGISTERS];
+
+static uint32_t pmu_field(void *env, enum pmu_register which)
+{
+    return AT(env, pmu_theirs[which].field, uint32_t);
+}
+
+static void count_cycles(void *env)
+{
+    uint64_t now = cp_now_ns(), since = AT(env, CYCLES_SINCE, uint64_t), before = AT(env, CYCLES, uint64_t);
+    uint64_t unit = pmu_field(env, PMCR) & PMCR_D ? 64 : 1;
+    if (since != 0 && now > since) {
+        uint64_t more = (now - since) / unit;
+        AT(env, CYCLES, uint64_t) = (uint32_t)(before + more);
+        if ((before + more) >> 32)
+            AT(env, pmu_theirs[PMOVSR].field, uint32_t) |= CYCLE_BIT;
+        now = since + more * unit;
+    }
+    bool counts = pmu_field(env, PMCR) & PMCR_E && pmu_field(env, PMCNTENSET) & CYCLE_BIT;
+    AT(env, CYCLES_SINCE, uint64_t) = counts ? now : 0;
+}
+
+static uint64_t read_cycles(void *env, const struct description *d)
+{
+    count_cycles(env);
+    return AT(env, CYCLES, uint64_t);
+}
+
+static void write_cycles(void *env, const struct description *d, uint64_t value)
+{
+    count_cycles(env);
+    AT(env, CYCLES, uint64_t) = (uint32_t)value;
+}
+
+/* PMOVSR: what has overflowed is known when somebody looks. */
+static uint64_t read_overflows(void *env, const struct description *d)
+{
+    count_cycles(env);
+    return pmu_field(env, PMOVSR);
+}
+
+/* PMCR, PMCNTENSET, PMCNTENCLR and PMOVSR. */
+static void write_control(void *env, const struct description *d, uint64_t value)
+{
+    enum pmu_register which = (enum pmu_register)(d - pmu_ours);
+    count_cycles(env);
+    pmu_theirs[which].write(env, &pmu_theirs[which], value);
+    if (which == PMCR && value & PMCR_C)
+        AT(env, CYCLES, uint64_t) = 0;
+    count_cycles(env);
+}
+
+void registers_know_pmu(const void *(*find)(void *table, uint32_t key), void *table)
+{
+    for (unsigned i = 0; i < PMU_REGISTERS; i++) {
+        memcpy(&pmu_theirs[i], find(table, NON_SECURE | pmu_keys[i]), sizeof pmu_theirs[i]);
+        pmu_ours[i] = pmu_theirs[i];
+        pmu_ours[i].write = i == PMCCNTR ? write_cycles : write_control;
+    }
+    pmu_ours[PMCCNTR].read = read_cycles;
+    pmu_ours[PMOVSR].read = read_overflows;
+}
+
 const void *registers_reginfo(uint32_t key, const void *found)
 {
     uint32_t name = key & ~NON_SECURE;
@@ -88,13 +166,16 @@ const void *registers_reginfo(uint32_t key, const void *found)
     for (unsigned i = 0; i < sizeof ours / sizeof *ours; i++)
         if (ours[i].key == name)
             return &ours[i].description;
+    for (unsigned i = 0; i < PMU_REGISTERS; i++)
+        if (pmu_keys[i] == name && pmu_theirs[i].name != NULL)
+            return &pmu_ours[i];
     return found;
 }
 
 void registers_set_pmcr(void *env, const void *found)
 {
     const struct description *pmcr = found;
-    uint32_t *field = (uint32_t *)((char *)env + pmcr->field);
+    uint32_t *field = &AT(env, pmcr->field, uint32_t);
     *field = (*field & ~PMCR_ID_MASK) | PMCR_ID;
 }
 

@@ -22,6 +22,9 @@ const void *registers_reginfo(uint32_t key, const void *found);
 void registers_set_pmcr(void *env, const void *found);
 #define REGISTERS_PMCR_KEY (1u << 29 | 15u << 16 | 9u << 11 | 12u << 7)
 
+/* Before that: what the library has of it, to be called through. */
+void registers_know_pmu(const void *(*find)(void *table, uint32_t key), void *table);
+
 /* The guest has just taken an exception as UNDEFINED, at `v->pc`: if it was an access to CP14 or CP15, take note of it in the
  * control page. `cpsr` is that of the instruction. */
 void registers_note_undefined(struct vcpu *v, uint32_t cpsr);

@@ -325,6 +325,7 @@ INTERPOSED const void *get_arm_cp_reginfo_arm(void *table, uint32_t key)
 
 void seam_identify_pmu(void)
 {
+    registers_know_pmu(real.reginfo, registers_table);
     registers_set_pmcr(env(), real.reginfo(registers_table, REGISTERS_PMCR_KEY));
 }
 
