@@ -236,6 +236,8 @@ class Coordinator:
                 self._leaving = True
             case Hello():
                 self._greet(identity, message)
+            case Pong() if peer.role == ROLE_DEVICES:
+                self._end("fail", 1, "the guest powered the machine off, and had not printed EXIT: STATUS=")
             case Welcome():
                 self._perform_membership(self._members.handle(membership.DevicesReached()))
             case StateDumped(nonce, registers):
@@ -316,6 +318,8 @@ class Coordinator:
                 case power.Stopped(vcpu):
                     self._note("POWER_STOPPED", vcpu)
                     self._page.set_power(vcpu, control.POWER_OFF)
+                case power.End("pass") if self._config.exit_status_line:
+                    self._send(DEVICES, Ping(0))  # what the guest printed before comes before its Pong
                 case power.End(verdict, status, sentence):
                     self._end(verdict, status, sentence)
 

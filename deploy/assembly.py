@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allstop.machine import stage2
-from allstop.machine.configuration import TLB_DISCIPLINES, MachineConfig, SharedFds
+from allstop.machine.configuration import TLB_DISCIPLINES, MachineConfig, SemihostingSpec, SharedFds
 from allstop.machine.control import ControlPage
 from allstop.machine.images import Image
 from allstop.machine.memory import create_memory, load_image
@@ -67,12 +67,23 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
         keep_going=options.keep_going, journal=options.journal, pin=options.pin,
         scenario=options.resolved_events().to_json(), fetch_handler=options.fetch_handler,
         drives=options.drives, virtio_console=options.virtio_console,
-        rng=options.rng, testdev=options.testdev, virtio_legacy=options.virtio_legacy, gdb=gdb)
+        rng=options.rng, testdev=options.testdev, virtio_legacy=options.virtio_legacy, gdb=gdb,
+        semihosting=_semihosting(options, image), exit_status_line=options.exit_status_line)
     text = config.to_json().encode()
     config_fd = _memory("config", len(text), stack)
     os.pwrite(config_fd, text, 0)
     return Assembly(config, config_fd, (control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd, notes_fd),
                     page, console_fd, () if gdb is None else (gdb.fd, gdb.notice_fd))
+
+
+def _semihosting(options: RunOptions, image: Image) -> SemihostingSpec | None:
+    """What a guest's calls to its host need; its heap begins on the page behind the image."""
+    if not options.semihosting:
+        return None
+    folder = options.semihosting_dir
+    end = max(segment.ipa + segment.memory_bytes for segment in image.segments)
+    return SemihostingSpec("" if folder is None else str(folder.absolute()), options.boot.append,
+                           (end + 0xFFF) & ~0xFFF)
 
 
 def _swap_file(run_dir: Path | None, stack: contextlib.ExitStack) -> int:

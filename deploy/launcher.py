@@ -30,7 +30,7 @@ from deploy.plan import Member, members
 from deploy.processes import ChildProcess
 from deploy.rundir import VERDICT_NAME, RunFolder
 from deploy.signals import SignalPipe
-from deploy.situation import EXIT_KINDS, audit, counters, figures, latency
+from deploy.situation import EXIT_KINDS, audit, counters, figures, latency, undefined_accesses
 from deploy.status_line import StatusLine
 from deploy.supervisor import Supervisor
 from deploy.verdict import Verdict
@@ -185,6 +185,7 @@ def _verdict(course: Course, console: ConsolePort, assembly: Assembly) -> Verdic
         if not done:
             why = f"it was refused {refused} times: the logs say why" if refused else "its trigger never fired"
             notes.append(f"event {event.name} ({event.action}) never happened: {why}")
+    notes += undefined_accesses(page)
     notes += console.notes
     return Verdict(
         verdict=course.verdict, sentence=course.sentence, vcpus=page.vcpus, wall_s=round(course.guest_s, 6),

@@ -54,7 +54,8 @@ class Machine:
                  virtio_console: bool = False, rng: bool = False, testdev: bool = False,
                  virtio_legacy: bool = False, console: str = "stdio",
                  input: str | os.PathLike[str] | None = None, gdb: str | None = None,
-                 gdb_wait: bool = False) -> None:
+                 gdb_wait: bool = False, semihosting: bool = False,
+                 semihosting_dir: str | os.PathLike[str] | None = None, exit_status_line: bool = False) -> None:
         if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
             raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         if isinstance(drives, (str, bytes)) or not isinstance(drives, Iterable):
@@ -68,7 +69,9 @@ class Machine:
             boot=boot_options(initrd, append, dtb), drives=tuple(map(drive, drives)),
             virtio_console=virtio_console, rng=rng, testdev=testdev, virtio_legacy=virtio_legacy,
             console=ConsolePlace.parse(console), input=None if input is None else path_of("input", input),
-            gdb=None if gdb is None else gdb_address(gdb), gdb_wait=gdb_wait)
+            gdb=None if gdb is None else gdb_address(gdb), gdb_wait=gdb_wait, semihosting=semihosting,
+            semihosting_dir=None if semihosting_dir is None else path_of("folder for semihosting", semihosting_dir),
+            exit_status_line=exit_status_line)
         options.startup()
         options.resolved_events()
         options.check_fetch_handler()
@@ -218,6 +221,12 @@ def _arguments(options: RunOptions) -> list[str]:
         arguments.append(f"--events-json={options.events.to_json()}")
     if options.fetch_handler is not None:
         arguments.append(f"--fetch-handler={options.fetch_handler.path}:{options.fetch_handler.function_name}")
+    if options.semihosting:
+        arguments.append("--semihosting")
+    if options.semihosting_dir is not None:
+        arguments.append(f"--semihosting-dir={options.semihosting_dir}")
+    if options.exit_status_line:
+        arguments.append("--exit-status-line")
     if options.pin:
         arguments.append("--pin")
     arguments += options.boot.arguments()

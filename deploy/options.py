@@ -60,7 +60,9 @@ class RunOptions:
     `pin` keeps each vCPU on one core. `boot` is what the guest's kernel is given beside its image. `drives`,
     `virtio_console`, `rng` and `testdev` are virtio devices, in the order of docs/virtio.md; `virtio_legacy` gives them
     all legacy transports. `console` is where the guest's console is; `input` is a file to be typed there, or `-` for
-    standard input. `gdb` is where a debugger may connect; `gdb_wait` has the machine wait for one.
+    standard input. `gdb` is where a debugger may connect; `gdb_wait` has the machine wait for one. `semihosting` lets
+    the guest call its host, and open files in `semihosting_dir`. `exit_status_line` takes the verdict from the line
+    EXIT: STATUS=N on the console.
     """
 
     image: Path
@@ -91,6 +93,9 @@ class RunOptions:
     input: Path | None = None
     gdb: GdbAddress | None = None
     gdb_wait: bool = False
+    semihosting: bool = False
+    semihosting_dir: Path | None = None
+    exit_status_line: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -102,6 +107,11 @@ class RunOptions:
             raise UsageError("a journal needs a folder to lie in: name one with --run-dir")
         if self.gdb_wait and self.gdb is None:
             raise UsageError("to wait for a debugger, it needs a way in: give --gdb, too")
+        if self.semihosting_dir is not None:
+            if not self.semihosting:
+                raise UsageError("a folder for semihosting is of no use without --semihosting")
+            if not self.semihosting_dir.is_dir():
+                raise UsageError(f"the folder for semihosting, {self.semihosting_dir}, is no folder")
         memory_size(self.memory_bytes)
         check_choice("fetch policy", self.fetch, FETCH_POLICIES)
         check_choice("TLB discipline", self.tlb, TLB_DISCIPLINES)
@@ -296,6 +306,8 @@ def _check_types(options: RunOptions) -> None:
         path_of("input", options.input)
     if not isinstance(options.console, ConsolePlace):
         raise UsageError(f"the console must be a ConsolePlace, not {shown(options.console)}")
+    if options.semihosting_dir is not None:
+        path_of("folder for semihosting", options.semihosting_dir)
     for name, number_ in (("number of vCPUs", options.vcpus), ("seed", options.seed), ("parameter", options.parameter),
                           ("load address", 0 if options.load_ipa is None else options.load_ipa)):
         if not isinstance(number_, int) or isinstance(number_, bool):
@@ -312,6 +324,7 @@ def _check_types(options: RunOptions) -> None:
                          ("journal", options.journal), ("pin", options.pin),
                          ("virtio_console", options.virtio_console), ("rng", options.rng),
                          ("testdev", options.testdev), ("virtio_legacy", options.virtio_legacy),
-                         ("gdb_wait", options.gdb_wait)):
+                         ("gdb_wait", options.gdb_wait), ("semihosting", options.semihosting),
+                         ("exit_status_line", options.exit_status_line)):
         if not isinstance(switch, bool):
             raise UsageError(f"{name} must be True or False, not {shown(switch)}")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from allstop.arm.coprocessor import describe_access
 from allstop.machine import control
 from allstop.machine.control import ControlPage
 from allstop.machine.ledger import difference
 from deploy.verdict import Latency
 
 _NAMED_VCPUS = 8
+_NAMED_ACCESSES = 16
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Activity:
 
 # The counters that count exits from the guest; the others count what was done about them, or what needs no exit.
 # An exit without syndrome (nisv) adds the accesses that its instruction makes to mmio_read and mmio_write.
-EXIT_KINDS = ("mmio_read", "mmio_write", "nisv", "hvc", "smc", "wfi", "tlbi", "cp15", "icache", "stage2", "other")
+EXIT_KINDS = ("mmio_read", "mmio_write", "nisv", "hvc", "smc", "wfi", "tlbi", "cp15", "icache", "stage2", "semihosting",
+              "other")
 
 
 HISTOGRAMS = {"mmio": control.HISTOGRAM_MMIO, "stop": control.HISTOGRAM_STOP,
@@ -51,6 +55,20 @@ def audit(page: ControlPage, keep_going: bool) -> list[str]:
             if keep_going or not page.counters(vcpu)[control.COUNT_MMIO_WRONG]:  # else its worker has counted it
                 page.count(vcpu, control.COUNT_MMIO_WRONG)
     return stories
+
+
+def undefined_accesses(page: ControlPage) -> list[str]:
+    """What the guest asked of CP14 and CP15 in vain, a sentence for each kind of access, all vCPUs together."""
+    times: Counter[int] = Counter()
+    for vcpu in range(page.vcpus):
+        times.update(dict(page.undefined(vcpu)))
+    sentences = [f"the guest {describe_access(access)} {n} {'time' if n == 1 else 'times'}: UNDEFINED"
+                 for access, n in times.most_common(_NAMED_ACCESSES)]
+    named = sum(n for _, n in times.most_common(_NAMED_ACCESSES))
+    others = sum(page.counters(vcpu)[control.COUNT_UNDEFINED] for vcpu in range(page.vcpus)) - named
+    if others:
+        sentences.append(f"the guest had {others} more accesses to registers of CP14 and CP15 that were UNDEFINED")
+    return sentences
 
 
 def latency(page: ControlPage, histogram: int) -> Latency:

@@ -48,6 +48,7 @@ from allstop.wire.messages import (
     EventPerformed,
     GuestFinished,
     Hello,
+    HostCall,
     IrqLine,
     Message,
     MmioReply,
@@ -67,8 +68,10 @@ from devicesrv.console import Console
 from devicesrv.device import Wiring
 from devicesrv.disturbance import Disturbance, Reply
 from devicesrv.exactly_once import ReplyMemory
+from devicesrv.exit_line import ExitLine
 from devicesrv.input_line import InputLine
 from devicesrv.records import Records
+from devicesrv.semihosting import Semihosting
 
 # A wait and the time between two rounds of chores add up to the longest silence of the heartbeat: 250 ms at most.
 WAIT_MS = 100
@@ -107,7 +110,7 @@ class Page(Protocol):
 class Peer:
     """Somebody who said a good Hello. `vcpu` counts for workers only, and `awaited`: the number of the next access."""
 
-    __slots__ = ("awaited", "memory", "pid", "role", "vcpu")
+    __slots__ = ("awaited", "called", "memory", "pid", "role", "vcpu")
 
     def __init__(self, hello: Hello) -> None:
         self.role = hello.role
@@ -115,6 +118,7 @@ class Peer:
         self.pid = hello.pid
         self.memory = ReplyMemory()
         self.awaited = 1
+        self.called = (0, b"")  # the last HostCall's number, and the answer
 
 
 class DeviceServer:
@@ -137,11 +141,13 @@ class DeviceServer:
         self._untold: list[bytes] = []  # for the coordinator, until it says Hello
         self._stop = False
         self.refused: Counter[str] = Counter()
-        self._board = Board(config, Wiring(console=self._console.write, record=self._records.write,
-                                           finish=self._finish, note=self._note, clock_s=lambda: int(time.time())),
+        self._board = Board(config, Wiring(console=self._print, record=self._records.write, finish=self._finish,
+                                           note=self._note, clock_s=lambda: int(time.time())),
                             InputLine(lambda count: self._send(LAUNCHER, ConsoleInputTaken(count)), self._input_failed))
         self._input = self._board.input
         self._board.bus.witness = page.perform_access
+        self._exit_line = ExitLine() if config.exit_status_line else None
+        self._host = None if config.semihosting is None else Semihosting(config.semihosting, self._print, self._finish)
         context.setsockopt(zmq.SNDHWM, 0)  # at a limit a ROUTER drops, and a dropped IrqLine hangs a guest
         scenario = Scenario.from_json(config.scenario)
         self._disturbance = Disturbance(scenario, config.seed, config.vcpus, self._board.gic, self._happened)
@@ -183,6 +189,8 @@ class DeviceServer:
         except OSError as error:
             print(f"devicesrv: the last records can not be written: {error}", file=sys.stderr)
         self._records.abandon()
+        if self._host is not None:
+            self._host.close()
         unread = self._console.close(CONSOLE_DEADLINE_S)
         if unread or self._console.lost_bytes:
             print(f"devicesrv: {unread + self._console.lost_bytes} bytes of the console's output were not read",
@@ -312,6 +320,8 @@ class DeviceServer:
             sentence = self._disturbance.perform(message.number, wanted, message.vcpu, time.monotonic())
             self._tell_lines()
             self._send(identity, EventPerformed(message.nonce, sentence))
+        elif isinstance(message, HostCall) and peer.role == ROLE_WORKER and self._host is not None:
+            self._call_host(identity, peer, message, self._host)
         elif isinstance(message, Shutdown) and peer.role in (ROLE_COORDINATOR, ROLE_LAUNCHER):
             self._stop = True
         else:
@@ -321,6 +331,18 @@ class DeviceServer:
         traceback.print_exception(error, file=sys.stderr)
         self._tell(ComponentFailed(ROLE_DEVICES, 0, "the console's device raised "
                                    f"{type(error).__name__} at input: {text_of(error)}"[:1000]))
+
+    def _call_host(self, identity: bytes, peer: Peer, call: HostCall, host: Semihosting) -> None:
+        """Once: a worker that is in doubt asks again, with the same number, and has one call under way at a time."""
+        if call.seq > peer.called[0]:
+            peer.called = call.seq, encode(host.perform(peer.vcpu, call))
+        if call.seq == peer.called[0]:
+            self._socket.send_multipart((identity, peer.called[1]))
+
+    def _print(self, data: bytes) -> None:
+        self._console.write(data)
+        if self._exit_line is not None and (code := self._exit_line.feed(data)) is not None:
+            self._finish(code & 0xFFFF_FFFF, f"the guest printed EXIT: STATUS={code << 1 | 1}, which is code {code}")
 
     def _skip_rest(self) -> None:
         """Drop the frames of a message that has too many: left there, the next would pass for an identity."""

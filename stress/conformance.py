@@ -58,7 +58,7 @@ def _nothing_lost(rows: Rows) -> Finding:
 
 def _store_buffering(rows: Rows) -> Finding:
     bare = [row for row in rows if row["fence"] == "none"]
-    fenced = [row for row in rows if row["fence"] == "dmb"]
+    fenced = [row for row in rows if row["fence"] != "none"]  # DMB, and ARMv6's
     shown, forbidden = _sum(bare, "o00"), _sum(fenced, "o00")
     return Finding(shown > 0 and forbidden == 0, _sum(fenced, "runs"),
                    f"both loads old: {forbidden:,} with DMB, {shown:,} without", shown > 0 or forbidden > 0)

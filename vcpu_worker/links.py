@@ -18,6 +18,7 @@ from allstop.machine import board
 from allstop.machine.configuration import MachineConfig
 from allstop.machine.control import (
     ACTIVITY_MMIO,
+    ACTIVITY_SEMIHOSTING,
     COUNT_RESENT,
     COUNT_STALE,
     EVENT,
@@ -35,6 +36,8 @@ from allstop.wire.messages import (
     ROLE_WORKER,
     ROUTES,
     DumpState,
+    HostCall,
+    HostReturn,
     Message,
     MmioReply,
     MmioRequest,
@@ -97,6 +100,7 @@ class Links:
         self._coordinator_option = self._coordinator.socket.getsockopt
         self._sequence = 0
         self._ppis = 0
+        self._calls = 0
         self._oracle = AccessOracle(vcpu, page, self.tell, journal, config.keep_going)
 
     def close(self) -> None:
@@ -153,6 +157,29 @@ class Links:
             if isinstance(reply, kind) and reply.seq == sequence:
                 return reply
             page.count(self._vcpu, COUNT_STALE)
+
+    def ask_host(self, operation: int, handle: int, number: int, data: bytes, more: bytes) -> HostReturn:
+        """Have the device server perform a semihosting call, exactly once. Raises RunIsOver."""
+        self._calls += 1
+        self._page.set_activity(self._vcpu, ACTIVITY_SEMIHOSTING, operation)
+        call = encode(HostCall(self._calls, operation, handle, number, data, more))
+        self._send(call)
+        beats = 0
+        while True:
+            try:
+                answer = decode(self._receive())
+            except zmq.Again:
+                self.idle()
+                beats += 1
+                if beats % RESEND_BEATS == 0:
+                    self._page.count(self._vcpu, COUNT_RESENT)
+                    self._send(call)
+                continue
+            except MalformedError:
+                continue
+            if isinstance(answer, HostReturn) and answer.seq == self._calls:
+                return answer
+            self._page.count(self._vcpu, COUNT_STALE)
 
     def tell(self, message: Message) -> None:
         """Send to the coordinator."""

@@ -39,6 +39,7 @@ from vcpu_worker.engine import (
     EXIT_NISV,
     EXIT_OTHER,
     EXIT_REQUEST,
+    EXIT_SEMIHOSTING,
     EXIT_SMC,
     EXIT_TIMER,
     EXIT_WALK,
@@ -52,6 +53,7 @@ from vcpu_worker.fetch_handler import FetchHandlerError
 from vcpu_worker.injector import Injector
 from vcpu_worker.links import Links, RunIsOver, say_last_words
 from vcpu_worker.registers import read_registers
+from vcpu_worker.semihosting import Semihosting
 
 _PREFETCH_CLASS = 0x20
 _PSCI_RANGE = range(0x8400_0000, 0x8400_0020)
@@ -101,6 +103,10 @@ class Worker:
             EXIT_TIMER: self._timer,
             EXIT_OTHER: self._unknown,
         }
+        if config.semihosting is not None:
+            vcpu.allow_semihosting(True)
+            host = Semihosting(config.semihosting, vcpu, number, page, links, config.memory_bytes)
+            self._handlers[EXIT_SEMIHOSTING] = host.handle
 
     @classmethod
     def open(cls, config: MachineConfig, number: int) -> Worker:

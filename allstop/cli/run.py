@@ -93,6 +93,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "a free one and says which")
     parser.add_argument("--gdb-wait", action="store_true",
                         help="with --gdb: wait for it before the guest's first instruction; the timeout goes on")
+    parser.add_argument("--semihosting", action="store_true",
+                        help="take the guest's calls to its host: docs/semihosting.md")
+    parser.add_argument("--semihosting-dir", metavar="DIR", type=Path,
+                        help="with --semihosting: the one folder in which the guest may open files")
+    parser.add_argument("--exit-status-line", action="store_true",
+                        help="take the verdict from the line EXIT: STATUS=N that the guest prints")
     parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
@@ -113,7 +119,9 @@ def execute(arguments: argparse.Namespace) -> int:
         drives=tuple(map(drive, arguments.drive)), virtio_console=arguments.virtio_console, rng=arguments.rng,
         testdev=arguments.testdev, virtio_legacy=arguments.virtio_legacy,
         console=ConsolePlace.parse(arguments.console), input=arguments.input,
-        gdb=None if arguments.gdb is None else gdb_address(arguments.gdb), gdb_wait=arguments.gdb_wait)
+        gdb=None if arguments.gdb is None else gdb_address(arguments.gdb), gdb_wait=arguments.gdb_wait,
+        semihosting=arguments.semihosting, semihosting_dir=arguments.semihosting_dir,
+        exit_status_line=arguments.exit_status_line)
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT

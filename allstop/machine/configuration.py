@@ -67,6 +67,16 @@ class GdbSpec:
 
 
 @dataclass(frozen=True)
+class SemihostingSpec:
+    """That a guest may call its host, and what it finds there: the folder in which it may open files ("": none), the
+    command line that it is told, and where its heap may begin."""
+
+    folder: str = ""
+    command_line: str = ""
+    heap_base: int = RAM_BASE
+
+
+@dataclass(frozen=True)
 class MachineConfig:
     """One machine on one host.
 
@@ -77,7 +87,8 @@ class MachineConfig:
     several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on. `journal`
     has every process keep one, in `run_dir`. `scenario` is the events', as `allstop.events.scenario` writes it; its
     symbols are resolved. `pin` gives each vCPU one core, by its number. `drives`, `virtio_console`, `rng` and `testdev`
-    are virtio devices; `virtio_legacy` gives all of them legacy transports.
+    are virtio devices; `virtio_legacy` gives all of them legacy transports. `semihosting` None takes no calls to the
+    host. `exit_status_line` takes the verdict from a line that the guest prints (`devicesrv/exit_line.py`).
     """
 
     vcpus: int
@@ -109,6 +120,8 @@ class MachineConfig:
     rng: bool = False
     testdev: bool = False
     virtio_legacy: bool = False
+    semihosting: SemihostingSpec | None = None
+    exit_status_line: bool = False
 
     def to_json(self) -> str:
         """The form that `from_json` reads."""
@@ -125,6 +138,8 @@ class MachineConfig:
             raw["fetch_handler"] = HandlerSpec(**raw["fetch_handler"])
         if raw["gdb"] is not None:
             raw["gdb"] = GdbSpec(**raw["gdb"])
+        if raw["semihosting"] is not None:
+            raw["semihosting"] = SemihostingSpec(**raw["semihosting"])
         return cls(**raw)
 
     @classmethod

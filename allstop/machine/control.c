@@ -459,6 +459,22 @@ static PyObject *page_event_counts(ControlPage *self, PyObject *arg)
                          atomic_load(&self->host->events_refused[index]));
 }
 
+static PyObject *page_undefined(ControlPage *self, PyObject *arg)
+{
+    VCPU_ARG;
+    PyObject *result = PyList_New(0);
+    for (unsigned i = 0; result && i < CP_UNDEFINED; i++) {
+        uint32_t access = atomic_load_explicit(&v->undefined[i].access, memory_order_acquire);
+        if (access == 0)
+            break;
+        PyObject *item = Py_BuildValue("II", access, atomic_load(&v->undefined[i].times));
+        if (item == NULL || PyList_Append(result, item) < 0)
+            Py_CLEAR(result);
+        Py_XDECREF(item);
+    }
+    return result;
+}
+
 static PyObject *page_epochs(ControlPage *self, PyObject *unused)
 {
     return Py_BuildValue("KKK", atomic_load(&self->host->stop_epoch), atomic_load(&self->host->invalidations_begun),
@@ -616,6 +632,8 @@ static PyMethodDef page_methods[] = {
     { "count_event", (PyCFunction)page_count_event, METH_VARARGS,
       "count_event(index, done): an event of the scenario has happened, or could not." },
     { "event_counts", (PyCFunction)page_event_counts, METH_O, "event_counts(index): how often (done, refused)." },
+    { "undefined", (PyCFunction)page_undefined, METH_O,
+      "undefined(vcpu): [(access, times)]: MCR, MRC, MCRR and MRRC that were UNDEFINED, without condition and registers." },
     { "epochs", (PyCFunction)page_epochs, METH_NOARGS, "epochs(): (stops, invalidations begun, invalidations done)." },
     { "code_writes", (PyCFunction)page_code_writes, METH_NOARGS,
       "code_writes(): writes of devices into executable pages so far; one counts before it begins." },

@@ -57,6 +57,9 @@ COUNT_RESENT: int
 COUNT_STALE: int
 COUNT_OTHER: int
 COUNT_MMIO_WRONG: int
+COUNT_UNDEFINED: int
+COUNT_SEMIHOSTING: int
+COUNT_SEMIHOSTING_BAD: int
 ACTIVITY_NONE: int
 ACTIVITY_OFF: int
 ACTIVITY_GUEST: int
@@ -71,6 +74,7 @@ ACTIVITY_SHOOTDOWN: int
 ACTIVITY_DEVICE: int
 ACTIVITY_STOPPING: int
 ACTIVITY_IDLE: int
+ACTIVITY_SEMIHOSTING: int
 
 def bucket_ns(bucket: int, /) -> float: ...
 
@@ -127,6 +131,9 @@ class ControlPage:
     COUNT_STALE: int
     COUNT_OTHER: int
     COUNT_MMIO_WRONG: int
+    COUNT_UNDEFINED: int
+    COUNT_SEMIHOSTING: int
+    COUNT_SEMIHOSTING_BAD: int
     ACTIVITY_NONE: int
     ACTIVITY_OFF: int
     ACTIVITY_GUEST: int
@@ -141,6 +148,7 @@ class ControlPage:
     ACTIVITY_DEVICE: int
     ACTIVITY_STOPPING: int
     ACTIVITY_IDLE: int
+    ACTIVITY_SEMIHOSTING: int
     def __new__(cls, fd: int) -> ControlPage: ...
     @classmethod
     def create(cls, fd: int, vcpus: int, cores: int, tlb: int = 0) -> ControlPage: ...
@@ -177,6 +185,7 @@ class ControlPage:
     def histogram(self, vcpu: int, histogram: int, /) -> list[int]: ...
     def count_event(self, index: int, done: bool, /) -> None: ...
     def event_counts(self, index: int, /) -> tuple[int, int]: ...
+    def undefined(self, vcpu: int, /) -> list[tuple[int, int]]: ...
     def epochs(self) -> tuple[int, int, int]: ...
     def code_writes(self) -> int: ...
     def next_stop_epoch(self) -> int: ...

@@ -70,7 +70,8 @@ enum { CP_TLB_BROADCAST = 0, CP_TLB_IPI = 1, CP_TLB_LOCAL = 2, CP_TLB_EARLY = 3 
     X(FETCH_RETRY, "fetch_retry") X(FETCH_REFUSED, "fetch_refused") X(FETCH_DISAGREED, "fetch_disagreed")    \
     X(FETCH_WRONG, "fetch_wrong") X(STALE_TLB, "stale_tlb") X(RESENT, "mmio_resent")                         \
     X(STALE, "mmio_stale_reply") X(SWAP_OUT, "swap_out") X(SWAP_IN, "swap_in")                               \
-    X(SWAP_WRITTEN, "swap_written") X(OTHER, "other") X(MMIO_WRONG, "mmio_wrong")
+    X(SWAP_WRITTEN, "swap_written") X(OTHER, "other") X(MMIO_WRONG, "mmio_wrong")                         \
+    X(UNDEFINED, "undefined_access") X(SEMIHOSTING, "semihosting") X(SEMIHOSTING_BAD, "semihosting_refused")
 
 enum {
 #define X(name, text) CP_COUNT_##name,
@@ -87,7 +88,8 @@ enum { CP_HIST_MMIO, CP_HIST_STOP, CP_HIST_SHOOTDOWN, CP_HIST_FETCH, CP_HIST_COU
     X(MMIO, "waiting for the device at") X(WAIT_WORLD, "waiting for the world to stop")                      \
     X(OWN_WORLD, "holding the stopped world") X(PARKED, "parked by a stop") X(PSCI, "in a PSCI call")        \
     X(FETCH, "fetching the instruction at") X(SHOOTDOWN, "waiting for a TLB invalidation by vCPU")           \
-    X(DEVICE, "in the device at") X(STOPPING, "stopping the world, vCPUs missing:") X(IDLE, "idle")
+    X(DEVICE, "in the device at") X(STOPPING, "stopping the world, vCPUs missing:") X(IDLE, "idle") \
+    X(SEMIHOSTING, "calling the host, operation")
 
 enum {
 #define X(name, text) CP_ACTIVITY_##name,
@@ -106,6 +108,13 @@ struct cp_process {
     _Atomic uint32_t pc;
 };
 
+/* An access to CP14 or CP15 that the guest took as UNDEFINED: MCR, MRC, MCRR or MRRC without condition and registers. */
+struct cp_undefined {
+    _Atomic uint32_t access; /* 0: none */
+    _Atomic uint32_t times;
+};
+#define CP_UNDEFINED 16u
+
 struct cp_vcpu {
     /* The protocol, on a cache line of its own. */
     _Atomic uint32_t mode;
@@ -121,7 +130,8 @@ struct cp_vcpu {
     struct al_ledger performed;    /* the device server's */
     struct al_ledger completed;    /* the worker's, as is: */
     _Atomic uint64_t issued;       /* accesses begun */
-    char pad2[4096 - 128 - 64 * 8 - 2 * sizeof(struct al_ledger) - 8];
+    struct cp_undefined undefined[CP_UNDEFINED];
+    char pad2[4096 - 128 - 64 * 8 - 2 * sizeof(struct al_ledger) - 8 - CP_UNDEFINED * sizeof(struct cp_undefined)];
     _Atomic uint32_t histogram[CP_HIST_COUNT][CP_BUCKETS];
     char pad3[CP_VCPU_BYTES - 4096 - CP_HIST_COUNT * CP_BUCKETS * 4];
 };
@@ -381,6 +391,19 @@ static inline void cp_count(struct cp_vcpu *v, unsigned counter)
     atomic_store_explicit(&v->counters[counter],
                           atomic_load_explicit(&v->counters[counter], memory_order_relaxed) + 1,
                           memory_order_relaxed);
+}
+
+/* One writer. What comes when the table is full is counted, but not named. */
+static inline void cp_note_undefined(struct cp_vcpu *v, uint32_t access)
+{
+    for (struct cp_undefined *u = v->undefined; u < v->undefined + CP_UNDEFINED; u++) {
+        uint32_t known = atomic_load_explicit(&u->access, memory_order_relaxed);
+        if (known != 0 && known != access)
+            continue;
+        atomic_fetch_add_explicit(&u->times, 1, memory_order_relaxed);
+        atomic_store_explicit(&u->access, access, memory_order_release);
+        return;
+    }
 }
 
 static inline unsigned cp_bucket(uint64_t ns)

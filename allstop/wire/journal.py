@@ -32,7 +32,7 @@ FOLDER = "journal"
 NO_VCPU = 0xFFFF  # the vCPU field of what is no vCPU's; writers say -1
 NOTHING = (1 << 64) - 1
 EXIT_NAMES = ("MMIO", "NISV", "HVC", "SMC", "FETCH", "WALK", "CP15", "REQUEST", "BUDGET", "BREAKPOINT", "TIMER", "LOST",
-              "OTHER", "WATCHPOINT")
+              "SEMIHOSTING", "OTHER", "WATCHPOINT")
 
 _HEADER = struct.Struct("<8s6IQQQQ32s")
 _RECORD = struct.Struct("<QIHH6Q")

@@ -136,6 +136,28 @@ class ConsoleInputTaken(NamedTuple):
     taken_bytes: U32
 
 
+class HostCall(NamedTuple):
+    """A guest's semihosting call that the device server performs, from the worker of its vCPU. `seq` counts these calls
+    of that vCPU from 1, as MmioRequest's does. `operation` is the call's number; `handle`, `number`, `data` and `more`
+    are what it needs: a file's handle, a mode, position or number of bytes, names or bytes to write."""
+
+    seq: U64
+    operation: U32
+    handle: U32
+    number: U32
+    data: Blob
+    more: Blob
+
+
+class HostReturn(NamedTuple):
+    """Answer to the HostCall with the same `seq`: what it returns, an error number where that says so, and bytes."""
+
+    seq: U64
+    value: U64
+    error: U32
+    data: Blob
+
+
 class GuestFinished(NamedTuple):
     """The guest wrote its exit status to the test device (0 is pass): the run ends with verdict `pass` or `fail`."""
 
@@ -509,7 +531,7 @@ class DebuggerReady(NamedTuple):
 
 Message: TypeAlias = (
     Hello | Welcome | MmioRequest | MmioReply | IrqLine | PpiLevel | PpiReply | ConsoleInput | ConsoleInputTaken
-    | GuestFinished | GuestFailed | Violated
+    | HostCall | HostReturn | GuestFinished | GuestFailed | Violated
     | ComponentFailed | PsciCall | PsciReturn | PowerOn | StopWorld | WorldStopped | ReleaseWorld
     | WorldRefused | Boot | MembersReady | ProcessLost | RunEnded | Shutdown | Ping | Pong
     | QueryStatus | Status | PauseMachine | MachinePaused | ResumeMachine | MachineResumed | ReadRegisters | Registers
@@ -523,6 +545,7 @@ Message: TypeAlias = (
 NUMBERS: dict[type[Message], int] = {
     Hello: 1, Welcome: 2, Ping: 3, Pong: 4, Shutdown: 5,
     MmioRequest: 16, MmioReply: 17, IrqLine: 18, PpiLevel: 19, PpiReply: 20, ConsoleInput: 21, ConsoleInputTaken: 22,
+    HostCall: 24, HostReturn: 25,
     GuestFinished: 32, GuestFailed: 33, Violated: 34, ComponentFailed: 35, RunEnded: 36,
     PsciCall: 48, PsciReturn: 49, PowerOn: 50,
     StopWorld: 64, WorldStopped: 65, ReleaseWorld: 66, WorldRefused: 67,
@@ -560,6 +583,8 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     PpiReply: ((ROLE_DEVICES, ROLE_WORKER),),
     ConsoleInput: ((ROLE_LAUNCHER, ROLE_DEVICES),),
     ConsoleInputTaken: ((ROLE_DEVICES, ROLE_LAUNCHER),),
+    HostCall: ((ROLE_WORKER, ROLE_DEVICES),),
+    HostReturn: ((ROLE_DEVICES, ROLE_WORKER),),
     GuestFinished: ((ROLE_DEVICES, ROLE_COORDINATOR),),
     GuestFailed: ((ROLE_WORKER, ROLE_COORDINATOR),),
     Violated: ((ROLE_WORKER, ROLE_COORDINATOR), (ROLE_DEVICES, ROLE_COORDINATOR)),

@@ -34,6 +34,8 @@ def test_the_gate_is_red_without_the_seam(name: str) -> None:
 @pytest.mark.parametrize(("name", "rows"), [
     ("atomics", [{"field": "word", "count": "9", "expected": "10"}]),
     ("SB", [{"fence": "none", "o00": "5", "runs": "10"}, {"fence": "dmb", "o00": "1", "runs": "10"}]),
+    ("SB", [{"fence": "none", "o00": "5", "runs": "10"}, {"fence": "dmb", "o00": "0", "runs": "10"},
+            {"fence": "cp15dmb", "o00": "1", "runs": "10"}]),
     ("SB", [{"fence": "none", "o00": "0", "runs": "10"}, {"fence": "dmb", "o00": "0", "runs": "10"}]),
     ("MP", [{"fence": "dmb", "o10": "1", "runs": "10"}]),
     ("TLBI", [{"stale": "1", "spoiled": "0", "moves": "5"}]),

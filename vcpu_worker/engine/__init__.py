@@ -39,6 +39,7 @@ from vcpu_worker.engine._engine import (  # noqa: E402
     EXIT_NISV,
     EXIT_OTHER,
     EXIT_REQUEST,
+    EXIT_SEMIHOSTING,
     EXIT_SMC,
     EXIT_TIMER,
     EXIT_WALK,
@@ -51,6 +52,6 @@ from vcpu_worker.engine._engine import (  # noqa: E402
 
 __all__ = [
     "EXIT_BREAKPOINT", "EXIT_BUDGET", "EXIT_CP15", "EXIT_FETCH", "EXIT_HVC", "EXIT_LOST", "EXIT_MMIO",
-    "EXIT_NISV", "EXIT_OTHER", "EXIT_REQUEST", "EXIT_SMC", "EXIT_TIMER", "EXIT_WALK", "EXIT_WATCHPOINT", "EngineError",
-    "Exit", "Vcpu", "facts",
+    "EXIT_NISV", "EXIT_OTHER", "EXIT_REQUEST", "EXIT_SEMIHOSTING", "EXIT_SMC", "EXIT_TIMER", "EXIT_WALK",
+    "EXIT_WATCHPOINT", "EngineError", "Exit", "Vcpu", "facts",
 ]

@@ -117,6 +117,15 @@ bool vcpu_handle(struct vcpu *v)
         cp_count(v->slot, CP_COUNT_CP15);
         x->kind = EXIT_CP15;
         return true;
+    case 0x04: /* no trap of these is asked for: CP15 of 64 bits, */
+    case 0x05: /* CP14, */
+    case 0x06:
+    case 0x07: /* VFP and CP10, */
+    case 0x08:
+    case 0x0c: /* CP14 of 64 bits */
+        cp_count(v->slot, CP_COUNT_CP15);
+        x->kind = EXIT_CP15;
+        return true;
     case 0x12:
         cp_count(v->slot, CP_COUNT_HVC);
         x->kind = EXIT_HVC;

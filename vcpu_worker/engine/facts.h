@@ -46,3 +46,6 @@
     { "helper_atomic_cmpxchgl_le_arm", 0x66847c89493588e2 },
     { "helper_atomic_cmpxchgl_le_mmu_arm", 0x211350e4d8aba9d6 },
     { "tcg_gen_atomic_cmpxchg_i32_arm", 0x30134af0e49dc880 },
+    { "pmu_op_start_arm", 0x6e6334746a47f424 },
+    { "pmu_op_finish_arm", 0xaf647e4c8602ffd2 },
+    { "read_raw_cp_reg_arm", 0xe4834be17c0f94b5 },

@@ -431,6 +431,15 @@ static PyObject *method_reuse_frame(Vcpu *self, PyObject *args)
     return PyBool_FromLong(stage2_reuse(&self->v, ipa, fill));
 }
 
+static PyObject *method_allow_semihosting(Vcpu *self, PyObject *arg)
+{
+    int allowed = PyObject_IsTrue(arg);
+    if (allowed < 0 || !usable(self))
+        return NULL;
+    self->v.semihosting = allowed;
+    Py_RETURN_NONE;
+}
+
 static PyObject *method_set_breakpoints(Vcpu *self, PyObject *arg)
 {
     uint32_t addresses[SEAM_BREAKPOINTS];
@@ -652,6 +661,7 @@ static PyMethodDef vcpu_methods[] = {
     SOME(swap_out, "swap_out(ipa, fill, ipi=False) -> \"\" when the page is out and its frame filled, else what is in the way."),
     ONE(swap_in, "swap_in(ipa) -> \"\" when the page is back, else what is in the way."),
     SOME(reuse_frame, "reuse_frame(ipa, fill): fill the frame, when the world is not stopped; False outside RAM."),
+    ONE(allow_semihosting, "allow_semihosting(allowed): leave with EXIT_SEMIHOSTING at the guest's calls to its host."),
     ONE(set_breakpoints, "set_breakpoints(addresses): leave with EXIT_BREAKPOINT before these instructions; between runs."),
     ONE(set_watchpoints, "set_watchpoints([(address, bytes, kinds)]): leave with EXIT_WATCHPOINT after an instruction that reads (1) "
                          "or writes (2) there; virtual addresses, RAM only; between runs."),

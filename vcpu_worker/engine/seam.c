@@ -19,6 +19,7 @@
  *   helper_wfe, helper_yield    a place to give the host's core away, without leaving the run
  *   get_arm_cp_reginfo          instruction cache maintenance, a no-op in the library, is translated as TLB maintenance is:
  *                               HCR.TTLB makes it trap, with the syndrome of the instruction that it is
+ *                               ... and registers.c has its own answers for some registers
  *   cpu_ldl_code, cpu_lduw_code, tb_gen_code, tcg_tb_lookup
  *                               what the translator read, kept by block: the instruction as it was executed
  */
@@ -27,6 +28,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "registers.h"
 #include "seam_library.h"
 #include "seam_reading.h"
 #include "seam_registers.h"
@@ -71,6 +73,7 @@ static bool passes, passed_last;     /* the block that runs was passed */
 static bool retries;                  /* it has trapped, and is passed again when it comes next */
 static uint32_t translating;          /* PC of the block that is translated */
 static TCGContext *translator;
+static void *registers_table;         /* the library's, of what it knows of CP14 and CP15 */
 
 void seam_enable(bool enabled)
 {
@@ -325,7 +328,15 @@ INTERPOSED const void *get_arm_cp_reginfo_arm(void *table, uint32_t key)
         if (name == SEAM_REGISTER(7, 5, 0, 0) || name == SEAM_REGISTER(7, 5, 0, 1) || name == SEAM_REGISTER(7, 1, 0, 0))
             key = (key & NON_SECURE) | SEAM_REGISTER(8, 7, 0, 1); /* TLBIMVA */
     }
-    return seam_registers_find(key, real.reginfo(table, key));
+    registers_table = table;
+    const void *theirs = seam_registers_find(key, real.reginfo(table, key));
+    return parallel && engine != NULL ? registers_reginfo(key, theirs) : theirs;
+}
+
+void seam_identify_pmu(void)
+{
+    registers_know_pmu(real.reginfo, registers_table);
+    registers_set_pmcr(env(), real.reginfo(registers_table, REGISTERS_PMCR_KEY));
 }
 
 INTERPOSED void helper_check_exit_request_arm(void *of, uint32_t in_delay_slot)

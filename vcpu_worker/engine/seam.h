@@ -67,6 +67,9 @@ bool seam_is_at_breakpoint(void);                    /* the run that is over sto
 void seam_count(void);                               /* an instruction that could not be fetched is over, too */
 void seam_uncount(void);                             /* the instruction counted last has trapped, and was not executed */
 
+/* The PMU is a Cortex-A15's from now on. */
+void seam_identify_pmu(void);
+
 /* What the guest's stage 1 makes of an address, as seam_translate finds it. */
 struct seam_translation {
     uint32_t ipa;

@@ -115,6 +115,30 @@ bool vcpu_translate(struct vcpu *v, uint32_t gva, bool write, bool privileged, u
     return true;
 }
 
+/* Not by vcpu_translate: in a run, stage 2 stays as it is. */
+static bool peek_halfword(struct vcpu *v, uint32_t gva, bool privileged, uint16_t *halfword)
+{
+    struct seam_translation t;
+    if (!seam_translate(gva, false, privileged, &t) || !stage2_in_ram(v, t.ipa))
+        return false;
+    memcpy(halfword, v->ram + (t.ipa - RAM_BASE), sizeof *halfword);
+    return true;
+}
+
+unsigned vcpu_peek(struct vcpu *v, uint32_t gva, bool thumb, bool privileged, uint32_t *word)
+{
+    uint16_t first, second;
+    if (!peek_halfword(v, gva, privileged, &first))
+        return 0;
+    *word = first;
+    if (thumb && first >> 11 < 0x1d)
+        return 2;
+    if (!peek_halfword(v, gva + 2, privileged, &second))
+        return 0;
+    *word = thumb ? (uint32_t)first << 16 | second : (uint32_t)second << 16 | first;
+    return 4;
+}
+
 bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes)
 {
     if (!stage2_all_in_ram(v, ipa, bytes))

@@ -14,6 +14,7 @@
 #include <unicorn/arm.h>
 
 #include "architecture.h"
+#include "registers.h"
 
 #define PREFETCH_ABORT 3u /* the library's EXCP_PREFETCH_ABORT */
 
@@ -37,6 +38,11 @@ static void on_exception(uc_engine *unused, uint32_t number, void *data)
 {
     struct vcpu *v = the_vcpu;
     v->pc = vcpu_register(v, UC_ARM_REG_R15); /* the preferred return address, for every class */
+    if (v->semihosting && vcpu_calls_host(v, number)) {
+        v->calls_host = true;
+        uc.emu_stop(v->uc);
+        return;
+    }
     seam_take_exception();
     uint32_t cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
     if ((cpsr & 0x1f) == MODE_HYP) {
@@ -53,7 +59,11 @@ static void on_exception(uc_engine *unused, uint32_t number, void *data)
 
 static bool on_invalid_instruction(uc_engine *unused, void *data)
 {
+    struct vcpu *v = the_vcpu;
+    uint32_t cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
     on_exception(unused, 0, data);
+    if (!v->trapped && !v->calls_host)
+        registers_note_undefined(v, cpsr);
     return true;
 }
 
@@ -98,6 +108,9 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
     v->hcr = HCR_VM | HCR_SWIO | HCR_FMO_IMO_AMO | HCR_TWI | HCR_TSC | (v->as_shipped ? 0 : HCR_TTLB);
     SET_CP(v, 1, 1, 0, 0, 1u | 1u << 8);           /* SCR: NS, HCE (without it HVC is undefined) */
     SET_CP(v, 0, 0, 4, 5, mpidr);                  /* VMPIDR */
+    SET_CP(v, 0, 0, 4, 0, GUEST_MIDR);             /* VPIDR */
+    SET_CP(v, 1, 1, 0, 2, 3u << 10);               /* NSACR: VFP and NEON are the guest's to enable */
+    SET_CP(v, 1, 1, 4, 1, 6);                      /* HDCR: so are all counters */
     SET_CP(v, 2, 1, 4, 2, 1u << 31 | 1u << 6);     /* VTCR: 32-bit IPA, the walk starts at level 1 */
     vcpu_set_cp(v, 1, 0, 2, 6, 0, STAGE2_BASE);    /* VTTBR */
     SET_CP(v, 1, 1, 4, 0, v->hcr);
@@ -107,6 +120,9 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
     timers_open(v);
     seam_enable(!v->as_shipped);
     seam_attach(v->uc, &v->slot->requests, &events);
+    registers_describe(v->number, v->host->vcpus);
+    if (!v->as_shipped)
+        seam_identify_pmu();
     if (failed(v, "keep its reset state", uc.context_alloc(v->uc, &v->pristine))
         || failed(v, "keep its reset state", uc.context_save(v->uc, v->pristine))) {
         vcpu_close(v);
@@ -220,7 +236,7 @@ static bool run(struct vcpu *v)
             cp_leave(slot);
             continue;
         }
-        v->trapped = false;
+        v->trapped = v->calls_host = false;
         uc_err error = uc.emu_start(v->uc, v->pc | (v->cpsr & PSR_T ? 1 : 0), 0, 0, 0);
         /* While still counted as in the guest: an invalidation that is done by now was served by us before the instruction
          * that trapped; one that is only begun may be done, and its page reused, as soon as we have left. */
@@ -238,6 +254,10 @@ static bool run(struct vcpu *v)
             cp_activity(&slot->process, CP_ACTIVITY_GUEST, 0);
             atomic_store_explicit(&slot->process.pc, v->pc, memory_order_relaxed);
             continue;
+        }
+        if (v->calls_host) {
+            cp_count(slot, CP_COUNT_SEMIHOSTING);
+            return leave_to_python(v, EXIT_SEMIHOSTING);
         }
         v->pc = vcpu_register(v, UC_ARM_REG_R15);
         v->cpsr = vcpu_register(v, UC_ARM_REG_CPSR);

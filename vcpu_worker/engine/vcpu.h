@@ -27,6 +27,7 @@
     X(BREAKPOINT) /* the instruction at PC is about to be executed */                                        \
     X(TIMER)     /* the timers' interrupt lines have changed */                                              \
     X(LOST)      /* the guest takes an exception whose vector is not in memory */                            \
+    X(SEMIHOSTING) /* the guest calls the host; PC is after the call */                                       \
     X(OTHER)     /* an exception to EL2 of another class */                                                  \
     X(WATCHPOINT) /* the instruction that was executed last has accessed a watched address: `hdfar` */
 
@@ -68,6 +69,8 @@ struct vcpu {
     uint64_t epoch;                /* at the exit, see exit_record */
     bool settled;
     uint32_t ignored;              /* requests that do not keep this run out of the guest: STOP, for the owner */
+    bool semihosting;              /* some instructions are calls to the host */
+    bool calls_host;               /* this run ended by one */
     bool trapped;                  /* this run ended by an exception to EL2 */
     bool latched;                  /* an MMIO load waits for its value */
     bool as_shipped;               /* for tests: no seam, no write-xor-execute, TLB maintenance stays local */
@@ -130,7 +133,13 @@ void vcpu_abort(struct vcpu *v, bool prefetch, uint32_t address, bool is_write, 
                 uint32_t short_status);
 void vcpu_undefined(struct vcpu *v);
 bool vcpu_translate(struct vcpu *v, uint32_t gva, bool write, bool privileged, uint32_t *ipa);
+/* The instruction that the guest has just executed, as memory has it now: another vCPU may have changed it since. Its length;
+ * 0 where it can not be read. The first halfword of a wide Thumb instruction is in the upper half. Allowed in a run. */
+unsigned vcpu_peek(struct vcpu *v, uint32_t gva, bool thumb, bool privileged, uint32_t *word);
 bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes);
+
+/* semihosting.c */
+bool vcpu_calls_host(struct vcpu *v, uint32_t exception);
 
 /* stage2.c */
 /* Serve a stage-2 fault: true when the access may be tried again, false when `ipa` is not in RAM. */
