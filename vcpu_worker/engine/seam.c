@@ -20,6 +20,7 @@
  *   get_arm_cp_reginfo          instruction cache maintenance, a no-op in the library, is translated as TLB maintenance is:
  *                               HCR.TTLB makes it trap, with the syndrome of the instruction that it is
  *                               ... and registers.c has its own answers for some registers
+ *   get_phys_addr               the walk that fills the TLB, with a short cut: seam_walk.c
  *   cpu_ldl_code, cpu_lduw_code, tb_gen_code, tcg_tb_lookup
  *                               what the translator read, kept by block: the instruction as it was executed
  */
@@ -32,6 +33,7 @@
 #include "seam_library.h"
 #include "seam_reading.h"
 #include "seam_registers.h"
+#include "seam_walk.h"
 #include "seam_watch.h"
 
 /* Offsets, with the function of the library in which each can be seen. Another build is refused: seam_library.c. */
@@ -331,6 +333,11 @@ INTERPOSED const void *get_arm_cp_reginfo_arm(void *table, uint32_t key)
     registers_table = table;
     const void *theirs = seam_registers_find(key, real.reginfo(table, key));
     return parallel && engine != NULL ? registers_reginfo(key, theirs) : theirs;
+}
+
+void seam_walk_in(const void *(*memory)(uint32_t ipa, int *allowed))
+{
+    seam_walk_by(registers_table, memory);
 }
 
 void seam_identify_pmu(void)

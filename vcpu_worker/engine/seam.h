@@ -80,6 +80,10 @@ struct seam_translation {
 /* Walk the guest's stage-1 tables, whatever its mode is, and change nothing, PAR included. False where it faults. */
 bool seam_translate(uint32_t gva, bool write, bool privileged, struct seam_translation *result);
 
+/* The translations that the library needs, found in memory: `memory` says where the byte at `ipa` lies in this process and what
+ * stage 2 allows (bits 0 to 2: reading, writing, executing), NULL where stage 2 has nothing there. NULL: the library's own. */
+void seam_walk_in(const void *(*memory)(uint32_t ipa, int *allowed));
+
 /* The CPU in a context that uc.context_alloc() made. Without the library's own header, which holds pointers and what was in
  * the memory before: what is left is the same for the same state. */
 void *seam_context_state(uc_context *context, size_t *bytes);

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "seam_library.h"
+
 /* ARMCPRegInfo, as read_cp_reg() and helper_get_cp_reg() of the library use it. */
 struct description {
     const char *name;
@@ -45,6 +47,12 @@ bool seam_define_register(uint32_t key, seam_register_read *read, seam_register_
 void seam_registers_forget(void)
 {
     count = 0;
+}
+
+intptr_t seam_register_field(void *table, uint32_t key)
+{
+    const struct description *found = real.reginfo(table, key | NON_SECURE);
+    return found ? found->field : 0;
 }
 
 const void *seam_registers_find(uint32_t key, const void *theirs)

@@ -22,4 +22,7 @@ void seam_registers_forget(void);
 /* For the seam: what the translator is given in place of the library's own description. */
 const void *seam_registers_find(uint32_t key, const void *theirs);
 
+/* For the seam: where in its CPU state the library keeps a non-secure register; 0 where it does not know it. */
+intptr_t seam_register_field(void *table, uint32_t key);
+
 #endif

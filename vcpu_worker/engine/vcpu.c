@@ -14,6 +14,7 @@
 #include <unicorn/arm.h>
 
 #include "architecture.h"
+#include "seam_walk.h"
 #include "registers.h"
 
 #define PREFETCH_ABORT 3u /* the library's EXCP_PREFETCH_ABORT */
@@ -65,6 +66,18 @@ static bool on_invalid_instruction(uc_engine *unused, void *data)
     if (!v->trapped && !v->calls_host)
         registers_note_undefined(v, cpsr);
     return true;
+}
+
+static const void *memory(uint32_t ipa, int *allowed)
+{
+    struct vcpu *v = the_vcpu;
+    if (!stage2_in_ram(v, ipa))
+        return NULL;
+    uint64_t entry = atomic_load_explicit(entry_of(v, ipa), memory_order_acquire);
+    if (!(entry & VALID))
+        return NULL;
+    *allowed = (int)(entry >> 6 & 3) | (entry & XN || !(entry & READ_ONLY) ? 0 : SEAM_EXECUTE);
+    return v->ram + (ipa - RAM_BASE);
 }
 
 static const struct seam_events events = { on_poll, on_hint };
@@ -121,8 +134,10 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
     seam_enable(!v->as_shipped);
     seam_attach(v->uc, &v->slot->requests, &events);
     registers_describe(v->number, v->host->vcpus);
-    if (!v->as_shipped)
+    if (!v->as_shipped) {
         seam_identify_pmu();
+        seam_walk_in(memory);
+    }
     if (failed(v, "keep its reset state", uc.context_alloc(v->uc, &v->pristine))
         || failed(v, "keep its reset state", uc.context_save(v->uc, v->pristine))) {
         vcpu_close(v);
@@ -138,6 +153,7 @@ void vcpu_close(struct vcpu *v)
     static const struct seam_events none;
     seam_attach(NULL, NULL, &none);
     timers_close(v);
+    seam_walk_in(NULL);
     if (v->pristine)
         uc.context_free(v->pristine);
     uc.close(v->uc);
