@@ -697,7 +697,7 @@ static struct PyModuleDef control_module = {
 PyMODINIT_FUNC PyInit_control(void)
 {
     static const struct { const char *name; long value; } constants[] = {
-        { "STOP", CP_STOP }, { "TLB_FLUSH", CP_TLB_FLUSH }, { "CODE_FLUSH", CP_CODE_FLUSH },
+        { "STOP", CP_STOP }, { "TLB_FLUSH", CP_TLB_FLUSH }, { "TLB_PAGES", CP_TLB_PAGES }, { "CODE_FLUSH", CP_CODE_FLUSH },
         { "INTERRUPT", CP_INTERRUPT }, { "EVENT", CP_EVENT }, { "PING", CP_PING }, { "QUIT", CP_QUIT },
         { "TICK", CP_TICK }, { "OUTSIDE", CP_OUTSIDE }, { "IN_GUEST", CP_IN_GUEST }, { "EXITING", CP_EXITING },
         { "SLEEPING", CP_SLEEPING }, { "POWER_OFF", CP_POWER_OFF }, { "POWER_PENDING", CP_POWER_PENDING },

@@ -12,6 +12,7 @@ EVENT: int
 PING: int
 QUIT: int
 TICK: int
+TLB_PAGES: int
 OUTSIDE: int
 IN_GUEST: int
 EXITING: int
@@ -87,6 +88,7 @@ class ControlPage:
     PING: int
     QUIT: int
     TICK: int
+    TLB_PAGES: int
     OUTSIDE: int
     IN_GUEST: int
     EXITING: int

@@ -54,6 +54,7 @@ enum {
     CP_PING = 1u << 5,       /* beat */
     CP_QUIT = 1u << 6,       /* leave to Python: the run is over */
     CP_TICK = 1u << 7,       /* look at the timers */
+    CP_TLB_PAGES = 1u << 8,  /* read the TLB log, forget these pages' translations */
 };
 
 enum { CP_POWER_OFF = 0, CP_POWER_PENDING = 1, CP_POWER_ON = 2 };
@@ -142,6 +143,7 @@ _Static_assert(CP_COUNTER_COUNT <= 64, "counters");
 #define CP_CODE_LOG 256u
 #define CP_MIXED_PAGES 32u
 #define CP_CODE_ALL 0xffffffffu /* in the code log: every page */
+#define CP_TLB_LOG 128u
 
 struct cp_host {
     uint64_t magic;
@@ -176,7 +178,10 @@ struct cp_host {
      * 0 is a free place. Those that find no place are counted in `mixed_beyond`, and stay mixed. */
     _Atomic uint64_t mixed[CP_MIXED_PAGES];
     _Atomic uint32_t mixed_beyond;
-    char pad7[CP_HOST_BYTES - 64 * 8 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 8 - 8];
+    /* Virtual pages whose translations must go: (index + 1) << 32 | page number. */
+    _Atomic uint64_t tlb_head; /* entries ever added to the log */
+    _Atomic uint64_t tlb_log[CP_TLB_LOG];
+    char pad7[CP_HOST_BYTES - 64 * 8 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 8 - 16 - CP_TLB_LOG * 8];
 };
 _Static_assert(sizeof(struct cp_host) == CP_HOST_BYTES, "the host's part of the control page");
 
@@ -448,6 +453,13 @@ static inline void cp_log_code(struct cp_host *host, uint32_t page)
 {
     uint64_t index = atomic_fetch_add(&host->code_head, 1);
     atomic_store(&host->code_log[index % CP_CODE_LOG], (index + 1) << 32 | page);
+}
+
+/* Add a virtual page to the TLB log. */
+static inline void cp_log_tlb(struct cp_host *host, uint32_t page)
+{
+    uint64_t index = atomic_fetch_add(&host->tlb_head, 1);
+    atomic_store(&host->tlb_log[index % CP_TLB_LOG], (index + 1) << 32 | page);
 }
 
 #endif

@@ -7,6 +7,10 @@
 
 #include "architecture.h"
 
+#define FLUSHES (CP_TLB_FLUSH | CP_TLB_PAGES | CP_CODE_FLUSH)
+#define INNER_SHAREABLE 3u /* CRm of TLBIALLIS and the like */
+#define SINGLY 16u /* so many pages are flushed one by one */
+
 /* Drop the translated blocks of the pages that were logged since this vCPU looked last. */
 static void flush_code(struct vcpu *v)
 {
@@ -35,18 +39,40 @@ static void flush_code(struct vcpu *v)
     }
 }
 
+/* Forget the translations of the pages that were logged since this vCPU looked last, or all where that is simpler. */
+static void flush_pages(struct vcpu *v)
+{
+    uint64_t head = atomic_load(&v->host->tlb_head);
+    bool all = head - v->tlb_seen > SINGLY;
+    for (; !all && v->tlb_seen != head; v->tlb_seen++) {
+        uint64_t entry = atomic_load(&v->host->tlb_log[v->tlb_seen % CP_TLB_LOG]);
+        if (entry >> 32 == (uint32_t)(v->tlb_seen + 1))
+            seam_flush_page((uint32_t)entry << 12);
+        else
+            all = true; /* not filled in yet, or overwritten */
+    }
+    if (all)
+        seam_flush_tlb();
+    v->tlb_seen = head;
+}
+
 void vcpu_serve(struct vcpu *v)
 {
-    uint32_t bits = atomic_load(&v->slot->requests) & (CP_TLB_FLUSH | CP_CODE_FLUSH | CP_INTERRUPT | CP_PING);
+    uint32_t bits = atomic_load(&v->slot->requests) & (FLUSHES | CP_INTERRUPT | CP_PING);
     if (bits == 0)
         return;
     /* First take the bit, then look at what it stands for: what is posted after that sets it again. */
-    if (v->journal && bits & (CP_TLB_FLUSH | CP_CODE_FLUSH))
+    if (v->journal && bits & FLUSHES)
         journal_event(v->journal, JOURNAL_FLUSHED, v->number, bits, atomic_load(&v->host->invalidations_begun));
     atomic_fetch_and(&v->slot->requests, ~bits);
     uint32_t posted = atomic_load(&v->slot->flush_posted);
-    if (bits & CP_TLB_FLUSH) {
-        seam_flush_tlb();
+    if (bits & (CP_TLB_FLUSH | CP_TLB_PAGES)) {
+        if (bits & CP_TLB_FLUSH) {
+            v->tlb_seen = atomic_load(&v->host->tlb_head);
+            seam_flush_tlb();
+        } else {
+            flush_pages(v);
+        }
         cp_count(v->slot, CP_COUNT_TLB_FLUSH);
         atomic_store(&v->slot->flush_served, posted);
         if (atomic_load_explicit(&v->host->tlb_discipline, memory_order_relaxed) == CP_TLB_IPI)
@@ -138,6 +164,20 @@ void vcpu_rest(struct vcpu *v, bool yes)
         cp_futex_wake(&v->slot->flush_served);
 }
 
+/* TLBIMVA, TLBIMVAA and their inner-shareable forms name a page; the others are taken for all there is. */
+static bool names_page(const struct exit_record *x)
+{
+    return (x->hsr >> 14 & 7) == 0 && ((x->hsr >> 17 & 7) == 1 || (x->hsr >> 17 & 7) == 3);
+}
+
+static void flush_own(bool by_page, uint32_t page)
+{
+    if (by_page)
+        seam_flush_page(page << 12);
+    else
+        seam_flush_tlb();
+}
+
 static bool same_stay(uint32_t before, uint32_t now)
 {
     bool was_in = (before & CP_MODE_MASK) == CP_IN_GUEST || (before & CP_MODE_MASK) == CP_EXITING;
@@ -150,22 +190,36 @@ static bool same_stay(uint32_t before, uint32_t now)
 void vcpu_invalidate_tlb(struct vcpu *v)
 {
     uint32_t discipline = atomic_load_explicit(&v->host->tlb_discipline, memory_order_relaxed);
+    uint32_t before[CP_MAX_VCPUS], stale = 0;
+    uint64_t start = v->journal ? journal_now_ns() : 0;
+    cp_count(v->slot, CP_COUNT_TLBI);
+    bool by_page = names_page(&v->exit);
+    uint32_t page = by_page ? vcpu_register(v, vcpu_core_id(v->exit.hsr >> 5 & 15)) >> 12 : 0;
+    if ((v->exit.hsr >> 1 & 15) != INNER_SHAREABLE) { /* this vCPU's own translations, whatever the discipline */
+        atomic_fetch_add(&v->host->invalidations_begun, 1);
+        flush_own(by_page, page);
+        atomic_fetch_add(&v->host->invalidations_done, 1);
+        if (v->journal)
+            journal_span(v->journal, JOURNAL_TLBI, v->number, start, v->pc, CP_TLB_LOCAL, 0,
+                         atomic_load(&v->host->invalidations_begun));
+        vcpu_retire(v, 4);
+        return;
+    }
     enum invalidation how = v->next_invalidation;
     v->next_invalidation = INVALIDATION_GOOD;
     if (how == INVALIDATION_LATE || how == INVALIDATION_DROPPED)
         discipline = how == INVALIDATION_LATE ? CP_TLB_EARLY : CP_TLB_LOCAL;
-    uint32_t before[CP_MAX_VCPUS], stale = 0;
-    uint64_t start = v->journal ? journal_now_ns() : 0;
-    cp_count(v->slot, CP_COUNT_TLBI);
     for (uint32_t i = 0; i < v->host->vcpus; i++)
         before[i] = i == v->number ? 0 : atomic_load(&cp_vcpu(v->host, i)->mode);
     if (discipline == CP_TLB_LOCAL) {
         atomic_fetch_add(&v->host->invalidations_begun, 1);
-        seam_flush_tlb();
+        flush_own(by_page, page);
         atomic_fetch_add(&v->host->invalidations_done, 1);
     } else {
+        if (by_page)
+            cp_log_tlb(v->host, page);
         for (int times = how == INVALIDATION_DOUBLED ? 2 : 1; times > 0; times--)
-            vcpu_shootdown(v, CP_TLB_FLUSH, discipline == CP_TLB_IPI, discipline != CP_TLB_EARLY);
+            vcpu_shootdown(v, by_page ? CP_TLB_PAGES : CP_TLB_FLUSH, discipline == CP_TLB_IPI, discipline != CP_TLB_EARLY);
     }
     for (uint32_t i = 0; i < v->host->vcpus; i++)
         if (same_stay(before[i], atomic_load(&cp_vcpu(v->host, i)->mode))) {

@@ -119,6 +119,11 @@ void seam_flush_tlb(void)
     real.flush_tlb(cpu());
 }
 
+void seam_flush_page(uint32_t gva)
+{
+    real.flush_page(cpu(), gva);
+}
+
 void seam_invalidate_code(uint64_t ram_offset, uint64_t bytes)
 {
     real.invalidate_range(engine, ram_offset, ram_offset + bytes);

@@ -51,6 +51,7 @@ void seam_attach(uc_engine *engine, _Atomic uint32_t *requests, const struct sea
 
 void seam_take_exception(void);                      /* as the architecture says, to EL1 or EL2 */
 void seam_flush_tlb(void);                           /* between runs only */
+void seam_flush_page(uint32_t gva);                  /* the same for one page, or a larger one that it is a part of */
 void seam_invalidate_code(uint64_t ram_offset, uint64_t bytes); /* between runs only; by pages: not for all of RAM */
 void seam_drop_code(void);                           /* all of it, between runs only */
 

@@ -92,7 +92,7 @@ static const char *load(const char *path)
         { &real.addi_i32, "tcg_gen_addi_i32_arm" }, { &real.ldl_code, "cpu_ldl_code_arm" }, { &real.lduw_code, "cpu_lduw_code_arm" },
         { &real.gen_code, "tb_gen_code_arm" }, { &real.lookup, "tcg_tb_lookup_arm" },
         { &real.flush_blocks, "tb_flush_arm" }, { &real.do_interrupt, "arm_cpu_do_interrupt_arm" },
-        { &real.flush_tlb, "tlb_flush_arm" }, { &real.invalidate_range, "tb_invalidate_phys_range_arm" },
+        { &real.flush_tlb, "tlb_flush_arm" }, { &real.flush_page, "tlb_flush_page_arm" }, { &real.invalidate_range, "tb_invalidate_phys_range_arm" },
         { &real.get_phys_addr, "get_phys_addr_arm" }, { &real.wfe, "helper_wfe_arm" }, { &real.yield, "helper_yield_arm" },
         { &real.reginfo, "get_arm_cp_reginfo_arm" },
         { &real.exchange_b, "helper_atomic_cmpxchgb_mmu_arm" },

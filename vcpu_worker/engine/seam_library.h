@@ -28,6 +28,7 @@ struct library_calls {
     void (*flush_blocks)(void *);
     void (*do_interrupt)(void *);
     void (*flush_tlb)(void *);
+    void (*flush_page)(void *, uint32_t);
     void (*invalidate_range)(uc_engine *, uintptr_t, uintptr_t);
     bool (*get_phys_addr)(void *, uint32_t, int, int, uint64_t *, uint32_t *, int *, uint32_t *, struct fault *, void *);
     void (*wfe)(void *);

@@ -19,6 +19,7 @@
 #define GUEST_PRIVILEGED 0x12
 #define ATTRIBUTE_USER 4u     /* MemTxAttrs.user */
 #define PAGE 4096u
+#define LARGEST 0x40000000u   /* a block at level 1 of the long-descriptor format */
 
 #define SCTLR_M 1u
 #define SCTLR_XP (1u << 23)
@@ -99,8 +100,11 @@ static bool stage1(const void *env, uint32_t gva, int access, bool user, uint32_
         return false;
     uint32_t kind = entry & 3, domain = field(env, dacr_at) >> (entry >> 5 & 15) * 2 & 3, ap;
     bool never, privileged_never;
-    if (kind == 0 || !(domain & 1) || (kind != 1 && entry & 1u << 18))
-        return false; /* a fault, or a supersection, which has no domain */
+    bool supersection = kind != 1 && entry & 1u << 18;
+    if (supersection && (entry & 0x00f001e0))
+        return false; /* beyond 32 bits */
+    if (kind == 0 || !(domain & 1)) /* of a supersection it is domain 0, and bits 8:5 are 0 */
+        return false;
     if (kind == 1) {
         privileged_never = entry >> 2 & 1;
         if (!read_word((entry & ~0x3ffu) | (gva >> 10 & 0x3fc), &entry) || (entry & 3) == 0)
@@ -112,7 +116,7 @@ static bool stage1(const void *env, uint32_t gva, int access, bool user, uint32_
         privileged_never = entry & 1;
         ap = (entry >> 10 & 3) | (entry >> 13 & 4);
         never = entry >> 4 & 1;
-        *bytes = 256 * PAGE;
+        *bytes = supersection ? 4096 * PAGE : 256 * PAGE;
     }
     *ipa = (entry & ~(*bytes - 1)) | (gva & (*bytes - 1));
     if (domain == 3) { /* manager: nothing is checked */
@@ -141,9 +145,14 @@ INTERPOSED bool get_phys_addr_arm(void *env, uint32_t gva, int access, int index
             *physical = ipa; /* stage 2 moves nothing */
             *attributes = user ? ATTRIBUTE_USER : 0;
             *allowed = stage1_allowed & stage2_allowed;
-            *bytes = stage1_bytes; /* the library flushes more than a page where a larger one is invalidated */
+            *bytes = stage1_bytes;
             return false;
         }
     }
-    return real.get_phys_addr(env, gva, access, index, physical, attributes, allowed, bytes, fault, cacheability);
+    bool faults = real.get_phys_addr(env, gva, access, index, physical, attributes, allowed, bytes, fault, cacheability);
+    /* The library tells of stage 2's pages only. It would flush one of these where a larger page of stage 1 is invalidated;
+     * where it is told of the largest that there are, it flushes all of it. */
+    if (!faults && memory_of != NULL && (user || index == GUEST_PRIVILEGED))
+        *bytes = LARGEST;
+    return faults;
 }

@@ -118,6 +118,7 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
     }
     v->oversubscribed = v->host->vcpus > v->host->cores;
     v->code_seen = atomic_load(&v->host->code_head);
+    v->tlb_seen = atomic_load(&v->host->tlb_head);
     v->hcr = HCR_VM | HCR_SWIO | HCR_FMO_IMO_AMO | HCR_TWI | HCR_TSC | (v->as_shipped ? 0 : HCR_TTLB);
     SET_CP(v, 1, 1, 0, 0, 1u | 1u << 8);           /* SCR: NS, HCE (without it HVC is undefined) */
     SET_CP(v, 0, 0, 4, 5, mpidr);                  /* VMPIDR */
@@ -243,7 +244,7 @@ static bool run(struct vcpu *v)
             vcpu_serve(v);
             if (timers_have_news(v) && requests & CP_TICK)
                 return leave_to_python(v, EXIT_TIMER);
-            if (v->oversubscribed && requests & (CP_TLB_FLUSH | CP_CODE_FLUSH))
+            if (v->oversubscribed && requests & (CP_TLB_FLUSH | CP_TLB_PAGES | CP_CODE_FLUSH))
                 keep_out_of_the_way(v);
             if (atomic_load(&slot->requests) & ~v->ignored)
                 continue;

@@ -65,6 +65,7 @@ struct vcpu {
     uint32_t pc, cpsr;             /* the guest's, while it is outside */
     uint32_t hcr;
     uint64_t code_seen;            /* how far the code log was read */
+    uint64_t tlb_seen;             /* and the TLB log */
     bool oversubscribed;           /* more vCPUs than cores: waiting loops give the core away */
     uint64_t epoch;                /* at the exit, see exit_record */
     bool settled;
