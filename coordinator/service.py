@@ -48,7 +48,6 @@ from allstop.wire.messages import (
     GuestFinished,
     Hello,
     InjectEvent,
-    IrqLine,
     MembersReady,
     Message,
     Ping,
@@ -209,9 +208,6 @@ class Coordinator:
                 self._note("RELEASED", self._vcpu_of(identity), message.epoch)
                 self._stop(barrier.Released(identity, message.epoch))
                 self._leases.pop(identity, None)
-            case IrqLine(vcpu, line):
-                news = self._page.set_line(self._known(vcpu), line)
-                self._note("LINE_SET", vcpu, line, news)
             case PsciCall(function, argument1, argument2, argument3):
                 self._note("PSCI_CALLED", peer.vcpu, function, argument1, argument2, argument3)
                 self._notice_who_started()

@@ -6,9 +6,9 @@ loop: what is not understood, or not from whom it should be, is counted in `refu
 that a device raises may either: the vCPU is told MMIO_FAILED, the coordinator gets one sentence, and the loop
 serves on until Shutdown.
 
-The order of messages. An access may change the interrupt lines of several vCPUs. The requester's own line is
-in its reply; those of others go to the coordinator before the reply leaves, so a vCPU that knows its access
-to be done (an SGI sent, say) knows the others' lines to be on their way.
+The order of effects. An access may change the interrupt lines of several vCPUs. The requester's own line is
+in its reply; those of others are set in the control page, and their vCPUs asked to look, before the reply leaves: a
+vCPU that knows its access to be done (an SGI sent, say) knows the others to be interrupted.
 """
 from __future__ import annotations
 
@@ -49,7 +49,6 @@ from allstop.wire.messages import (
     GuestFinished,
     Hello,
     HostCall,
-    IrqLine,
     Message,
     MmioReply,
     MmioRequest,
@@ -88,6 +87,9 @@ class Page(Protocol):
     DEVICES: int
     ACTIVITY_DEVICE: int
     ACTIVITY_IDLE: int
+
+    def set_line(self, vcpu: int, line: int, /) -> bool:
+        """The vCPU's interrupt line is this now, as in MmioReply: it is interrupted. Whether that was news."""
 
     def count_event(self, index: int, done: bool, /) -> object:
         """An event of the scenario happened, or could not."""
@@ -148,7 +150,7 @@ class DeviceServer:
         self._board.bus.witness = page.perform_access
         self._exit_line = ExitLine() if config.exit_status_line else None
         self._host = None if config.semihosting is None else Semihosting(config.semihosting, self._print, self._finish)
-        context.setsockopt(zmq.SNDHWM, 0)  # at a limit a ROUTER drops, and a dropped IrqLine hangs a guest
+        context.setsockopt(zmq.SNDHWM, 0)  # at a limit a ROUTER drops, and a dropped reply hangs a guest
         scenario = Scenario.from_json(config.scenario)
         self._disturbance = Disturbance(scenario, config.seed, config.vcpus, self._board.gic, self._happened)
         self._disturbed = any(event.step == DEVICE_STEP for event in scenario.events)
@@ -221,7 +223,7 @@ class DeviceServer:
                 if peer.vcpu in self._disturbance.held:
                     return
                 times = self._disturbance.replies(Reply(identity, peer.vcpu, reply), message.ipa, time.monotonic())
-                self._tell_lines()
+                self._set_lines()
                 for _ in range(times):
                     self._socket.send_multipart((identity, reply))
             elif reply:
@@ -235,7 +237,7 @@ class DeviceServer:
             self._control(identity, peer, message)
 
     def _perform(self, vcpu: int, request: MmioRequest) -> bytes:
-        """Do the access; the reply to it. Other vCPUs' changed lines are on their way when this returns."""
+        """Do the access; the reply to it. Other vCPUs' changed lines are set when this returns."""
         seq, ipa, size, is_write, value = request
         gic = self._board.gic
         if size not in WIDTHS:
@@ -258,7 +260,7 @@ class DeviceServer:
             journal.span(journal.ACCESS, vcpu, began_ns, ipa, size, is_write, value if is_write else answer, status)
         if gic.changed:
             gic.changed.discard(vcpu)
-            self._tell_lines()
+            self._set_lines()
         return encode(MmioReply(seq, status, answer, gic.lines[vcpu]))
 
     def _skipped(self, peer: Peer, request: MmioRequest) -> None:
@@ -310,15 +312,15 @@ class DeviceServer:
             if message.seq:
                 gic.changed.discard(peer.vcpu)
                 self._send(identity, PpiReply(message.seq, gic.lines[peer.vcpu]))
-            self._tell_lines()
+            self._set_lines()
         elif isinstance(message, ConsoleInput) and peer.role == ROLE_LAUNCHER:
             if not self._input.feed(message.data):
                 self.refused["input"] += 1
-            self._tell_lines()
+            self._set_lines()
         elif isinstance(message, PerformEvent) and peer.role == ROLE_COORDINATOR:
             wanted = event(json.loads(message.event), immediate=True)
             sentence = self._disturbance.perform(message.number, wanted, message.vcpu, time.monotonic())
-            self._tell_lines()
+            self._set_lines()
             self._send(identity, EventPerformed(message.nonce, sentence))
         elif isinstance(message, HostCall) and peer.role == ROLE_WORKER and self._host is not None:
             self._call_host(identity, peer, message, self._host)
@@ -356,21 +358,21 @@ class DeviceServer:
         self._flush_records()
         self._look_at_swapped_pages()
         self._board.clock.tick()
-        self._tell_lines()
+        self._set_lines()
 
     def _do_what_is_due(self, now_s: float) -> None:
         wait_ms = WAIT_MS
         if self._disturbance.next_due_s is not None:
             for reply in self._disturbance.due(now_s):
                 self._socket.send_multipart((reply.identity, reply.data))
-            self._tell_lines()
+            self._set_lines()
             if (next_s := self._disturbance.next_due_s) is not None:
                 wait_ms = min(WAIT_MS, max(1, int((next_s - now_s) * 1000)))
         if (alarm_s := self._board.clock.due_s) is not None:
             left_ms = math.ceil((alarm_s - time.time()) * 1000)
             if left_ms <= 0:
                 self._board.clock.tick()
-                self._tell_lines()
+                self._set_lines()
             else:
                 wait_ms = min(wait_ms, left_ms)
         if wait_ms != self._wait_ms:
@@ -410,10 +412,12 @@ class DeviceServer:
             self._tell(ComponentFailed(ROLE_DEVICES, 0, "the devices' records can not be written to "
                                        f"{self._config.run_dir}: {error.strerror}"))
 
-    def _tell_lines(self) -> None:
+    def _set_lines(self) -> None:
         gic = self._board.gic
         for vcpu in sorted(gic.changed):
-            self._tell(IrqLine(vcpu, gic.lines[vcpu]))
+            news = self._page.set_line(vcpu, gic.lines[vcpu])
+            if (journal := self._journal) is not None:
+                journal.event(journal.LINE_SET, vcpu, gic.lines[vcpu], news)
         gic.changed.clear()
 
     def _finish(self, status: int, detail: str) -> None:

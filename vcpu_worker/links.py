@@ -127,7 +127,7 @@ class Links:
         return reply
 
     def tell_ppi(self, intid: int, level: bool) -> int:
-        """The level of a private interrupt is this; the vCPU's line, as in IrqLine. Raises RunIsOver."""
+        """The level of a private interrupt is this; the vCPU's line, as in MmioReply. Raises RunIsOver."""
         self._ppis += 1
         self._page.set_activity(self._vcpu, ACTIVITY_MMIO, board.GICD_BASE)
         return self._ask(PpiLevel(intid, level, self._ppis), PpiReply, self._ppis).line

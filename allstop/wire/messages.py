@@ -92,19 +92,12 @@ class MmioRequest(NamedTuple):
 class MmioReply(NamedTuple):
     """Answer to the MmioRequest with the same `seq`. `status`: 0 done, 1 no device there (the vCPU takes an
     external abort), 2 the device raised (the run ends), 3 the request was not understood. `line` is the requesting
-    vCPU's interrupt line after the access, as in IrqLine."""
+    vCPU's interrupt line after the access: version << 2 | FIQ << 1 | IRQ. Versions grow with each change of that vCPU's
+    line, so that the newest wins whichever way it arrives."""
 
     seq: U64
     status: U8
     value: U64
-    line: U64
-
-
-class IrqLine(NamedTuple):
-    """The level of a vCPU's interrupt inputs has changed. `line` = version << 2 | FIQ << 1 | IRQ; versions grow with
-    each change of that vCPU's line, so that the newest wins whichever way it arrives."""
-
-    vcpu: U16
     line: U64
 
 
@@ -117,7 +110,7 @@ class PpiLevel(NamedTuple):
 
 
 class PpiReply(NamedTuple):
-    """Answer to the PpiLevel with the same `seq`. `line` is the vCPU's interrupt line now, as in IrqLine."""
+    """Answer to the PpiLevel with the same `seq`. `line` is the vCPU's interrupt line now, as in MmioReply."""
 
     seq: U64
     line: U64
@@ -530,7 +523,7 @@ class DebuggerReady(NamedTuple):
 
 
 Message: TypeAlias = (
-    Hello | Welcome | MmioRequest | MmioReply | IrqLine | PpiLevel | PpiReply | ConsoleInput | ConsoleInputTaken
+    Hello | Welcome | MmioRequest | MmioReply | PpiLevel | PpiReply | ConsoleInput | ConsoleInputTaken
     | HostCall | HostReturn | GuestFinished | GuestFailed | Violated
     | ComponentFailed | PsciCall | PsciReturn | PowerOn | StopWorld | WorldStopped | ReleaseWorld
     | WorldRefused | Boot | MembersReady | ProcessLost | RunEnded | Shutdown | Ping | Pong
@@ -544,7 +537,7 @@ Message: TypeAlias = (
 # The number of each message on the wire. Numbers are never reused: CHANGELOG says what changed.
 NUMBERS: dict[type[Message], int] = {
     Hello: 1, Welcome: 2, Ping: 3, Pong: 4, Shutdown: 5,
-    MmioRequest: 16, MmioReply: 17, IrqLine: 18, PpiLevel: 19, PpiReply: 20, ConsoleInput: 21, ConsoleInputTaken: 22,
+    MmioRequest: 16, MmioReply: 17, PpiLevel: 19, PpiReply: 20, ConsoleInput: 21, ConsoleInputTaken: 22,
     HostCall: 24, HostReturn: 25,
     GuestFinished: 32, GuestFailed: 33, Violated: 34, ComponentFailed: 35, RunEnded: 36,
     PsciCall: 48, PsciReturn: 49, PowerOn: 50,
@@ -578,7 +571,6 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
                (ROLE_COORDINATOR, ROLE_DEBUGGER)),
     MmioRequest: ((ROLE_WORKER, ROLE_DEVICES),),
     MmioReply: ((ROLE_DEVICES, ROLE_WORKER),),
-    IrqLine: ((ROLE_DEVICES, ROLE_COORDINATOR),),
     PpiLevel: ((ROLE_WORKER, ROLE_DEVICES),),
     PpiReply: ((ROLE_DEVICES, ROLE_WORKER),),
     ConsoleInput: ((ROLE_LAUNCHER, ROLE_DEVICES),),

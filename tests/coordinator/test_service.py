@@ -27,7 +27,6 @@ from allstop.wire.messages import (
     GuestFailed,
     GuestFinished,
     Hello,
-    IrqLine,
     MachinePaused,
     MachineResumed,
     MembersReady,
@@ -183,23 +182,6 @@ def test_a_launcher_that_comes_late_is_told(start_rig: Callable[..., Rig]) -> No
     worker.send(ComponentFailed(ROLE_WORKER, 0, "no engine"))
     rig.fence(worker)
     rig.expect(rig.launcher(), RunEnded(ERROR, 1, "no engine"))
-
-
-# Interrupts
-
-
-def test_an_interrupt_line_reaches_the_vcpu_and_the_newest_version_wins(start_rig: Callable[..., Rig]) -> None:
-    rig = start_rig(2)
-    rig.start_machine()
-    rig.devices_send(IrqLine(1, 2 << 2 | 1))
-    rig.until(lambda: rig.page.line(1) == 2 << 2 | 1)
-    assert rig.page.requests(1) & control.INTERRUPT
-    rig.devices_send(IrqLine(1, 1 << 2))
-    rig.devices_send(IrqLine(9, 5 << 2 | 1))  # there is no such vCPU
-    rig.devices_send(IrqLine(0, 1 << 2 | 1))
-    rig.until(lambda: rig.page.line(0) == 1 << 2 | 1)
-    assert rig.page.line(1) == 2 << 2 | 1
-    assert "does not have" in rig.leave()
 
 
 # Stopping the world
@@ -415,7 +397,7 @@ def test_nobody_speaks_for_another(start_rig: Callable[..., Rig]) -> None:
     rig = start_rig(1)
     (worker,) = rig.start_machine()
     operator = rig.operator()
-    others = (IrqLine(0, 5 << 2 | 1), Boot(0x4000_0000, 0, 0), ProcessLost(ROLE_DEVICES, 0, "not true"), Shutdown(),
+    others = (Boot(0x4000_0000, 0, 0), ProcessLost(ROLE_DEVICES, 0, "not true"), Shutdown(),
               GuestFinished(0, "not true"), RunEnded(0, 0, "not true"), WorldStopped(1))
     for message in others:
         worker.send(message)

@@ -132,6 +132,13 @@ class ServerProcess:
         coordinator.send(Shutdown())
         return self.process.wait(DEADLINE_S)
 
+    def has_line(self, vcpu: int, line: int) -> bool:
+        """Whether the vCPU's interrupt line becomes this, soon."""
+        end = time.monotonic() + DEADLINE_S
+        while self.page.line(vcpu) != line and time.monotonic() < end:
+            time.sleep(0.0005)
+        return self.page.line(vcpu) == line
+
     def drain_console(self, until: Callable[[bytes], bool]) -> bytes:
         """What the console's pipe holds and gets until `until` is content with it or DEADLINE_S have passed."""
         os.set_blocking(self.console, False)
