@@ -12,10 +12,7 @@
  *   translator_loop             under an instruction budget a block is one instruction, so that the polling counts them. The
  *                               library's own counter lets an IT block pass as one, does not count in blocks that it has
  *                               translated before, and starts again with each run
- *   tcg_gen_qemu_ld/st          the library also checks for a stop after each load and store; such a stop rewinds PC to an
- *                               access that has been done already. These checks are left out: exact, and faster.
- *                               An LDRD into its own base also tries the second word first: where only that one faults,
- *                               the library would start again from a base that the first has overwritten
+ *   tcg_gen_qemu_ld/st          without a check for a stop after each access: seam_access.c
  *   helper_wfe, helper_yield    a place to give the host's core away, without leaving the run
  *   get_arm_cp_reginfo          instruction cache maintenance, a no-op in the library, is translated as TLB maintenance is:
  *                               HCR.TTLB makes it trap, with the syndrome of the instruction that it is
@@ -30,6 +27,7 @@
 #include <string.h>
 
 #include "registers.h"
+#include "seam_access.h"
 #include "seam_library.h"
 #include "seam_reading.h"
 #include "seam_registers.h"
@@ -40,7 +38,6 @@
 #define TCG_CFLAGS 0x64          /* TCGContext.tb_cflags: tcg_gen_mb_arm tests bit 19 at 0x66 */
 #define CF_PARALLEL 0x80000u
 #define BLOCK_PC 0               /* TranslationBlock.pc: tb_gen_code_arm */
-#define UC_NO_EXIT_REQUEST 0x7f2 /* uc_struct.no_exit_request: check_exit_request_arm */
 #define UC_CPU 0x1b8             /* uc_struct.cpu: helper_check_exit_request_arm */
 #define CPU_ENV 0xa2f0           /* ARMCPU.env: get_page_addr_code_arm's callers; arm_cpu_do_interrupt_arm */
 #define ENV_EXCLUSIVE_ADDR 0xec0 /* CPUARMState.exclusive_addr, exclusive_val */
@@ -91,6 +88,7 @@ void seam_attach(uc_engine *of, _Atomic uint32_t *requests, const struct seam_ev
     budget_left = 0;
     breakpoint_count = 0;
     seam_watch_attach(of);
+    seam_access_attach(of);
     seam_reading_forget();
 }
 
@@ -395,38 +393,4 @@ INTERPOSED void helper_yield_arm(void *env)
     if (request_word == NULL)
         real.yield(env);
     give_way(false);
-}
-
-/* The check after an access is emitted only where the library does not forbid it: it forbids it in IT blocks. */
-#define WITHOUT_CHECK(name, call)                                                                                      \
-    void name(TCGContext *tcg, void *value, void *address, uintptr_t index, int operation)                  \
-    {                                                                                                                  \
-        bool *forbidden = engine ? &AT(engine, UC_NO_EXIT_REQUEST, bool) : &(bool){ false };                           \
-        bool before = *forbidden;                                                                                      \
-        *forbidden = true;                                                                                             \
-        call(tcg, value, address, index, operation);                                                                   \
-        *forbidden = before;                                                                                           \
-    }
-static WITHOUT_CHECK(load_32, real.ld_i32)
-INTERPOSED WITHOUT_CHECK(tcg_gen_qemu_st_i32_arm, real.st_i32)
-INTERPOSED WITHOUT_CHECK(tcg_gen_qemu_ld_i64_arm, real.ld_i64)
-INTERPOSED WITHOUT_CHECK(tcg_gen_qemu_st_i64_arm, real.st_i64)
-
-/* LDRD without writeback whose first destination is its base. A8.8.72 (ARM DDI 0406C). */
-static bool loads_its_base_first(uint32_t word, bool thumb)
-{
-    if ((word >> 16 & 15) != (word >> 12 & 15))
-        return false;
-    return thumb ? (word & 0xff700000) == 0xe9500000 : word >> 28 != 15 && (word & 0x0f3000f0) == 0x010000d0;
-}
-
-INTERPOSED void tcg_gen_qemu_ld_i32_arm(TCGContext *tcg, void *value, void *address, uintptr_t index, int operation)
-{
-    uint32_t word;
-    bool thumb, first = seam_reading_first_load(&word, &thumb);
-    if (engine != NULL && first && loads_its_base_first(word, thumb)) {
-        real.addi_i32(tcg, value, address, 4);
-        load_32(tcg, value, value, index, operation);
-    }
-    load_32(tcg, value, address, index, operation);
 }
