@@ -20,7 +20,6 @@ import sys
 import time
 import traceback
 from collections import Counter
-from typing import Protocol
 
 import zmq
 
@@ -66,9 +65,10 @@ from devicesrv.bus import WIDTHS
 from devicesrv.console import Console
 from devicesrv.device import Wiring
 from devicesrv.disturbance import Disturbance, Reply
-from devicesrv.exactly_once import ReplyMemory
 from devicesrv.exit_line import ExitLine
 from devicesrv.input_line import InputLine
+from devicesrv.page import Page
+from devicesrv.peer import Peer
 from devicesrv.records import Records
 from devicesrv.semihosting import Semihosting
 
@@ -79,48 +79,6 @@ CHORES_S = 0.1
 CONSOLE_DEADLINE_S = 0.3
 LINGER_MS = 100
 MAX_NOTES = 32  # in the verdict; all of them are in the log
-
-
-class Page(Protocol):
-    """What is used of the control page."""
-
-    DEVICES: int
-    ACTIVITY_DEVICE: int
-    ACTIVITY_IDLE: int
-
-    def set_line(self, vcpu: int, line: int, /) -> bool:
-        """The vCPU's interrupt line is this now, as in MmioReply: it is interrupted. Whether that was news."""
-
-    def count_event(self, index: int, done: bool, /) -> object:
-        """An event of the scenario happened, or could not."""
-
-    def beat(self, slot: int, /) -> object:
-        """This process lives."""
-
-    def set_activity(self, slot: int, code: int, detail: int = 0, pc: int = 0) -> object:
-        """What this process is doing."""
-
-    COUNT_MMIO_WRONG: int
-
-    def perform_access(self, vcpu: int, ipa: int, size: int, is_write: bool, value: int, unassigned: bool, /) -> object:
-        """The bus has done this for a vCPU."""
-
-    def count(self, vcpu: int, counter: int, n: int = 1, /) -> object:
-        """Count one more of something."""
-
-
-class Peer:
-    """Somebody who said a good Hello. `vcpu` counts for workers only, and `awaited`: the number of the next access."""
-
-    __slots__ = ("awaited", "called", "memory", "pid", "role", "vcpu")
-
-    def __init__(self, hello: Hello) -> None:
-        self.role = hello.role
-        self.vcpu = hello.vcpu
-        self.pid = hello.pid
-        self.memory = ReplyMemory()
-        self.awaited = 1
-        self.called = (0, b"")  # the last HostCall's number, and the answer
 
 
 class DeviceServer:
