@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.running import PeerError
@@ -41,19 +42,21 @@ def fetch(folder: Path) -> tuple[Path, Path]:
     return kernel, initrd
 
 
-def archive(busybox: bytes) -> bytes:
-    """An initial RAM disk: busybox, a console, and an init that says SAID_BY_INIT and switches the machine off.
+def archive(busybox: bytes, init: str = _INIT, files: Mapping[str, bytes] | None = None) -> bytes:
+    """An initial RAM disk: busybox, a console, `files` by their paths, without folders of their own, and an init;
+    else one that says SAID_BY_INIT and switches the machine off.
 
     Format: newc. Source: Linux, Documentation/driver-api/early-userspace/buffer-format.rst.
     """
-    entries: tuple[tuple[str, int, bytes, tuple[int, int]], ...] = (
+    entries: list[tuple[str, int, bytes, tuple[int, int]]] = [
         ("dev", stat.S_IFDIR | 0o755, b"", (0, 0)),
         ("bin", stat.S_IFDIR | 0o755, b"", (0, 0)),
         ("dev/console", stat.S_IFCHR | 0o600, b"", _CONSOLE),
         ("bin/busybox", stat.S_IFREG | 0o755, busybox, (0, 0)),
-        ("init", stat.S_IFREG | 0o755, _INIT.encode(), (0, 0)),
-        ("TRAILER!!!", 0, b"", (0, 0)),
-    )
+        ("init", stat.S_IFREG | 0o755, init.encode(), (0, 0)),
+    ]
+    entries += ((path, stat.S_IFREG | 0o644, data, (0, 0)) for path, data in (files or {}).items())
+    entries.append(("TRAILER!!!", 0, b"", (0, 0)))
     return b"".join(_entry(number, *entry) for number, entry in enumerate(entries, 1))
 
 

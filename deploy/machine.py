@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from allstop.events.scenario import Scenario
+from allstop.events.scenario import Scenario, ScenarioError
 from allstop.events.vocabulary import EventError, event
 from deploy.boot_options import boot_options
 from deploy.console_place import ConsolePlace
@@ -250,7 +250,7 @@ def _scenario(events: str | os.PathLike[str] | Sequence[Mapping[str, Any]]) -> S
         return scenario(path_of("scenario", events))
     try:
         return Scenario(tuple(event(raw, number) for number, raw in enumerate(events, 1)))
-    except (EventError, TypeError, AttributeError) as error:
+    except (EventError, ScenarioError, TypeError, AttributeError) as error:
         raise UsageError(f"the events can not be as they are: {error}") from None
 
 

@@ -145,8 +145,11 @@ class Supervisor:
         """Workers connect to the two servers; a hundred of them starting would take those the cores to start on."""
         try:
             if all(self._page.heartbeat(member.slot) for member in self._team[:SERVERS]) and self._nursery.is_ready():
-                for child in self._nursery.bear(self._team[SERVERS:]):
+                workers = [member for member in self._team if member.role == ROLE_WORKER]
+                for child in self._nursery.bear(workers):
                     self._adopt(child)
+                for member in self._team[SERVERS + len(workers):]:
+                    self._adopt(self._start_member(member))
         except NurseryEndedError as error:
             self._perform(self._course.failed(str(error), time.monotonic(), "lost" if error.killed else "error"))
         except OSError as error:

@@ -58,7 +58,7 @@ class Board:
         self.uart = Pl011(self._wiring(PL011_INTID))
         self.clock = Pl031(self._wiring(PL031_INTID))
         self.input = input_line or InputLine()
-        self.input.subscribe(self.uart)
+        self.input.subscribe(self.uart, lambda: self.uart.opened)
         self.bus.attach(GICD_BASE, Distributor(unwired, self.gic))
         self.bus.attach(GICC_BASE, CpuInterfaces(unwired, self.gic))
         self.bus.attach(PL011_BASE, self.uart)

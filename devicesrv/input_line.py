@@ -2,8 +2,9 @@
 """The console's input on its way in: what was typed waits here until a device takes it. Nothing is lost, and no more
 than INPUT_WINDOW_BYTES wait, for the launcher sends no more than it has been told were taken.
 
-Of several devices that can take input, the one that subscribed last and listens gets it: a guest that has set up a
-second console has done so to use it.
+Of several devices that listen, the one gets it that is known to be opened; where none or several are, the one that
+subscribed last. The driver of a virtio console listens from its beginning, whether somebody uses the terminal that it
+makes or not; a UART's receive interrupt is enabled by who opens it.
 """
 from __future__ import annotations
 
@@ -29,6 +30,11 @@ def _unnoticed(what: object) -> None:
     """Nobody needs to know."""
 
 
+def _untold() -> bool:
+    """The device does not know whether anybody has opened it."""
+    return False
+
+
 class InputLine:
     """Bytes for whoever subscribes. `taken(n)` is called with the number of bytes that a device took, `failed(error)`
     with what one raised: then what waits is dropped.
@@ -41,11 +47,11 @@ class InputLine:
         self.waiting = bytearray()
         self._taken = taken
         self._failed = failed
-        self._receivers: list[Receiver] = []
+        self._receivers: list[tuple[Receiver, Callable[[], bool]]] = []
 
-    def subscribe(self, receiver: Receiver) -> None:
-        """A device would like the input, if it listens."""
-        self._receivers.insert(0, receiver)
+    def subscribe(self, receiver: Receiver, opened: Callable[[], bool] = _untold) -> None:
+        """A device would like the input, if it listens; `opened` tells whether the guest is known to wait for it."""
+        self._receivers.insert(0, (receiver, opened))
 
     def feed(self, data: bytes) -> bool:
         """More was typed. False, and nothing is kept, if it is more than the sender may send."""
@@ -64,10 +70,11 @@ class InputLine:
             self._failed(error)
 
     def _offer(self) -> None:
-        for receiver in self._receivers:
-            if receiver.listening:
-                taken = receiver.receive(bytes(self.waiting))
-                if taken:
-                    del self.waiting[:taken]
-                    self._taken(taken)
-                return
+        listening = [(receiver, opened) for receiver, opened in self._receivers if receiver.listening]
+        if not listening:
+            return
+        receiver = next((receiver for receiver, opened in listening if opened()), listening[0][0])
+        taken = receiver.receive(bytes(self.waiting))
+        if taken:
+            del self.waiting[:taken]
+            self._taken(taken)

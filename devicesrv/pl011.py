@@ -87,6 +87,11 @@ class Pl011(Device):
             return False
         return bool(control & CR_UARTEN) or self._never_enabled and self._looked_for
 
+    @property
+    def opened(self) -> bool:
+        """Whether a driver waits for input: a receive interrupt is enabled. A kernel that only prints enables none."""
+        return bool(self._stored[IMSC] & (INT_RX | INT_RX_TIMEOUT))
+
     def receive(self, data: bytes) -> int:
         """Characters arrive from outside. Returns how many were taken: the rest did not fit, and the sender,
         which is not a wire, should offer it again after the guest has read."""

@@ -23,10 +23,19 @@ class ScenarioError(ValueError):
 
 @dataclass(frozen=True)
 class Scenario:
-    """Events, and the seed of their chances. `seed` None: the run's own."""
+    """Events, and the seed of their chances. `seed` None: the run's own. Raises ScenarioError for more than MAX_EVENTS
+    events, and for two of one name."""
 
     events: tuple[Event, ...] = ()
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.events) > MAX_EVENTS:
+            raise ScenarioError(f"a scenario has at most {MAX_EVENTS} events, not {len(self.events)}")
+        names = [found.name for found in self.events]
+        for name in names:
+            if names.count(name) > 1:
+                raise ScenarioError(f"two events have the name {name!r}")
 
     def to_json(self) -> str:
         """The form that `from_json` reads."""

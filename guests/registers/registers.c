@@ -9,6 +9,9 @@
  *   cache 0 701fe00a                CCSIDR, as CSSELR selects it
  *   vfp 7 10110222                  VMRS
  *
+ * Of CP14 a value of 5a5a5a5a is none: the register can be read, and the read leaves the general register as it was. (Of CP15
+ * QEMU has whole rows of those, which would make a long list of a short one.)
+ *
  * What is written: to what can be read, the value that it reads as; to cache, TLB and translation operations, an address.
  */
 #include "guest.h"
@@ -26,6 +29,7 @@ static volatile bool is_undefined;
 static unsigned found;
 
 #define BX_LR 0xe12fff1eu
+#define UNTOUCHED 0x5a5a5a5au /* what a read leaves behind that gives nothing */
 
 static bool skip(struct frame *frame)
 {
@@ -109,7 +113,7 @@ static void read_all(unsigned cp)
     }
     sync_code();
     for (unsigned i = 0; i < REGISTERS; i++) {
-        values[i] = (uint32_t)call(code + 2 * i, 0);
+        values[i] = (uint32_t)call(code + 2 * i, cp == 14 ? UNTOUCHED : 0);
         is_readable[i] = !is_undefined;
     }
     print_list(cp, is_readable, true);

@@ -147,6 +147,15 @@ def test_what_can_not_be_is_a_usage_error(event: dict[str, Any], what: str) -> N
         Machine(IMAGES / "hello.elf", vcpus=2, events=[event])
 
 
+def test_too_many_events_and_two_of_one_name_are_usage_errors() -> None:
+    """Would break: the control page has a place for 64 events; the processes found out."""
+    one = {"action": "swap-out", "ipa": 0x4001_0000, "at_ms": 1}
+    with pytest.raises(UsageError, match="at most 64 events, not 65"):
+        Machine(IMAGES / "hello.elf", events=[one] * 65)
+    with pytest.raises(UsageError, match="two events have the name 'again'"):
+        Machine(IMAGES / "hello.elf", events=[one | {"name": "again"}] * 2)
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)
 def test_the_examples_can_be_used(path: Path) -> None:
     with Machine(IMAGES / "mmio.elf", vcpus=2, events=path, timeout=TIMEOUT_S) as machine:

@@ -45,6 +45,20 @@ def test_the_device_that_subscribed_last_and_listens_gets_it() -> None:
     assert (first.got, second.got, line.waiting) == (b"ab", b"cd", b"ef"), "a full device's input is not another's"
 
 
+def test_a_device_that_is_known_to_be_opened_goes_before_one_that_only_listens() -> None:
+    """Would break: a kernel with a shell on its UART, when the driver of another console is loaded."""
+    line, is_open = InputLine(), [True]
+    first, second = Taker(10), Taker(10)
+    line.subscribe(first, lambda: is_open[0])
+    line.subscribe(second)
+    line.feed(b"ab")
+    first.listening = False
+    line.feed(b"cd")
+    first.listening, is_open[0] = True, False
+    line.feed(b"ef")
+    assert (first.got, second.got, line.waiting) == (b"ab", b"cdef", b"")
+
+
 @given(st.lists(st.binary(max_size=50) | st.integers(0, 60), max_size=40))
 def test_everything_arrives_in_order_and_is_counted(course: list[bytes | int]) -> None:
     counts: list[int] = []

@@ -161,6 +161,16 @@ def test_input_waits_until_the_guest_has_enabled_the_receiver(uart: Uart) -> Non
     assert uart.device.receive(b"a") == 1
 
 
+def test_a_driver_that_waits_for_input_has_enabled_an_interrupt_for_it(uart: Uart) -> None:
+    uart.enable()
+    assert not uart.device.opened
+    for interrupts in (pl011.INT_RX, pl011.INT_RX_TIMEOUT):
+        uart.write(pl011.IMSC, interrupts | pl011.INT_TX)
+        assert uart.device.opened
+        uart.write(pl011.IMSC, pl011.INT_TX)
+        assert not uart.device.opened
+
+
 def test_a_guest_that_looks_for_input_without_enabling_the_uart_gets_it(uart: Uart) -> None:
     uart.write(pl011.DR, ord("?"))
     assert uart.device.receive(b"a") == 0

@@ -2,7 +2,8 @@
 /* Registers of CP14 and CP15 that are not what the library makes of them.
  *
  * The library's Cortex-A15 differs from QEMU's in little. It shows a guest that it has EL2 and EL3, which are ours; it has
- * no GIC and no second CPU to tell of; its PMU is of another CPU; and the barriers of ARMv6 do nothing. Whether an access is
+ * no GIC and no second CPU to tell of; its PMU is of another CPU; a read of DBGOSDLR gives nothing, and a kernel that finds bit 0
+ * of what it had in its hands takes debug for powered down; and the barriers of ARMv6 do nothing. Whether an access is
  * allowed, where it traps, and everything else stays the library's matter. A register that nobody has is UNDEFINED, and noted.
  */
 #include "registers.h"
@@ -67,6 +68,7 @@ static struct {
     { KEY(15, 9, 0, 1, 2), { .access = PL1_RW, .read = read_value, .write = ignore } },
     { KEY(15, 7, 10, 0, 4), BARRIER },                           /* CP15DSB */
     { KEY(15, 7, 10, 0, 5), BARRIER },                           /* CP15DMB */
+    { KEY(14, 1, 3, 0, 4), { .access = PL1_RW, .read = read_value, .write = ignore } }, /* DBGOSDLR: never locked */
     { KEY(14, 7, 2, 0, 7), ID_REGISTER(0x01110f13) },            /* DBGDEVID */
     { KEY(14, 7, 1, 0, 7), ID_REGISTER(0) },                     /* DBGDEVID1 */
     { KEY(14, 7, 0, 0, 7), ID_REGISTER(0) },                     /* DBGDEVID2 */
