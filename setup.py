@@ -11,7 +11,7 @@ LEDGER = "allstop/machine/access_ledger.h"
 JOURNAL = "allstop/machine/journal.h"
 PAGES = ["allstop/machine/stage2_entry.h", "allstop/machine/swap_file.h"]
 ENGINE = "vcpu_worker/engine"
-ENGINE_SOURCES = ["module", "vcpu", "exits", "requests", "state", "stage2", "swap", "seam",
+ENGINE_SOURCES = ["module", "vcpu", "exits", "requests", "turns", "state", "stage2", "swap", "seam",
                   "seam_library", "seam_access", "seam_reading", "seam_registers", "seam_walk",
                   "seam_watch", "registers", "semihosting", "timers"]
 ENGINE_HEADERS = ["vcpu", "architecture", "seam", "seam_library", "seam_access", "seam_reading", "seam_registers",

@@ -2,15 +2,13 @@
 """The debugger's part of the coordinator's service: its commands to vCPUs, and what they answer."""
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from allstop.machine.configuration import MachineConfig
-from allstop.machine.control import EVENT, ControlPage
+from allstop.machine.control import ControlPage
 from allstop.wire.channel import DEBUGGER, worker_identity
 from allstop.wire.messages import Boot, DebugDone, DebuggerReady, MembersReady, Message, RunEnded, VcpuHit
-
-_REMIND_S = 0.5
+from coordinator.reminders import Reminders
 
 
 class Debugging:
@@ -19,14 +17,13 @@ class Debugging:
     def __init__(self, config: MachineConfig, page: ControlPage, send: Callable[[bytes, Message], None],
                  boot: Callable[[Boot], None]) -> None:
         self._config = config
-        self._page = page
         self._send = send
         self._boot = boot
         self._is_here = False
         self._all_here = False
         self._ready = config.gdb is None or not config.gdb.waits
         self._boot_message: Boot | None = None
-        self._unanswered: dict[int, float] = {}  # vCPU to when it is reminded
+        self._reminders = Reminders(page)  # a vCPU has one command at a time
 
     def joined(self) -> None:
         """The gdb server has said Hello."""
@@ -60,27 +57,19 @@ class Debugging:
                 if message.vcpu != vcpu:
                     return False
                 if isinstance(message, DebugDone):
-                    self._unanswered.pop(vcpu, None)
+                    self._reminders.answered(vcpu, 0)
                 self._send(DEBUGGER, message)
             case _:
                 target: int = getattr(message, "vcpu", -1)
                 if not 0 <= target < self._config.vcpus:
                     return False
-                self._page.post(target, EVENT)  # first: whoever takes the message takes the bit back
+                self._reminders.asked(target, 0)
                 self._send(worker_identity(target), message)
-                self._unanswered[target] = time.monotonic() + _REMIND_S
         return True
 
     def look(self) -> None:
-        """Time has passed. On a busy host a worker may have looked for its message, and entered again, before that
-        came: it is told to look once more."""
-        if not self._unanswered:
-            return
-        now_s = time.monotonic()
-        for vcpu, remind_s in self._unanswered.items():
-            if now_s >= remind_s:
-                self._unanswered[vcpu] = now_s + _REMIND_S
-                self._page.post(vcpu, EVENT)
+        """Time has passed."""
+        self._reminders.look()
 
     def _announce(self) -> None:
         if self._is_here and self._all_here:

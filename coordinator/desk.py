@@ -131,6 +131,11 @@ class Desk:
         """Whether a vCPU has been asked and has not answered."""
         return bool(self._questions)
 
+    @property
+    def has_world(self) -> bool:
+        """Whether the world is stopped for the desk."""
+        return self._epoch is not None
+
     def handle(self, event: Event) -> list[Effect]:
         """Take one event; the effects are to be performed in their order."""
         match event:

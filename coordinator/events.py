@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from allstop.events.scenario import Scenario
 from allstop.machine.configuration import MachineConfig
-from allstop.machine.control import EVENT, ControlPage
+from allstop.machine.control import ControlPage
 from allstop.wire.channel import DEVICES, worker_identity
 from allstop.wire.messages import EventPerformed, EventTriggered, InjectEvent, Message, Refused
 from coordinator import injection
+from coordinator.reminders import Reminders
 
 
 class Events:
@@ -23,6 +24,7 @@ class Events:
         self._send = send
         self._refused = refused
         self._injection = injection.Injection(Scenario.from_json(config.scenario), config.seed, config.vcpus)
+        self._reminders = Reminders(page)
         self._booted_s: float | None = None
 
     def boot(self) -> None:
@@ -38,8 +40,13 @@ class Events:
         next_ms = self._injection.next_ms
         return idle_ms if next_ms is None else min(idle_ms, max(1, int(next_ms - now_ms)))
 
+    def look(self) -> None:
+        """Time has passed."""
+        self._reminders.look()
+
     def lost(self, vcpu: int) -> None:
         """The worker of `vcpu` is dead."""
+        self._reminders.forget(vcpu)
         self._perform(self._injection.lost(vcpu))
 
     def take(self, vcpu: int, message: EventTriggered | EventPerformed) -> None:
@@ -47,6 +54,7 @@ class Events:
         if isinstance(message, EventTriggered):
             self._perform(self._injection.triggered(message.number, vcpu))
         else:
+            self._reminders.answered(vcpu, message.nonce)
             self._perform(self._injection.performed(message.nonce, message.sentence))
 
     def inject(self, operator: bytes, message: InjectEvent, is_up: bool, paused: bool) -> None:
@@ -60,7 +68,7 @@ class Events:
         for effect in effects:
             match effect:
                 case injection.AskWorker(vcpu, message):
-                    self._page.post(vcpu, EVENT)  # first: whoever takes the message takes the bit back
+                    self._reminders.asked(vcpu, message.nonce)
                     self._send(worker_identity(vcpu), message)
                 case injection.AskDevices(message):
                     self._send(DEVICES, message)

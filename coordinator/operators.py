@@ -28,6 +28,7 @@ from allstop.wire.messages import (
     TlbsFlushed,
 )
 from coordinator import barrier, desk
+from coordinator.reminders import Reminders
 
 DESK = b"the operators' desk"
 """An owner of the stopped world, and no identity of any peer."""
@@ -48,11 +49,17 @@ class Operators:
         self._stop = stop
         self._desk = desk.Desk()
         self._answers_until_s = 0.0
+        self._reminders = Reminders(page)
 
     @property
     def paused(self) -> bool:
         """An operator has paused the machine."""
         return self._desk.paused
+
+    @property
+    def have_world(self) -> bool:
+        """The world is stopped for operators."""
+        return self._desk.has_world
 
     def obey(self, operator: bytes, message: Message) -> None:
         """Do what `operator` asks for by one of the messages that are an operator's alone."""
@@ -74,6 +81,13 @@ class Operators:
 
     def handle(self, event: desk.Event) -> None:
         """Something has happened that the desk has to know."""
+        match event:
+            case desk.Dumped(vcpu, nonce):
+                self._reminders.answered(vcpu, nonce)
+            case desk.Lost(vcpu):
+                self._reminders.forget(vcpu)
+            case desk.Expired():
+                self._reminders.forget()
         for effect in self._desk.handle(event):
             match effect:
                 case desk.AskWorld():
@@ -82,13 +96,14 @@ class Operators:
                     self._stop(barrier.OwnerLost(DESK))
                 case desk.Dump(vcpu, nonce):
                     self._answers_until_s = time.monotonic() + self._config.stop_deadline_s
-                    self._page.post(vcpu, control.EVENT)  # first: whoever takes the message takes the bit back
+                    self._reminders.asked(vcpu, nonce)
                     self._send(worker_identity(vcpu), DumpState(nonce))
                 case desk.Tell(operator, message):
                     self._send(operator, message)
 
     def look(self) -> None:
         """Time has passed."""
+        self._reminders.look()
         if self._desk.waits and time.monotonic() >= self._answers_until_s:
             self.handle(desk.Expired())
 

@@ -116,6 +116,7 @@ class Coordinator:
         self._events = Events(config, self._page, self._send, lambda index, sentence: self._note(
             "EVENT_REFUSED", _NOBODY, index, text=sentence))
         self._debugging = Debugging(config, self._page, self._send, self._boot)
+        self._calls: list[tuple[int, PsciCall]] = []  # wait until operators have left the world
         self._wait_ms = _IDLE_MS
         self._ended: RunEnded | None = None
         self._leaving = False
@@ -142,7 +143,9 @@ class Coordinator:
             if wait_ms != self._wait_ms:
                 self._router.rcvtimeo = self._wait_ms = wait_ms
             self._operators.look()
+            self._events.look()
             self._debugging.look()
+            self._make_up_calls()
         self._spread_shutdown()
 
     def close(self) -> None:
@@ -208,11 +211,10 @@ class Coordinator:
                 self._note("RELEASED", self._vcpu_of(identity), message.epoch)
                 self._stop(barrier.Released(identity, message.epoch))
                 self._leases.pop(identity, None)
-            case PsciCall(function, argument1, argument2, argument3):
-                self._note("PSCI_CALLED", peer.vcpu, function, argument1, argument2, argument3)
-                self._notice_who_started()
-                self._perform_power(self._power.handle(
-                    power.Called(peer.vcpu, function, argument1, argument2, argument3)))
+            case PsciCall() if self._operators.have_world:
+                self._calls.append((peer.vcpu, message))  # else registers would change in a world that is stopped
+            case PsciCall():
+                self._call(peer.vcpu, message)
             case Ping(nonce):
                 self._send(identity, Pong(nonce))
             case Boot():
@@ -256,6 +258,16 @@ class Coordinator:
         self._events.boot()
         self._perform_power(self._power.handle(power.Booted(*message)))
 
+    def _call(self, vcpu: int, message: PsciCall) -> None:
+        self._note("PSCI_CALLED", vcpu, *message)
+        self._notice_who_started()
+        self._perform_power(self._power.handle(power.Called(vcpu, *message)))
+
+    def _make_up_calls(self) -> None:
+        """PSCI calls that came while operators had the world."""
+        while self._calls and not self._operators.have_world:
+            self._call(*self._calls.pop(0))
+
     def _notice_who_started(self) -> None:
         """A worker says in the control page that it took its PowerOn."""
         for vcpu in self._power.pending():
@@ -270,6 +282,7 @@ class Coordinator:
         self._end("lost", 1, sentence)
         self._perform_membership(self._members.handle(membership.Departed(role, vcpu)))
         if role == ROLE_WORKER:
+            self._calls = [call for call in self._calls if call[0] != vcpu]
             self._perform_power(self._power.handle(power.Lost(vcpu)))
             self._leases.pop(worker_identity(vcpu), None)
             self._stop(barrier.MemberLost(vcpu))

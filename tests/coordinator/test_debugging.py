@@ -13,7 +13,7 @@ from allstop.machine.control import EVENT, ControlPage
 from allstop.machine.memory import create_memory
 from allstop.wire.channel import DEBUGGER, worker_identity
 from allstop.wire.messages import Boot, DebugDone, DebuggerReady, HoldVcpu, MembersReady, Message
-from coordinator import debugging
+from coordinator import reminders
 from coordinator.debugging import Debugging
 
 
@@ -34,7 +34,7 @@ def make(page: ControlPage, waits: bool) -> tuple[Debugging, list[tuple[bytes, M
 
 def test_a_command_that_was_not_found_is_announced_again(page: ControlPage, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(debugging.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(reminders.time, "monotonic", lambda: now[0])
     coordinator, sent, _ = make(page, False)
     assert coordinator.take(HoldVcpu(1, 1), 0)
     assert sent == [(worker_identity(1), HoldVcpu(1, 1))]

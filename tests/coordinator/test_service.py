@@ -23,15 +23,19 @@ from allstop.wire.messages import (
     Boot,
     ComponentFailed,
     DumpState,
+    EventInjected,
+    EventPerformed,
     FlushTlbs,
     GuestFailed,
     GuestFinished,
     Hello,
+    InjectEvent,
     MachinePaused,
     MachineResumed,
     MembersReady,
     Message,
     PauseMachine,
+    PerformEvent,
     PowerOn,
     ProcessLost,
     PsciCall,
@@ -488,6 +492,46 @@ def test_a_lost_vcpu_is_refused_and_the_others_answer(start_rig: Callable[..., R
     rig.expect(operator, Registers(0, b"{}"))
     operator.send(StopRun())
     assert "ending already" in rig.expect(operator, Refused).sentence
+    rig.leave()
+
+
+def test_a_question_that_a_worker_looked_for_too_early_is_announced_again(start_rig: Callable[..., Rig]) -> None:
+    """It is in the guest again, and may stay there: without a reminder the operator would wait in vain."""
+    rig = start_rig(1)
+    worker = rig.start_machine()[0]
+    operator = rig.operator()
+    operator.send(ReadRegisters(0))
+    asked = rig.expect(worker, DumpState)
+    rig.page.clear(0, control.EVENT)
+    rig.until(lambda: bool(rig.page.requests(0) & control.EVENT))
+    worker.send(StateDumped(asked.nonce, b"{}"))
+    rig.expect(operator, Registers(0, b"{}"))
+    operator.send(InjectEvent(0, '{"action": "stall", "for_ms": 1}'))
+    event = rig.expect(worker, PerformEvent)
+    rig.page.clear(0, control.EVENT)
+    rig.until(lambda: bool(rig.page.requests(0) & control.EVENT))
+    worker.send(EventPerformed(event.nonce, ""))
+    rig.expect(operator, EventInjected())
+    rig.leave()
+
+
+def test_no_psci_call_is_over_while_operators_have_the_world(start_rig: Callable[..., Rig]) -> None:
+    """Its result would change the caller's registers, and those of who is switched on, in a world that is stopped."""
+    rig = start_rig(2)
+    workers = rig.start_machine()
+    rig.page.set_power(0, control.POWER_ON)
+    operator = rig.operator()
+    operator.send(PauseMachine())
+    rig.expect(operator, MachinePaused)
+    workers[0].send(PsciCall(CPU_ON, 1, 0x4001_0000, 0))
+    rig.fence(workers[0])
+    assert rig.page.power(1) == OFF
+    operator.send(ReadRegisters(ALL_VCPUS))
+    for worker in workers:  # this is what each hears first
+        worker.send(StateDumped(rig.expect(worker, DumpState).nonce, b"{}"))
+    operator.send(ResumeMachine())
+    rig.expect(workers[0], PsciReturn(0))
+    rig.expect(workers[1], PowerOn)
     rig.leave()
 
 

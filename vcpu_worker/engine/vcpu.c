@@ -7,7 +7,7 @@
  */
 #include "vcpu.h"
 
-#include <sched.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,7 +32,7 @@ static bool on_poll(void)
 static void on_hint(bool is_wfe)
 {
     cp_count(the_vcpu->slot, is_wfe ? CP_COUNT_WFE : CP_COUNT_YIELD);
-    sched_yield(); /* also where there are cores enough for the machine: the host may have more to do */
+    turns_give(); /* also where there are cores enough for the machine: the host may have more to do */
 }
 
 static void on_exception(uc_engine *unused, uint32_t number, void *data)
@@ -144,6 +144,11 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
         vcpu_close(v);
         return false;
     }
+    if (!turns_open(v)) {
+        snprintf(v->sentence, sizeof v->sentence, "the vCPU can not have a timer for its turns: %s", strerror(errno));
+        vcpu_close(v);
+        return false;
+    }
     return true;
 }
 
@@ -155,6 +160,7 @@ void vcpu_close(struct vcpu *v)
     seam_attach(NULL, NULL, &none);
     timers_close(v);
     seam_walk_in(NULL);
+    turns_close();
     if (v->pristine)
         uc.context_free(v->pristine);
     uc.close(v->uc);
@@ -254,6 +260,7 @@ static bool run(struct vcpu *v)
             continue;
         }
         v->trapped = v->calls_host = false;
+        turns_begin();
         uc_err error = uc.emu_start(v->uc, v->pc | (v->cpsr & PSR_T ? 1 : 0), 0, 0, 0);
         /* While still counted as in the guest: an invalidation that is done by now was served by us before the instruction
          * that trapped; one that is only begun may be done, and its page reused, as soon as we have left. */

@@ -118,6 +118,12 @@ void vcpu_rest(struct vcpu *v, bool yes); /* held outside for long: who waits fo
 void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait);
 void vcpu_invalidate_tlb(struct vcpu *v); /* the guest's TLB maintenance, which retires */
 
+/* turns.c */
+bool turns_open(struct vcpu *v); /* false with errno set */
+void turns_close(void);
+void turns_begin(void); /* the vCPU is about to enter */
+void turns_give(void);  /* its turn is over: it says that it waits */
+
 /* state.c */
 int vcpu_core_id(unsigned n);
 bool vcpu_is_mode(uint32_t mode); /* of a guest: neither Monitor nor Hyp */
