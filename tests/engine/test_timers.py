@@ -6,6 +6,7 @@ Source: ARM DDI 0406C, B8.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -161,3 +162,14 @@ def test_user_mode_needs_permission(machine: Machine) -> None:
         vcpu.set_core(16, 0x1D3)
         vcpu.set_core(15, machine.CODE)
         assert machine.call(vcpu) == immediate
+
+
+def test_the_timers_tick_where_turns_are_short(machines: Callable[..., Machine]) -> None:
+    """Four vCPUs and more for each core have a timer of the host for their turns, too."""
+    machine = machines(vcpus=8, cores=2)
+    vcpu = machine.vcpu()
+    execute(machine, vcpu, VIRTUAL[0], FREQUENCY_HZ // 50)
+    execute(machine, vcpu, VIRTUAL[2], ENABLE)
+    machine.put(machine.CODE + 0x200, LOOP)
+    vcpu.set_core(15, machine.CODE + 0x200)
+    assert vcpu.run().kind == EXIT_TIMER
