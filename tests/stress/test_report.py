@@ -205,6 +205,15 @@ def test_a_folder_that_is_not_whole_has_a_page_that_says_so(
     assert sentence in (folder / "report.html").read_text()
 
 
+def test_the_gdb_server_keeps_no_journal_and_nobody_misses_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = make_run(tmp_path / "run")
+    run = json.loads((folder / "run.json").read_text())
+    run["commands"]["gdbserver"] = ["python", "-m", "gdbserver"]
+    (folder / "run.json").write_text(json.dumps(run))
+    assert main(["report", str(folder)]) == 0
+    assert "gdbserver" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["report", "trace"])
 @pytest.mark.parametrize("harm", [
     shutil.rmtree, lambda folder: (folder / "run.json").unlink(), lambda folder: (folder / "run.json").write_text("["),
