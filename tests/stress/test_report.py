@@ -205,7 +205,7 @@ def test_a_folder_that_is_not_whole_has_a_page_that_says_so(
     assert sentence in (folder / "report.html").read_text()
 
 
-def test_the_gdb_server_keeps_no_journal_and_nobody_misses_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nobody_misses_a_journal_of_the_gdb_server(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = make_run(tmp_path / "run")
     run = json.loads((folder / "run.json").read_text())
     run["commands"]["gdbserver"] = ["python", "-m", "gdbserver"]
