@@ -5,6 +5,7 @@ from __future__ import annotations
 from allstop.arm.decoder import decode
 from allstop.arm.instruction import UndecodableError
 from allstop.arm.psci import PsciFunction
+from allstop.machine import control
 from allstop.machine.configuration import TLB_DISCIPLINES
 from allstop.wire.journal import EXIT_NAMES, NO_VCPU, NOTHING, Event, Kind
 from allstop.wire.messages import ROLE_NAMES, VERDICTS
@@ -12,7 +13,8 @@ from allstop.wire.messages import ROLE_NAMES, VERDICTS
 _ADDRESSES = ("pc", "ipa", "hdfar", "hsr", "address", "entry", "executed", "fetched", "instruction", "function")
 _FLAGS = ("is_write", "may_share", "mixed", "execute", "prefetch", "thumb", "ipi", "news")
 _STATUSES = ("", ", no device there", ", the device failed", ", not understood")
-_FLUSHES = {2: "translations", 4: "translated code", 6: "translations and translated code"}
+_FLUSHES = {control.TLB_FLUSH: "translations", control.TLB_PAGES: "translations of single pages",
+            control.CODE_FLUSH: "translated code"}
 
 
 def instruction_text(word: int, thumb: bool) -> str:
@@ -67,9 +69,9 @@ def details(event: Event) -> str:
             return f"{name_of(TLB_DISCIPLINES, get('discipline'))} at {get('pc'):#010x}{stale}"
         case Kind.SHOOTDOWN:
             whom = "and of those handling exits" if get("ipi") else "of those in the guest"
-            return f"{_FLUSHES.get(get('requests'), '')} {whom}, invalidation {get('invalidation')}"
+            return f"{_flushed(get('requests'))} {whom}, invalidation {get('invalidation')}"
         case Kind.FLUSHED:
-            return _FLUSHES.get(get("requests"), "")
+            return _flushed(get("requests"))
         case Kind.FLIPPED:
             to = "writable and executable" if get("mixed") else "executable" if get("execute") else "writable"
             return f"{get('ipa'):#010x} becomes {to}"
@@ -122,6 +124,10 @@ def _psci(function: int) -> str:
         return PsciFunction(function).name
     except ValueError:
         return f"{function:#010x}"
+
+
+def _flushed(requests: int) -> str:
+    return " and ".join(text for bit, text in _FLUSHES.items() if requests & bit)
 
 
 def _word(word: int) -> str:

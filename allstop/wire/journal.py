@@ -85,7 +85,7 @@ class Kind(enum.IntEnum):
     TLBI = 32, "pc discipline stale invalidation took_ns", \
         "TLB maintenance of the guest; `stale` vCPUs may go on using what was invalidated"
     SHOOTDOWN = 33, "requests ipi invalidation took_ns", "other vCPUs were asked to flush, and waited for"
-    FLUSHED = 34, "requests invalidation", "the vCPU dropped translations (bit 1) or translated code (bit 2)"
+    FLUSHED = 34, "requests invalidation", "the vCPU dropped translations (bit 1; of pages, bit 8) or code (bit 2)"
     FLIPPED = 35, "ipa execute mixed pc took_ns", "a page of RAM became executable, or writable, or both for good"
     SLEPT = 36, "pc took_ns", "WFI"
     PARKED = 37, "pc took_ns", "kept out of the guest by a stop"

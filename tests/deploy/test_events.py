@@ -66,8 +66,8 @@ def test_any_guest_runs_while_its_pages_are_swapped(image: str) -> None:
 
 @pytest.mark.parametrize("action", ["invalidate-late", "invalidate-dropped"])
 def test_a_spoiled_invalidation_is_a_violation(action: str) -> None:
-    """Where the other vCPU is in the guest just then, which takes two cores: tried until it is. The guest's vCPUs meet at
-    barriers, and one of them invalidates between two, while the other spins at the second."""
+    """Where the other vCPU is in the guest just then, which takes two cores: tried until it is. The guest's vCPUs meet
+    at barriers, and one of them invalidates between two, while the other spins at the second."""
     for _ in range(10):
         verdict = run("tlb", {"action": action, "executes": "barrier_wait"}, vcpus=2, pin=True, keep_going=False)
         assert sum(done(verdict)) > 0

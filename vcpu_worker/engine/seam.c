@@ -16,7 +16,7 @@
  *   helper_wfe, helper_yield    a place to give the host's core away, without leaving the run
  *   get_arm_cp_reginfo          instruction cache maintenance, a no-op in the library, is translated as TLB maintenance is:
  *                               HCR.TTLB makes it trap, with the syndrome of the instruction that it is
- *                               ... and registers.c has its own answers for some registers
+ *                               ... and seam_coprocessors.c has its own answers for some registers
  *   get_phys_addr               the walk that fills the TLB, with a short cut: seam_walk.c
  *   cpu_ldl_code, cpu_lduw_code, tb_gen_code, tcg_tb_lookup
  *                               what the translator read, kept by block: the instruction as it was executed
@@ -26,8 +26,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "registers.h"
 #include "seam_access.h"
+#include "seam_coprocessors.h"
 #include "seam_library.h"
 #include "seam_reading.h"
 #include "seam_registers.h"
@@ -335,7 +335,7 @@ INTERPOSED const void *get_arm_cp_reginfo_arm(void *table, uint32_t key)
     }
     registers_table = table;
     const void *theirs = seam_registers_find(key, real.reginfo(table, key));
-    return parallel && engine != NULL ? registers_reginfo(key, theirs) : theirs;
+    return parallel && engine != NULL ? coprocessors_reginfo(key, theirs) : theirs;
 }
 
 void seam_walk_in(const void *(*memory)(uint32_t ipa, int *allowed))
@@ -345,8 +345,8 @@ void seam_walk_in(const void *(*memory)(uint32_t ipa, int *allowed))
 
 void seam_identify_pmu(void)
 {
-    registers_know_pmu(real.reginfo, registers_table);
-    registers_set_pmcr(env(), real.reginfo(registers_table, REGISTERS_PMCR_KEY));
+    coprocessors_know_pmu(real.reginfo, registers_table);
+    coprocessors_set_pmcr(env(), real.reginfo(registers_table, COPROCESSORS_PMCR_KEY));
 }
 
 INTERPOSED void helper_check_exit_request_arm(void *of, uint32_t in_delay_slot)

@@ -5,24 +5,9 @@
 
 #include <string.h>
 
+#include "seam_description.h"
 #include "seam_library.h"
 
-/* ARMCPRegInfo, as read_cp_reg() and helper_get_cp_reg() of the library use it. */
-struct description {
-    const char *name;
-    uint8_t cp, crn, crm, opc0, opc1, opc2;
-    int32_t state, type, access, secure;
-    void *opaque;
-    uint64_t reset_value;
-    intptr_t field, fields[2];
-    void *check;
-    seam_register_read *read;
-    seam_register_write *write;
-    void *rest[6];
-};
-_Static_assert(sizeof(struct description) == 144, "ARMCPRegInfo");
-
-#define NON_SECURE (1u << 29)
 #define TYPE_SPECIAL 0x0f01 /* NOP, WFI: chosen before any function is called */
 #define TYPE_CONST 2
 #define MOST 64
@@ -31,7 +16,7 @@ static struct ours {
     uint32_t key;
     seam_register_read *read;
     seam_register_write *write;
-    struct description description;
+    struct seam_description description;
     bool described;
 } all_ours[MOST];
 static unsigned count;
@@ -51,7 +36,7 @@ void seam_registers_forget(void)
 
 intptr_t seam_register_field(void *table, uint32_t key)
 {
-    const struct description *found = real.reginfo(table, key | NON_SECURE);
+    const struct seam_description *found = real.reginfo(table, key | NON_SECURE);
     return found ? found->field : 0;
 }
 

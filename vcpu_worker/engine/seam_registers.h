@@ -6,9 +6,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Called from translated code; the arguments are the library's. */
-typedef uint64_t seam_register_read(void *env, const void *description);
-typedef void seam_register_write(void *env, const void *description, uint64_t value);
+/* Called from translated code; the arguments are the library's: the CPU's state, and what it says of the register. */
+struct seam_description;
+typedef uint64_t seam_register_read(void *env, const struct seam_description *of);
+typedef void seam_register_write(void *env, const struct seam_description *of, uint64_t value);
 
 /* The library's keys of a 32-bit register and of a 64-bit one. */
 #define SEAM_REGISTER(crn, crm, opc1, opc2) (15u << 16 | (crn) << 11 | (crm) << 7 | (opc1) << 3 | (opc2))

@@ -99,12 +99,12 @@ static void on_tick(int signal)
 
 /* ---- the registers ---- */
 
-static uint64_t read_count(void *env, const void *description)
+static uint64_t read_count(void *env, const struct seam_description *of)
 {
     return count_now();
 }
 
-static void write_nothing(void *env, const void *description, uint64_t value)
+static void write_nothing(void *env, const struct seam_description *of, uint64_t value)
 {
 }
 
@@ -136,12 +136,12 @@ static void write_value(struct generic_timer *timer, uint64_t value)
 }
 
 #define REGISTERS_OF(index, name)                                                                                     \
-    static uint64_t name##_read_control(void *env, const void *of) { return read_control(&owner->timers[index]); }    \
-    static uint64_t name##_read_value(void *env, const void *of) { return read_value(&owner->timers[index]); }        \
-    static uint64_t name##_read_compare(void *env, const void *of) { return owner->timers[index].compare; }           \
-    static void name##_write_control(void *env, const void *of, uint64_t v) { write_control(&owner->timers[index], v); } \
-    static void name##_write_value(void *env, const void *of, uint64_t v) { write_value(&owner->timers[index], v); }  \
-    static void name##_write_compare(void *env, const void *of, uint64_t v) { write_compare(&owner->timers[index], v); }
+    static uint64_t name##_read_control(void *env, const struct seam_description *of) { return read_control(&owner->timers[index]); }    \
+    static uint64_t name##_read_value(void *env, const struct seam_description *of) { return read_value(&owner->timers[index]); }        \
+    static uint64_t name##_read_compare(void *env, const struct seam_description *of) { return owner->timers[index].compare; }           \
+    static void name##_write_control(void *env, const struct seam_description *of, uint64_t v) { write_control(&owner->timers[index], v); } \
+    static void name##_write_value(void *env, const struct seam_description *of, uint64_t v) { write_value(&owner->timers[index], v); }  \
+    static void name##_write_compare(void *env, const struct seam_description *of, uint64_t v) { write_compare(&owner->timers[index], v); }
 REGISTERS_OF(TIMER_PHYSICAL, physical)
 REGISTERS_OF(TIMER_VIRTUAL, virtual)
 

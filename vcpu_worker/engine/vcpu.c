@@ -15,7 +15,7 @@
 
 #include "architecture.h"
 #include "seam_walk.h"
-#include "registers.h"
+#include "seam_coprocessors.h"
 
 #define PREFETCH_ABORT 3u /* the library's EXCP_PREFETCH_ABORT */
 
@@ -64,7 +64,7 @@ static bool on_invalid_instruction(uc_engine *unused, void *data)
     uint32_t cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
     on_exception(unused, 0, data);
     if (!v->trapped && !v->calls_host)
-        registers_note_undefined(v, cpsr);
+        vcpu_note_undefined(v, cpsr);
     return true;
 }
 
@@ -134,7 +134,7 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
     timers_open(v);
     seam_enable(!v->as_shipped);
     seam_attach(v->uc, &v->slot->requests, &events);
-    registers_describe(v->number, v->host->vcpus);
+    coprocessors_describe(v->number, v->host->vcpus);
     if (!v->as_shipped) {
         seam_identify_pmu();
         seam_walk_in(memory);

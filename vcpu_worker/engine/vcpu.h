@@ -118,6 +118,11 @@ void vcpu_rest(struct vcpu *v, bool yes); /* held outside for long: who waits fo
 void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait);
 void vcpu_invalidate_tlb(struct vcpu *v); /* the guest's TLB maintenance, which retires */
 
+/* undefined.c */
+/* The guest has just taken an exception as UNDEFINED, at `v->pc`: if it was an access to CP14 or CP15, take note of it in the
+ * control page. `cpsr` is that of the instruction. */
+void vcpu_note_undefined(struct vcpu *v, uint32_t cpsr);
+
 /* turns.c */
 bool turns_open(struct vcpu *v); /* false with errno set */
 void turns_close(void);

@@ -4,51 +4,34 @@
  * The library's Cortex-A15 differs from QEMU's in little. It shows a guest that it has EL2 and EL3, which are ours; it has
  * no GIC and no second CPU to tell of; its PMU is of another CPU; a read of DBGOSDLR gives nothing, and a kernel that finds bit 0
  * of what it had in its hands takes debug for powered down; and the barriers of ARMv6 do nothing. Whether an access is
- * allowed, where it traps, and everything else stays the library's matter. A register that nobody has is UNDEFINED, and noted.
+ * allowed, where it traps, and everything else stays the library's matter.
  */
-#include "registers.h"
+#include "seam_coprocessors.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 
-#include "architecture.h"
-#include "vcpu.h"
-
-/* ARMCPRegInfo of the library: helper_get_cp_reg_arm() and helper_set_cp_reg_arm() show `read` and `write`,
- * helper_access_check_cp_reg_arm() `check`, read_raw_cp_reg_arm() the type, the reset value and the field. */
-struct description {
-    const char *name;
-    uint8_t cp, crn, crm, opc0, opc1, opc2;
-    int32_t state, type, access, secure;
-    void *opaque;
-    uint64_t reset_value;
-    intptr_t field, fields[2];
-    void *check;
-    uint64_t (*read)(void *env, const struct description *);
-    void (*write)(void *env, const struct description *, uint64_t value);
-    void *rest[6];
-};
-_Static_assert(sizeof(struct description) == 144, "ARMCPRegInfo");
+#include "../../allstop/machine/control_page.h"
+#include "seam_description.h"
 
 enum { CONSTANT = 0x02, GOES_ON = 0x08 };                        /* types: GOES_ON, the block does not end */
 enum { PL1_R = 0xa8, PL1_RW = 0xfc, PL0_W = 0x55 };              /* access */
-#define NON_SECURE (1u << 29)
 #define KEY(cp, crn, crm, opc1, opc2) ((uint32_t)(cp) << 16 | (crn) << 11 | (crm) << 7 | (opc1) << 3 | (opc2))
 
 #define PMCR_ID 0x410f3000u     /* Cortex-A15, six counters */
 #define PMCR_ID_MASK 0xfffff840u  /* and LC, which ARMv7 has not */
 
-static uint64_t read_value(void *env, const struct description *d)
+static uint64_t read_value(void *env, const struct seam_description *d)
 {
     return d->reset_value;
 }
 
-static void ignore(void *env, const struct description *d, uint64_t value)
+static void ignore(void *env, const struct seam_description *d, uint64_t value)
 {
 }
 
-static void fence(void *env, const struct description *d, uint64_t value)
+static void fence(void *env, const struct seam_description *d, uint64_t value)
 {
     atomic_thread_fence(memory_order_seq_cst);
 }
@@ -58,7 +41,7 @@ static void fence(void *env, const struct description *d, uint64_t value)
 
 static struct {
     uint32_t key;
-    struct description description;
+    struct seam_description description;
 } ours[] = {
     { KEY(15, 0, 1, 0, 1), ID_REGISTER(0x00010001) },            /* ID_PFR1: generic timer; no EL2, no EL3 */
     { KEY(15, 0, 1, 0, 2), ID_REGISTER(0x02010505) },            /* ID_DFR0: no secure debug */
@@ -74,7 +57,7 @@ static struct {
     { KEY(14, 7, 0, 0, 7), ID_REGISTER(0) },                     /* DBGDEVID2 */
 };
 
-void registers_describe(uint32_t vcpu, uint32_t vcpus)
+void coprocessors_describe(uint32_t vcpu, uint32_t vcpus)
 {
     uint32_t in_cluster = vcpus - vcpu / 8 * 8;
     if (in_cluster > 8)
@@ -97,7 +80,7 @@ enum { PMCR_E = 1, PMCR_C = 4, PMCR_D = 8 };
 enum pmu_register { PMCR, PMCNTENSET, PMCNTENCLR, PMOVSR, PMCCNTR, PMU_REGISTERS };
 static const uint32_t pmu_keys[PMU_REGISTERS] = { KEY(15, 9, 12, 0, 0), KEY(15, 9, 12, 0, 1), KEY(15, 9, 12, 0, 2),
                                                   KEY(15, 9, 12, 0, 3), KEY(15, 9, 13, 0, 0) };
-static struct description pmu_theirs[PMU_REGISTERS], pmu_ours[PMU_REGISTERS];
+static struct seam_description pmu_theirs[PMU_REGISTERS], pmu_ours[PMU_REGISTERS];
 
 static uint32_t pmu_field(void *env, enum pmu_register which)
 {
@@ -119,27 +102,27 @@ static void count_cycles(void *env)
     AT(env, CYCLES_SINCE, uint64_t) = counts ? now : 0;
 }
 
-static uint64_t read_cycles(void *env, const struct description *d)
+static uint64_t read_cycles(void *env, const struct seam_description *d)
 {
     count_cycles(env);
     return AT(env, CYCLES, uint64_t);
 }
 
-static void write_cycles(void *env, const struct description *d, uint64_t value)
+static void write_cycles(void *env, const struct seam_description *d, uint64_t value)
 {
     count_cycles(env);
     AT(env, CYCLES, uint64_t) = (uint32_t)value;
 }
 
 /* PMOVSR: what has overflowed is known when somebody looks. */
-static uint64_t read_overflows(void *env, const struct description *d)
+static uint64_t read_overflows(void *env, const struct seam_description *d)
 {
     count_cycles(env);
     return pmu_field(env, PMOVSR);
 }
 
 /* PMCR, PMCNTENSET, PMCNTENCLR and PMOVSR. */
-static void write_control(void *env, const struct description *d, uint64_t value)
+static void write_control(void *env, const struct seam_description *d, uint64_t value)
 {
     enum pmu_register which = (enum pmu_register)(d - pmu_ours);
     count_cycles(env);
@@ -149,7 +132,7 @@ static void write_control(void *env, const struct description *d, uint64_t value
     count_cycles(env);
 }
 
-void registers_know_pmu(const void *(*find)(void *table, uint32_t key), void *table)
+void coprocessors_know_pmu(const void *(*find)(void *table, uint32_t key), void *table)
 {
     for (unsigned i = 0; i < PMU_REGISTERS; i++) {
         memcpy(&pmu_theirs[i], find(table, NON_SECURE | pmu_keys[i]), sizeof pmu_theirs[i]);
@@ -160,7 +143,7 @@ void registers_know_pmu(const void *(*find)(void *table, uint32_t key), void *ta
     pmu_ours[PMOVSR].read = read_overflows;
 }
 
-const void *registers_reginfo(uint32_t key, const void *found)
+const void *coprocessors_reginfo(uint32_t key, const void *found)
 {
     uint32_t name = key & ~NON_SECURE;
     if (name == KEY(15, 1, 1, 0, 2)) /* NSACR belongs to an EL3 that ID_PFR1 does not tell of */
@@ -174,26 +157,9 @@ const void *registers_reginfo(uint32_t key, const void *found)
     return found;
 }
 
-void registers_set_pmcr(void *env, const void *found)
+void coprocessors_set_pmcr(void *env, const void *found)
 {
-    const struct description *pmcr = found;
+    const struct seam_description *pmcr = found;
     uint32_t *field = &AT(env, pmcr->field, uint32_t);
     *field = (*field & ~PMCR_ID_MASK) | PMCR_ID;
-}
-
-void registers_note_undefined(struct vcpu *v, uint32_t cpsr)
-{
-    uint32_t word;
-    bool thumb = cpsr & PSR_T;
-    if (vcpu_peek(v, v->pc, thumb, (cpsr & 0x1f) != MODE_USR, &word) != 4 || (thumb ? word >> 28 != 14 : word >> 28 == 15))
-        return;
-    uint32_t access;
-    if ((word & 0x0f000e10) == 0x0e000e10)      /* MCR, MRC of cp14 or cp15; without condition and register */
-        access = word & 0x0fff0fff;
-    else if ((word & 0x0fe00e00) == 0x0c400e00) /* MCRR, MRRC */
-        access = word & 0x0ff00fff;
-    else
-        return;
-    cp_count(v->slot, CP_COUNT_UNDEFINED);
-    cp_note_undefined(v->slot, access);
 }
