@@ -12,10 +12,10 @@ JOURNAL = "allstop/machine/journal.h"
 PAGES = ["allstop/machine/stage2_entry.h", "allstop/machine/swap_file.h"]
 ENGINE = "vcpu_worker/engine"
 ENGINE_SOURCES = ["module", "vcpu", "exits", "requests", "turns", "state", "stage2", "swap", "seam",
-                  "seam_library", "seam_access", "seam_reading", "seam_registers", "seam_walk",
+                  "seam_library", "seam_access", "seam_poll", "seam_reading", "seam_registers", "seam_walk",
                   "seam_watch", "seam_coprocessors", "semihosting", "timers", "undefined"]
-ENGINE_HEADERS = ["vcpu", "architecture", "seam", "seam_library", "seam_access", "seam_reading", "seam_registers",
-                  "seam_walk", "seam_watch", "seam_coprocessors", "seam_description", "timers", "facts"]
+ENGINE_HEADERS = ["vcpu", "architecture", "seam", "seam_library", "seam_access", "seam_poll", "seam_reading",
+                  "seam_registers", "seam_walk", "seam_watch", "seam_coprocessors", "seam_description", "timers", "facts"]
 
 unicorn = importlib.util.find_spec("unicorn")
 if unicorn is None or unicorn.origin is None:

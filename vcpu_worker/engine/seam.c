@@ -7,8 +7,9 @@
  *
  *   tcg_func_start              every block is translated for a parallel machine: exclusives are host atomics, barriers are
  *                               host fences (QEMU's CF_PARALLEL, which the library never sets)
- *   helper_check_exit_request   called at each block start anyway: here it polls the vCPU's request word, so a stop is
- *                               exact, at a block start, and costs nothing more
+ *   helper_check_exit_request   called at each block start: here it polls the vCPU's request word, so a stop is exact, at a
+ *                               block start
+ *   tcg_gen_callN               ... and is called only where the word asks for something: seam_poll.c
  *   translator_loop             under an instruction budget a block is one instruction, so that the polling counts them. The
  *                               library's own counter lets an IT block pass as one, does not count in blocks that it has
  *                               translated before, and starts again with each run
@@ -29,6 +30,7 @@
 #include "seam_access.h"
 #include "seam_coprocessors.h"
 #include "seam_library.h"
+#include "seam_poll.h"
 #include "seam_reading.h"
 #include "seam_registers.h"
 #include "seam_walk.h"
@@ -89,6 +91,7 @@ void seam_attach(uc_engine *of, _Atomic uint32_t *requests, const struct seam_ev
     breakpoint_count = 0;
     seam_watch_attach(of);
     seam_access_attach(of);
+    seam_poll_attach(requests);
     seam_reading_forget();
 }
 
@@ -372,6 +375,7 @@ INTERPOSED void helper_check_exit_request_arm(void *of, uint32_t in_delay_slot)
 
 INTERPOSED void translator_loop_arm(const void *operations, void *base, void *cpu, TranslationBlock *block, int longest)
 {
+    seam_poll_block_starts(!counting && !breakpoint_count);
     real.translator_loop(operations, base, cpu, block, counting ? 1 : longest_from(translating, longest));
 }
 

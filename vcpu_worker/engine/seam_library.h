@@ -21,6 +21,15 @@ struct library_calls {
     void (*ld_i64)(TCGContext *, void *, void *, uintptr_t, int);
     void (*st_i64)(TCGContext *, void *, void *, uintptr_t, int);
     void (*addi_i32)(TCGContext *, void *, void *, int32_t);
+    void (*call)(TCGContext *, void *, void *, int, void **);
+    void *(*new_label)(TCGContext *);
+    void *(*new_temporary)(TCGContext *, int, bool);
+    void (*free_temporary)(TCGContext *, void *);
+    void *(*const_i32)(TCGContext *, int32_t);
+    void *(*const_i64)(TCGContext *, int64_t);
+    void (*op1)(TCGContext *, int, uintptr_t);
+    void (*op3)(TCGContext *, int, uintptr_t, uintptr_t, uintptr_t);
+    void (*brcondi_i32)(TCGContext *, int, void *, int32_t, void *);
     uint32_t (*ldl_code)(void *, uint32_t);
     uint32_t (*lduw_code)(void *, uint32_t);
     TranslationBlock *(*gen_code)(void *, uint32_t, uint32_t, uint32_t, int);
