@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The four C extensions; everything else is in pyproject.toml."""
+"""The five C extensions; everything else is in pyproject.toml."""
 import importlib.util
 from pathlib import Path
 
@@ -15,7 +15,8 @@ ENGINE_SOURCES = ["module", "vcpu", "exits", "requests", "turns", "state", "stag
                   "seam_library", "seam_access", "seam_poll", "seam_reading", "seam_registers", "seam_walk",
                   "seam_watch", "seam_coprocessors", "semihosting", "timers", "undefined"]
 ENGINE_HEADERS = ["vcpu", "architecture", "seam", "seam_library", "seam_access", "seam_poll", "seam_reading",
-                  "seam_registers", "seam_walk", "seam_watch", "seam_coprocessors", "seam_description", "timers", "facts"]
+                  "seam_registers", "seam_walk", "seam_watch", "seam_coprocessors", "seam_description", "timers",
+                  "facts"]
 
 unicorn = importlib.util.find_spec("unicorn")
 if unicorn is None or unicorn.origin is None:
@@ -31,6 +32,10 @@ setup(
         ),
         Extension(
             "allstop.machine.guest_memory", ["allstop/machine/guest_memory.c"], depends=[PAGE, LEDGER, *PAGES],
+            extra_compile_args=FLAGS,
+        ),
+        Extension(
+            "allstop.machine.node_memory", ["allstop/machine/node_memory.c"], depends=[PAGE, LEDGER, *PAGES],
             extra_compile_args=FLAGS,
         ),
         Extension(

@@ -19,6 +19,7 @@ import zmq
 
 from allstop.machine import control
 from allstop.machine.configuration import MachineConfig
+from allstop.machine.host_listener import admit_hosts
 from allstop.machine.journal import open_journal
 from allstop.wire.channel import (
     COORDINATOR,
@@ -104,6 +105,7 @@ class Coordinator:
         self._router = listen(context, config.coordinator_endpoint, COORDINATOR)
         call(self._router, config.devices_endpoint, DEVICES,
              Hello(PROTOCOL_VERSION, bytes.fromhex(config.token), ROLE_COORDINATOR, 0, os.getpid()))
+        self._guard = admit_hosts(self._router, context, config.hosts, 1)
         self._router.rcvtimeo = _IDLE_MS
         self._receive, self._more, self._emit = self._router.recv, self._router.getsockopt, self._router.send
         self._hold = barrier.Hold(0, frozenset())
@@ -151,9 +153,12 @@ class Coordinator:
     def close(self) -> None:
         """Close the sockets, after giving the last messages time to leave; say what was refused."""
         self._router.close(_LINGER_MS)
+        if self._guard is not None:
+            self._guard.close()
+            self.refused["a connection without a key of this run"] += self._guard.refused
         if self._journal is not None:
             self._journal.close()
-        for reason, count in self.refused.most_common(10):
+        for reason, count in (+self.refused).most_common(10):
             print(f"coordinator: refused {count} x {reason}", file=sys.stderr)
 
     # Messages in

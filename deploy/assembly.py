@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import secrets
 import tempfile
@@ -11,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allstop.machine import stage2
-from allstop.machine.configuration import TLB_DISCIPLINES, MachineConfig, SemihostingSpec, SharedFds
+from allstop.machine.configuration import TLB_DISCIPLINES, HostsSpec, MachineConfig, SemihostingSpec, SharedFds
 from allstop.machine.control import ControlPage
 from allstop.machine.images import Image
 from allstop.machine.memory import create_memory, load_image
+from allstop.machine.node_memory import NodeMemory
+from deploy.fleet import Fleet
 from deploy.gdb_listener import open_gdb
 from deploy.options import RunOptions
 
@@ -35,8 +36,9 @@ class Assembly:
     debugger_fds: tuple[int, ...] = ()
 
 
-def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: contextlib.ExitStack) -> Assembly:
-    """Make it all; `stack` closes every descriptor.
+def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: contextlib.ExitStack,
+             fleet: Fleet | None = None) -> Assembly:
+    """Make it all; `stack` closes every descriptor. `fleet` are the machine's other hosts, gathered.
 
     Raises OSError when the host refuses memory or descriptors, UsageError where gdb's address can not be had.
     """
@@ -46,17 +48,17 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
     ram_fd = _memory("ram", options.memory_bytes, stack)
     load_image(ram_fd, image)
     stage2_fd = _memory("stage2", stage2.size_bytes(options.memory_bytes), stack)
-    with mmap.mmap(stage2_fd, 0) as mapping, memoryview(mapping) as tables:
-        stage2.build(tables, options.memory_bytes)
+    stage2.build_in(stage2_fd, options.memory_bytes)
     console_fd, console_write_fd = os.pipe2(os.O_CLOEXEC)
     stack.callback(os.close, console_fd)
     stack.callback(os.close, console_write_fd)
     os.set_blocking(console_fd, False)
-    swap_fd = _swap_file(run_dir, stack)
+    swap_fd = swap_file(run_dir, stack)
     notes_fd = os.memfd_create("allstop-notes", os.MFD_CLOEXEC)
     stack.callback(os.close, notes_fd)
     name = secrets.token_hex(16)
     gdb = None if options.gdb is None else open_gdb(options.gdb, options.gdb_wait, stack)
+    hosts = None if fleet is None else _share(fleet, page, (control_fd, ram_fd, stage2_fd, swap_fd), stack)
     config = MachineConfig(
         vcpus=options.vcpus, memory_bytes=options.memory_bytes, token=secrets.token_hex(16),
         coordinator_endpoint=f"ipc://@allstop-{name}-c", devices_endpoint=f"ipc://@allstop-{name}-d",
@@ -68,12 +70,25 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
         scenario=options.resolved_events().to_json(), fetch_handler=options.fetch_handler,
         drives=options.drives, virtio_console=options.virtio_console,
         rng=options.rng, testdev=options.testdev, virtio_legacy=options.virtio_legacy, gdb=gdb,
-        semihosting=_semihosting(options, image), exit_status_line=options.exit_status_line)
+        semihosting=_semihosting(options, image), exit_status_line=options.exit_status_line,
+        hosts=hosts)
     text = config.to_json().encode()
     config_fd = _memory("config", len(text), stack)
     os.pwrite(config_fd, text, 0)
-    return Assembly(config, config_fd, (control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd, notes_fd),
+    several = () if fleet is None or hosts is None else (hosts.doorbell_fd, *fleet.inherited_fds)
+    return Assembly(config, config_fd, (control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd, notes_fd, *several),
                     page, console_fd, () if gdb is None else (gdb.fd, gdb.notice_fd))
+
+
+def _share(fleet: Fleet, page: ControlPage, fds: tuple[int, int, int, int], stack: contextlib.ExitStack) -> HostsSpec:
+    """This host's part of a machine on several: all pages are here at first."""
+    doorbell_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    stack.callback(os.close, doorbell_fd)
+    spec = fleet.spec(0, doorbell_fd)
+    memory = NodeMemory(*fds)
+    memory.share(doorbell_fd, [vcpu for vcpu in range(page.vcpus) if vcpu not in spec.own_vcpus], True)
+    fleet.told = memory.tell
+    return spec
 
 
 def _semihosting(options: RunOptions, image: Image) -> SemihostingSpec | None:
@@ -86,7 +101,7 @@ def _semihosting(options: RunOptions, image: Image) -> SemihostingSpec | None:
                            (end + 0xFFF) & ~0xFFF)
 
 
-def _swap_file(run_dir: Path | None, stack: contextlib.ExitStack) -> int:
+def swap_file(run_dir: Path | None, stack: contextlib.ExitStack) -> int:
     """A file on disk that has no name, and so is gone with the run. It grows when a page is swapped out."""
     return stack.enter_context(tempfile.TemporaryFile(dir=run_dir, buffering=0)).fileno()
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from allstop.events.scenario import Scenario
 from allstop.machine import control
 from allstop.machine.boot import Startup
-from allstop.wire.messages import ROLE_DEBUGGER, Boot
+from allstop.wire.messages import ROLE_DEBUGGER, ROLE_HOST, Boot
 from deploy.assembly import Assembly, assemble
 from deploy.console import ConsoleRelay
 from deploy.console_end import ConsoleEnd, PtyEnd, TerminalEnd, open_end
@@ -23,6 +23,8 @@ from deploy.console_port import ConsolePort
 from deploy.control_file import CONTROL_MODE, CONTROL_NAME, ControlFile
 from deploy.course import Course
 from deploy.errors import HarnessError, UsageError
+from deploy.fleet import Fleet
+from deploy.hosts import place_vcpus
 from deploy.nursery import Nursery
 from deploy.options import RunOptions
 from deploy.orphans import Orphans
@@ -93,10 +95,20 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
 
 def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None, signals: SignalPipe,
                  around: Surroundings) -> Verdict:
-    team = members(options.vcpus, options.gdb is not None)
+    entries = options.host_entries()
     with contextlib.ExitStack() as stack:
+        fleet = None
+        placement: tuple[int, ...] = ()
+        if entries:
+            placement = place_vcpus(entries, options.vcpus)
+            fleet = Fleet(entries, placement)
+            stack.callback(fleet.close)
+            fleet.gather(lambda name: _create_log(name, folder), signals.fd)
+        team = members(options.vcpus, options.gdb is not None, placement, () if fleet is None else fleet.names)
         end = _console_end(options, around, stack)
-        assembly = assemble(options, startup.image, None if folder is None else folder.path, stack)
+        assembly = assemble(options, startup.image, None if folder is None else folder.path, stack, fleet)
+        if fleet is not None:
+            fleet.send_plans(assembly.config)
         watched = around.status_fd is not None and options.console.kind != TTY
         status = StatusLine(around.status_fd) if watched and around.status_fd is not None else None
         logs = [] if folder is None else [stack.enter_context(folder.create("console.log"))]
@@ -112,6 +124,8 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
             folder.write_text(CONTROL_NAME, ControlFile.of_machine(assembly.config).to_json(), CONTROL_MODE)
 
         def start(member: Member) -> ChildProcess:
+            if member.role == ROLE_HOST and fleet is not None:
+                return fleet.child(member.vcpu)
             own_fds = assembly.debugger_fds if member.role == ROLE_DEBUGGER else ()
             return ChildProcess(member, assembly.config_fd, (*assembly.inherited_fds, *own_fds),
                                 _create_log(member.name, folder))
@@ -120,7 +134,7 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
         stack.callback(nursery.close)
         course = Course(team, Boot(startup.image.entry, startup.r1, startup.r2), options.timeout_s)
         supervisor = Supervisor(course, team, start, nursery, assembly.page, console, signals, status,
-                                around.lifeline_fds)
+                                around.lifeline_fds, fleet)
         stack.callback(supervisor.close)
         supervisor.run(assembly.config)
         if course.refusal:
@@ -159,6 +173,8 @@ def _record(assembly: Assembly, team: Sequence[Member], options: RunOptions, sta
     """run.json: what was asked for and what is started; the token is nobody's business."""
     config = asdict(assembly.config)
     del config["token"]
+    if config["hosts"] is not None:
+        del config["hosts"]["secret_key"]
     commands = {member.name: [sys.executable, *member.arguments(assembly.config_fd)] for member in team}
     return json.dumps({"image": str(options.image.absolute()), "timeout_s": options.timeout_s,
                        "boot": options.boot.record(startup), "config": config,

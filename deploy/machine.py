@@ -55,7 +55,8 @@ class Machine:
                  virtio_legacy: bool = False, console: str = "stdio",
                  input: str | os.PathLike[str] | None = None, gdb: str | None = None,
                  gdb_wait: bool = False, semihosting: bool = False,
-                 semihosting_dir: str | os.PathLike[str] | None = None, exit_status_line: bool = False) -> None:
+                 semihosting_dir: str | os.PathLike[str] | None = None, exit_status_line: bool = False,
+                 hosts: str | os.PathLike[str] | None = None) -> None:
         if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
             raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         if isinstance(drives, (str, bytes)) or not isinstance(drives, Iterable):
@@ -71,7 +72,7 @@ class Machine:
             console=ConsolePlace.parse(console), input=None if input is None else path_of("input", input),
             gdb=None if gdb is None else gdb_address(gdb), gdb_wait=gdb_wait, semihosting=semihosting,
             semihosting_dir=None if semihosting_dir is None else path_of("folder for semihosting", semihosting_dir),
-            exit_status_line=exit_status_line)
+            exit_status_line=exit_status_line, hosts=None if hosts is None else path_of("hosts file", hosts))
         options.startup()
         options.resolved_events()
         options.check_fetch_handler()
@@ -229,6 +230,8 @@ def _arguments(options: RunOptions) -> list[str]:
         arguments.append("--exit-status-line")
     if options.pin:
         arguments.append("--pin")
+    if options.hosts is not None:
+        arguments.append(f"--hosts={options.hosts}")
     arguments += options.boot.arguments()
     arguments += (f"--drive={spec.path},{spec.mode}" for spec in options.drives)
     arguments += (f"--{name.replace('_', '-')}" for name in ("virtio_console", "rng", "testdev", "virtio_legacy")

@@ -33,6 +33,7 @@ from deploy.boot_options import BootOptions
 from deploy.console_place import FILE, STDIO, ConsolePlace
 from deploy.errors import UsageError
 from deploy.gdb_address import GdbAddress
+from deploy.hosts import HostEntry, place_vcpus, read_hosts
 from deploy.paths import LONGEST_SHOWN as _LONGEST_NUMBER
 from deploy.paths import absolute as absolute
 from deploy.paths import path_of as path_of
@@ -62,7 +63,7 @@ class RunOptions:
     all legacy transports. `console` is where the guest's console is; `input` is a file to be typed there, or `-` for
     standard input. `gdb` is where a debugger may connect; `gdb_wait` has the machine wait for one. `semihosting` lets
     the guest call its host, and open files in `semihosting_dir`. `exit_status_line` takes the verdict from the line
-    EXIT: STATUS=N on the console.
+    EXIT: STATUS=N on the console. `hosts` is a file that says on which hosts the vCPUs are.
     """
 
     image: Path
@@ -96,6 +97,7 @@ class RunOptions:
     semihosting: bool = False
     semihosting_dir: Path | None = None
     exit_status_line: bool = False
+    hosts: Path | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -113,6 +115,7 @@ class RunOptions:
             if not self.semihosting_dir.is_dir():
                 raise UsageError(f"the folder for semihosting, {self.semihosting_dir}, is no folder")
         memory_size(self.memory_bytes)
+        self.host_entries()
         check_choice("fetch policy", self.fetch, FETCH_POLICIES)
         check_choice("TLB discipline", self.tlb, TLB_DISCIPLINES)
         check_choice("decoder", self.decode, DECODERS)
@@ -135,6 +138,14 @@ class RunOptions:
             check_device(device, self.memory_bytes, self.devices[:place])
         for drive_ in self.drives:
             _check_drive(drive_)
+
+    def host_entries(self) -> tuple[HostEntry, ...]:
+        """The machine's hosts; none where this one is the only one. Raises UsageError."""
+        if self.hosts is None:
+            return ()
+        entries = read_hosts(self.hosts)
+        place_vcpus(entries, self.vcpus)
+        return entries
 
     def read_image(self) -> Image:
         """The image, read and checked. Raises UsageError.
@@ -302,6 +313,8 @@ def _check_types(options: RunOptions) -> None:
     path_of("image", options.image)
     if options.run_dir is not None:
         path_of("run folder", options.run_dir)
+    if options.hosts is not None:
+        path_of("hosts file", options.hosts)
     if options.input is not None:
         path_of("input", options.input)
     if not isinstance(options.console, ConsolePlace):

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from allstop.machine.control import COORDINATOR, DEBUGGER, DEVICES
-from allstop.wire.messages import ROLE_COORDINATOR, ROLE_DEBUGGER, ROLE_DEVICES, ROLE_WORKER
-
-# The first so many members are what the others connect to.
-SERVERS = 2
+from allstop.machine.control import COORDINATOR, DEBUGGER, DEVICES, NODE
+from allstop.wire.messages import ROLE_COORDINATOR, ROLE_DEBUGGER, ROLE_DEVICES, ROLE_HOST, ROLE_NODE, ROLE_WORKER
 
 
 @dataclass(frozen=True)
@@ -26,12 +23,37 @@ class Member:
         vcpu = ("--vcpu", str(self.vcpu)) if self.role == ROLE_WORKER else ()
         return ("-P", "-m", self.module, "--config-fd", str(config_fd), *vcpu)
 
+    @property
+    def is_server(self) -> bool:
+        """Whether workers connect to it, so that it has to be there before them."""
+        return self.role not in (ROLE_WORKER, ROLE_DEBUGGER)
 
-def members(vcpus: int, gdb: bool = False) -> tuple[Member, ...]:
-    """The processes in start order: those that others connect to come first. `gdb` adds the gdb server."""
+    @classmethod
+    def worker(cls, vcpu: int) -> Member:
+        """The worker of a vCPU."""
+        return cls(ROLE_WORKER, vcpu, vcpu, f"vcpu-{vcpu}", "vcpu_worker")
+
+    @classmethod
+    def node(cls) -> Member:
+        """The node of a host, where there are several."""
+        return cls(ROLE_NODE, 0, NODE, "node", "coordinator.node")
+
+    @classmethod
+    def of_host(cls, number: int, name: str) -> Member:
+        """The agent of another host, of which this one has no more than what leads there."""
+        return cls(ROLE_HOST, number, NODE, f"host {name}", "deploy.host_agent")
+
+
+def members(vcpus: int, gdb: bool = False, placement: tuple[int, ...] = (),
+            names: tuple[str, ...] = ()) -> tuple[Member, ...]:
+    """This host's processes in start order: those that others connect to come first. `gdb` adds the gdb server. Where
+    there are several hosts, `placement` says for each vCPU on which it is, and `names` what they are called."""
+    agents = tuple(Member.of_host(number, names[number]) for number in range(1, len(names)))
+    several = (Member.node(), *agents) if names else ()
     return (
         Member(ROLE_COORDINATOR, 0, COORDINATOR, "coordinator", "coordinator"),
         Member(ROLE_DEVICES, 0, DEVICES, "devicesrv", "devicesrv"),
-        *(Member(ROLE_WORKER, vcpu, vcpu, f"vcpu-{vcpu}", "vcpu_worker") for vcpu in range(vcpus)),
+        *several,
+        *(Member.worker(vcpu) for vcpu in range(vcpus) if not placement or placement[vcpu] == 0),
         *((Member(ROLE_DEBUGGER, 0, DEBUGGER, "gdbserver", "gdbserver"),) if gdb else ()),
     )

@@ -68,6 +68,25 @@ class ChildProcess:
         self._hold(member, process, log)
 
     @classmethod
+    def leading(cls, member: Member, command: Sequence[str], log: BinaryIO,
+                environment: dict[str, str]) -> ChildProcess:
+        """One whose command line somebody else knows, and that listens on standard input. Raises OSError."""
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process = subprocess.Popen(tuple(command), stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        child = cls.__new__(cls)
+        child._hold(member, process, log)
+        return child
+
+    def say(self, text: str) -> None:
+        """Write to its standard input, where it has one. Raises OSError."""
+        assert isinstance(self._process, subprocess.Popen) and self._process.stdin is not None
+        self._process.stdin.write(text.encode())
+        self._process.stdin.flush()
+
+    @classmethod
     def adopted(cls, member: Member, pid: int, log: BinaryIO) -> ChildProcess:
         """One that somebody else has started for us, and that is our child by now. Raises OSError."""
         child = cls.__new__(cls)
@@ -105,10 +124,16 @@ class ChildProcess:
         return last_line(self.log)
 
     def close(self) -> None:
-        """Make sure that it is gone, and release what we hold of it."""
+        """Make sure that it is gone, and release what we hold of it. Idempotent."""
+        if self.pidfd < 0:
+            return
         self.kill()
         self._process.wait()
+        if isinstance(self._process, subprocess.Popen) and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
         os.close(self.pidfd)
+        self.pidfd = -1
         self.log.close()
 
 

@@ -20,6 +20,7 @@ from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
     PROTOCOL_VERSION,
     ROLE_DEVICES,
+    ROLE_HOST,
     ROLE_LAUNCHER,
     ROLE_WORKER,
     VERDICTS,
@@ -32,8 +33,9 @@ from allstop.wire.messages import (
 )
 from deploy.console_port import ConsolePort
 from deploy.course import Course, Effect, Kill, Phase
+from deploy.fleet import Fleet
 from deploy.nursery import Nursery, NurseryEndedError
-from deploy.plan import SERVERS, Member
+from deploy.plan import Member
 from deploy.processes import ChildProcess, describe_exit, words_of_the_named
 from deploy.signals import SignalPipe
 from deploy.situation import activity, describe_vcpus
@@ -56,9 +58,11 @@ class Supervisor:
 
     def __init__(self, course: Course, team: Sequence[Member], start: Callable[[Member], ChildProcess],
                  nursery: Nursery, page: ControlPage, console: ConsolePort, signals: SignalPipe,
-                 status: StatusLine | None, lifeline_fds: Sequence[int]) -> None:
+                 status: StatusLine | None, lifeline_fds: Sequence[int], fleet: Fleet | None = None) -> None:
         self._course = course
         self._team = team
+        self._servers = sum(member.is_server for member in team)
+        self._fleet = fleet
         self._start_member = start
         self._nursery = nursery
         self._page = page
@@ -84,6 +88,8 @@ class Supervisor:
             self._socket.connect(config.coordinator_endpoint)
             for source in (self._socket, self._signals.fd, *self._lifeline_fds):
                 self._poller.register(source, zmq.POLLIN)
+            if self._fleet is not None:
+                self._poller.register(self._fleet.socket, zmq.POLLIN)
             self._console.open(context, config)
             self._course.begun(self._started_s)
             self._send(Hello(PROTOCOL_VERSION, bytes.fromhex(config.token), ROLE_LAUNCHER, 0, os.getpid()))
@@ -123,10 +129,12 @@ class Supervisor:
             if self._children[index].pidfd in events:
                 self._reap(index)
         now_s = time.monotonic()
+        if self._fleet is not None:
+            self._look_at_hosts(self._fleet, now_s)
         if now_s >= self._look_s:
             self._look_s = now_s + LOOK_S
             self._look(now_s)
-        if len(self._children) == SERVERS and self._course.phase is Phase.STARTING:
+        if len(self._children) == self._servers and self._course.phase is Phase.STARTING:
             self._start_workers_when_served()
         if self._course.deadline_s is not None and now_s >= self._course.deadline_s:
             self._perform(self._course.due(now_s, describe_vcpus(self._page)))
@@ -134,21 +142,29 @@ class Supervisor:
             self._status_s = now_s + STATUS_S
             self._draw(self._status, now_s)
 
+    def _look_at_hosts(self, fleet: Fleet, now_s: float) -> None:
+        """What the other hosts say; when the run is over they are told."""
+        for sentence in (*fleet.receive(), *fleet.beat(now_s)):
+            self._perform(self._course.failed(sentence, now_s, "lost"))
+        if self._course.phase is Phase.LEAVING:
+            fleet.stop()
+
     def _wait_ms(self) -> int:
         wake_s = self._look_s
         if self._course.deadline_s is not None:
             wake_s = min(wake_s, self._course.deadline_s)
         wait_ms = max(0, int((wake_s - time.monotonic()) * 1000) + 1)
-        return min(wait_ms, START_POLL_MS) if len(self._children) == SERVERS else wait_ms
+        return min(wait_ms, START_POLL_MS) if len(self._children) == self._servers else wait_ms
 
     def _start_workers_when_served(self) -> None:
         """Workers connect to the two servers; a hundred of them starting would take those the cores to start on."""
         try:
-            if all(self._page.heartbeat(member.slot) for member in self._team[:SERVERS]) and self._nursery.is_ready():
+            servers = self._team[:self._servers]
+            if all(self._page.heartbeat(member.slot) for member in servers) and self._nursery.is_ready():
                 workers = [member for member in self._team if member.role == ROLE_WORKER]
                 for child in self._nursery.bear(workers):
                     self._adopt(child)
-                for member in self._team[SERVERS + len(workers):]:
+                for member in self._team[self._servers + len(workers):]:
                     self._adopt(self._start_member(member))
         except NurseryEndedError as error:
             self._perform(self._course.failed(str(error), time.monotonic(), "lost" if error.killed else "error"))
@@ -157,7 +173,7 @@ class Supervisor:
 
     def _start_servers(self) -> None:
         try:
-            for member in self._team[:SERVERS]:
+            for member in self._team[:self._servers]:
                 self._adopt(self._start_member(member))
             self._nursery.open()
         except OSError as error:
@@ -228,6 +244,8 @@ class Supervisor:
             child = self._children[index]
             member = child.member
             watchdog = self._watchdogs[index]
+            if member.role == ROLE_HOST:
+                continue  # its own agent watches there
             if not watchdog.is_silent(now_s, self._page.heartbeat(member.slot)):
                 continue
             if ping and member.role == ROLE_WORKER:
@@ -243,6 +261,8 @@ class Supervisor:
         """Who, what, doing what, last words: one sentence."""
         words = child.last_words()
         said = f'; its last words: "{words}"' if words else ""
+        if child.member.role == ROLE_HOST:
+            return f"the agent of {child.member.name} {phrase}{said}"
         doing = self._page.describe(child.member.slot)
         return f"{child.member.name} (process {child.pid}) {phrase} while {doing}{said}"
 

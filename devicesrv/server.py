@@ -26,6 +26,7 @@ import zmq
 from allstop.events.scenario import Scenario
 from allstop.events.vocabulary import DEVICE_STEP, event
 from allstop.machine.configuration import MachineConfig
+from allstop.machine.host_listener import admit_hosts
 from allstop.machine.journal import open_journal
 from allstop.machine.user_code import text_of
 from allstop.wire.channel import COORDINATOR, LAUNCHER, identity_fits, listen
@@ -114,6 +115,7 @@ class DeviceServer:
         self._disturbed = any(event.step == DEVICE_STEP for event in scenario.events)
         self._wait_ms = WAIT_MS
         self._socket = listen(context, config.devices_endpoint)
+        self._guard = admit_hosts(self._socket, context, config.hosts, 2)
         self._socket.setsockopt(zmq.RCVTIMEO, WAIT_MS)
 
     def serve(self) -> None:
@@ -156,6 +158,9 @@ class DeviceServer:
             print(f"devicesrv: {unread + self._console.lost_bytes} bytes of the console's output were not read",
                   file=sys.stderr)
         self._socket.close(LINGER_MS)
+        if self._guard is not None:
+            self._guard.close()
+            self.refused["a connection without a key of this run"] += self._guard.refused
         if self._journal is not None:
             self._journal.close()
 

@@ -49,6 +49,7 @@ from allstop.wire.messages import (
     StopWorld,
     WorldStopped,
 )
+from allstop.wire.security import KeyPair
 from vcpu_worker.access_oracle import AccessOracle
 
 if TYPE_CHECKING:
@@ -87,12 +88,13 @@ class Links:
         self._vcpu = vcpu
         self._context = zmq.Context(1)
         identity = worker_identity(vcpu)
-        self._devices = Channel.open(
-            self._context, config.devices_endpoint, identity, config.token, ROLE_WORKER, vcpu
-        )
-        self._coordinator = Channel.open(
-            self._context, config.coordinator_endpoint, identity, config.token, ROLE_WORKER, vcpu
-        )
+        hosts = config.hosts
+        keys = None if hosts is None or hosts.index == 0 else KeyPair(hosts.public_keys[hosts.index], hosts.secret_key)
+        server = "" if hosts is None else hosts.public_keys[0]
+        self._devices = Channel.open(self._context, config.devices_endpoint, identity, config.token, ROLE_WORKER, vcpu,
+                                     server=server, keys=keys)
+        self._coordinator = Channel.open(self._context, config.coordinator_endpoint, identity, config.token,
+                                         ROLE_WORKER, vcpu, server=server, keys=keys)
         self._devices.socket.rcvtimeo = int(BEAT_S * 1000)
         self._send = self._devices.socket.send
         self._receive = self._devices.socket.recv
@@ -101,7 +103,7 @@ class Links:
         self._sequence = 0
         self._ppis = 0
         self._calls = 0
-        self._oracle = AccessOracle(vcpu, page, self.tell, journal, config.keep_going)
+        self._oracle = AccessOracle(vcpu, page, self.tell, journal, config.keep_going, keys is not None)
 
     def close(self) -> None:
         """Disconnect; what the coordinator has yet to read gets a moment."""

@@ -99,6 +99,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="with --semihosting: the one folder in which the guest may open files")
     parser.add_argument("--exit-status-line", action="store_true",
                         help="take the verdict from the line EXIT: STATUS=N that the guest prints")
+    parser.add_argument("--hosts", metavar="FILE.toml", type=Path,
+                        help="spread the vCPUs over these hosts: docs/hosts.md")
     parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
@@ -121,7 +123,7 @@ def execute(arguments: argparse.Namespace) -> int:
         console=ConsolePlace.parse(arguments.console), input=arguments.input,
         gdb=None if arguments.gdb is None else gdb_address(arguments.gdb), gdb_wait=arguments.gdb_wait,
         semihosting=arguments.semihosting, semihosting_dir=arguments.semihosting_dir,
-        exit_status_line=arguments.exit_status_line)
+        exit_status_line=arguments.exit_status_line, hosts=arguments.hosts)
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 RAM_BASE = 0x4000_0000
 MAX_MEMORY_BYTES = 0xB000_0000
@@ -77,8 +78,35 @@ class SemihostingSpec:
 
 
 @dataclass(frozen=True)
+class HostsSpec:
+    """One host's view of a machine on several: it is `index`; host 0 has the launcher and the servers.
+
+    `endpoints` are the nodes', `vcpu_hosts` says for each vCPU on which host it is, `public_keys` are the hosts' (Z85)
+    and `secret_key` is this one's. `listen_fds` are bound sockets: the node's, and on host 0 those of the coordinator
+    and the device server, whose remote addresses are `coordinator_endpoint` and `devices_endpoint`. The node is called
+    by `doorbell_fd`. Whoever is not heard of for `deadline_s` is taken for dead.
+    """
+
+    index: int
+    endpoints: tuple[str, ...]
+    vcpu_hosts: tuple[int, ...]
+    public_keys: tuple[str, ...]
+    secret_key: str
+    doorbell_fd: int
+    listen_fds: tuple[int, ...]
+    coordinator_endpoint: str = ""
+    devices_endpoint: str = ""
+    deadline_s: float = 5.0
+
+    @property
+    def own_vcpus(self) -> tuple[int, ...]:
+        """The vCPUs of this host."""
+        return tuple(vcpu for vcpu, host in enumerate(self.vcpu_hosts) if host == self.index)
+
+
+@dataclass(frozen=True)
 class MachineConfig:
-    """One machine on one host.
+    """One machine, as the processes of one host see it.
 
     Endpoints are ZeroMQ addresses in the abstract socket namespace, which leaves no file behind. `token` (hex)
     must open every connection. `cores` is the number of host cores that the machine may use: a vCPU that waits in a
@@ -88,7 +116,8 @@ class MachineConfig:
     has every process keep one, in `run_dir`. `scenario` is the events', as `allstop.events.scenario` writes it; its
     symbols are resolved. `pin` gives each vCPU one core, by its number. `drives`, `virtio_console`, `rng` and `testdev`
     are virtio devices; `virtio_legacy` gives all of them legacy transports. `semihosting` None takes no calls to the
-    host. `exit_status_line` takes the verdict from a line that the guest prints (`devicesrv/exit_line.py`).
+    host. `exit_status_line` takes the verdict from a line that the guest prints (`devicesrv/exit_line.py`). `hosts`
+    None is a machine on this host alone.
     """
 
     vcpus: int
@@ -122,6 +151,7 @@ class MachineConfig:
     virtio_legacy: bool = False
     semihosting: SemihostingSpec | None = None
     exit_status_line: bool = False
+    hosts: HostsSpec | None = None
 
     def to_json(self) -> str:
         """The form that `from_json` reads."""
@@ -140,6 +170,10 @@ class MachineConfig:
             raw["gdb"] = GdbSpec(**raw["gdb"])
         if raw["semihosting"] is not None:
             raw["semihosting"] = SemihostingSpec(**raw["semihosting"])
+        if raw["hosts"] is not None:
+            hosts: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                                     for name, value in raw["hosts"].items()}
+            raw["hosts"] = HostsSpec(**hosts)
         return cls(**raw)
 
     @classmethod

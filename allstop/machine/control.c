@@ -11,6 +11,7 @@
 #define SLOT_COORDINATOR (-1)
 #define SLOT_DEVICES (-2)
 #define SLOT_DEBUGGER (-3)
+#define SLOT_NODE (-4)
 
 typedef struct {
     PyObject_HEAD
@@ -49,6 +50,8 @@ static struct cp_process *process_at(ControlPage *self, long slot)
         return &self->host->coordinator;
     if (slot == SLOT_DEVICES)
         return &self->host->devices;
+    if (slot == SLOT_NODE)
+        return &self->host->node;
     if (slot == SLOT_DEBUGGER)
         return &self->host->debugger;
     struct cp_vcpu *v = vcpu_at(self, slot);
@@ -289,7 +292,7 @@ static PyObject *page_set_line(ControlPage *self, PyObject *args)
     unsigned long long line;
     VCPU_ARGS("K", &line);
     bool news = cp_set_line(v, line);
-    if (news)
+    if (news || cp_is_remote(v)) /* what another host's vCPU has been told in answers is not known here */
         cp_post(v, CP_INTERRUPT);
     return PyBool_FromLong(news);
 }
@@ -311,6 +314,8 @@ static PyObject *page_set_power(ControlPage *self, PyObject *args)
     unsigned power;
     VCPU_ARGS("I", &power);
     atomic_store(&v->power, power);
+    if (self->host->doorbell)
+        cp_tell_nodes(v, self->host->doorbell);
     Py_RETURN_NONE;
 }
 
@@ -703,6 +708,7 @@ PyMODINIT_FUNC PyInit_control(void)
         { "SLEEPING", CP_SLEEPING }, { "POWER_OFF", CP_POWER_OFF }, { "POWER_PENDING", CP_POWER_PENDING },
         { "POWER_ON", CP_POWER_ON }, { "HISTOGRAM_MMIO", CP_HIST_MMIO }, { "HISTOGRAM_STOP", CP_HIST_STOP },
         { "HISTOGRAM_SHOOTDOWN", CP_HIST_SHOOTDOWN }, { "HISTOGRAM_FETCH", CP_HIST_FETCH },
+        { "HISTOGRAM_PAGE", CP_HIST_PAGE }, { "HOLD", CP_HOLD },
 #define X(name, text) { "ACTIVITY_" #name, CP_ACTIVITY_##name },
         CP_ACTIVITIES(X)
 #undef X
@@ -714,7 +720,8 @@ PyMODINIT_FUNC PyInit_control(void)
         return NULL;
     static const struct { const char *name; long value; } slots[] = { { "COORDINATOR", SLOT_COORDINATOR },
                                                                       { "DEVICES", SLOT_DEVICES },
-                                                                      { "DEBUGGER", SLOT_DEBUGGER } };
+                                                                      { "DEBUGGER", SLOT_DEBUGGER },
+                                                                      { "NODE", SLOT_NODE } };
     PyObject *module = PyModule_Create(&control_module);
     if (module == NULL || PyModule_AddObjectRef(module, "ControlPage", (PyObject *)&page_type) < 0)
         return NULL;

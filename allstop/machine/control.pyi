@@ -24,9 +24,12 @@ HISTOGRAM_MMIO: int
 HISTOGRAM_STOP: int
 HISTOGRAM_SHOOTDOWN: int
 HISTOGRAM_FETCH: int
+HISTOGRAM_PAGE: int
+HOLD: int
 COORDINATOR: int
 DEVICES: int
 DEBUGGER: int
+NODE: int
 COUNT_MMIO_READ: int
 COUNT_MMIO_WRITE: int
 COUNT_NISV: int
@@ -61,6 +64,8 @@ COUNT_MMIO_WRONG: int
 COUNT_UNDEFINED: int
 COUNT_SEMIHOSTING: int
 COUNT_SEMIHOSTING_BAD: int
+COUNT_PAGE_READ: int
+COUNT_PAGE_WRITE: int
 ACTIVITY_NONE: int
 ACTIVITY_OFF: int
 ACTIVITY_GUEST: int
@@ -76,6 +81,7 @@ ACTIVITY_DEVICE: int
 ACTIVITY_STOPPING: int
 ACTIVITY_IDLE: int
 ACTIVITY_SEMIHOSTING: int
+ACTIVITY_PAGE: int
 
 def bucket_ns(bucket: int, /) -> float: ...
 
@@ -100,6 +106,8 @@ class ControlPage:
     HISTOGRAM_STOP: int
     HISTOGRAM_SHOOTDOWN: int
     HISTOGRAM_FETCH: int
+    HISTOGRAM_PAGE: int
+    HOLD: int
     COORDINATOR: int
     DEVICES: int
     COUNT_MMIO_READ: int
@@ -136,6 +144,8 @@ class ControlPage:
     COUNT_UNDEFINED: int
     COUNT_SEMIHOSTING: int
     COUNT_SEMIHOSTING_BAD: int
+    COUNT_PAGE_READ: int
+    COUNT_PAGE_WRITE: int
     ACTIVITY_NONE: int
     ACTIVITY_OFF: int
     ACTIVITY_GUEST: int
@@ -151,6 +161,7 @@ class ControlPage:
     ACTIVITY_STOPPING: int
     ACTIVITY_IDLE: int
     ACTIVITY_SEMIHOSTING: int
+    ACTIVITY_PAGE: int
     def __new__(cls, fd: int) -> ControlPage: ...
     @classmethod
     def create(cls, fd: int, vcpus: int, cores: int, tlb: int = 0) -> ControlPage: ...

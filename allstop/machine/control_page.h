@@ -17,6 +17,10 @@
  * Waiting is by futex on that word; V wakes it when it leaves a guest that somebody wanted it to leave.
  *
  * V sleeps (WFI, parked by STOP, switched off) on a futex too: on its own `requests` word.
+ *
+ * A vCPU on another host has a slot here, too: what is posted there goes into its `outbox`, and the host's node, whose
+ * doorbell is rung, carries it over. To whoever waits the vCPU is always in the guest, on a stay that ends when its own host's
+ * node has said that it has left, or is outside (cp_post_remote).
  */
 #ifndef ALLSTOP_CONTROL_PAGE_H
 #define ALLSTOP_CONTROL_PAGE_H
@@ -55,6 +59,7 @@ enum {
     CP_QUIT = 1u << 6,       /* leave to Python: the run is over */
     CP_TICK = 1u << 7,       /* look at the timers */
     CP_TLB_PAGES = 1u << 8,  /* read the TLB log, forget these pages' translations */
+    CP_HOLD = 1u << 9,       /* say when an instruction has retired: somebody waits for a page that this vCPU was given */
 };
 
 enum { CP_POWER_OFF = 0, CP_POWER_PENDING = 1, CP_POWER_ON = 2 };
@@ -72,7 +77,8 @@ enum { CP_TLB_BROADCAST = 0, CP_TLB_IPI = 1, CP_TLB_LOCAL = 2, CP_TLB_EARLY = 3 
     X(FETCH_WRONG, "fetch_wrong") X(STALE_TLB, "stale_tlb") X(RESENT, "mmio_resent")                         \
     X(STALE, "mmio_stale_reply") X(SWAP_OUT, "swap_out") X(SWAP_IN, "swap_in")                               \
     X(SWAP_WRITTEN, "swap_written") X(OTHER, "other") X(MMIO_WRONG, "mmio_wrong")                         \
-    X(UNDEFINED, "undefined_access") X(SEMIHOSTING, "semihosting") X(SEMIHOSTING_BAD, "semihosting_refused")
+    X(UNDEFINED, "undefined_access") X(SEMIHOSTING, "semihosting") X(SEMIHOSTING_BAD, "semihosting_refused") \
+    X(PAGE_READ, "page_reads") X(PAGE_WRITE, "page_writes")
 
 enum {
 #define X(name, text) CP_COUNT_##name,
@@ -81,7 +87,7 @@ enum {
     CP_COUNTER_COUNT
 };
 
-enum { CP_HIST_MMIO, CP_HIST_STOP, CP_HIST_SHOOTDOWN, CP_HIST_FETCH, CP_HIST_COUNT };
+enum { CP_HIST_MMIO, CP_HIST_STOP, CP_HIST_SHOOTDOWN, CP_HIST_FETCH, CP_HIST_PAGE, CP_HIST_COUNT };
 #define CP_BUCKETS 1024u /* 64 powers of two, 16 steps each: 6 % wide */
 
 #define CP_ACTIVITIES(X)                                                                                     \
@@ -90,7 +96,7 @@ enum { CP_HIST_MMIO, CP_HIST_STOP, CP_HIST_SHOOTDOWN, CP_HIST_FETCH, CP_HIST_COU
     X(OWN_WORLD, "holding the stopped world") X(PARKED, "parked by a stop") X(PSCI, "in a PSCI call")        \
     X(FETCH, "fetching the instruction at") X(SHOOTDOWN, "waiting for a TLB invalidation by vCPU")           \
     X(DEVICE, "in the device at") X(STOPPING, "stopping the world, vCPUs missing:") X(IDLE, "idle") \
-    X(SEMIHOSTING, "calling the host, operation")
+    X(SEMIHOSTING, "calling the host, operation") X(PAGE, "waiting for another host's page at")
 
 enum {
 #define X(name, text) CP_ACTIVITY_##name,
@@ -124,7 +130,11 @@ struct cp_vcpu {
     _Atomic uint32_t power;
     _Atomic uint32_t flush_posted; /* tickets of TLB_FLUSH: the ipi discipline waits for its own to be served */
     _Atomic uint32_t flush_served;
-    char pad0[64 - 32];
+    _Atomic uint32_t doorbell;     /* 1 + the node's doorbell: the vCPU is on another host */
+    _Atomic uint32_t outbox;       /* ... and what was posted there and has to be carried over */
+    _Atomic uint32_t want;         /* a page of another host's that this vCPU needs: cp_want; 0 none */
+    _Atomic uint32_t progress;     /* grows when the vCPU got on since it was last given a page */
+    char pad0[64 - 48];
     struct cp_process process;
     char pad1[128 - 64 - sizeof(struct cp_process)];
     _Atomic uint64_t counters[64];
@@ -181,7 +191,10 @@ struct cp_host {
     /* Virtual pages whose translations must go: (index + 1) << 32 | page number. */
     _Atomic uint64_t tlb_head; /* entries ever added to the log */
     _Atomic uint64_t tlb_log[CP_TLB_LOG];
-    char pad7[CP_HOST_BYTES - 64 * 8 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 8 - 16 - CP_TLB_LOG * 8];
+    uint32_t doorbell;              /* 1 + the descriptor by which the host's node is called; 0: the only host */
+    _Atomic uint32_t devices_want;  /* as a vCPU's */
+    struct cp_process node;
+    char pad7[CP_HOST_BYTES - 64 * 8 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 8 - 16 - CP_TLB_LOG * 8 - 8 - sizeof(struct cp_process)];
 };
 _Static_assert(sizeof(struct cp_host) == CP_HOST_BYTES, "the host's part of the control page");
 
@@ -211,6 +224,55 @@ static inline void cp_futex_wake(_Atomic uint32_t *word)
     syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
+static inline void cp_ring(uint32_t doorbell)
+{
+    uint64_t one = 1;
+    while (doorbell && write((int)doorbell - 1, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
+static inline bool cp_is_remote(struct cp_vcpu *v)
+{
+    return atomic_load_explicit(&v->doorbell, memory_order_relaxed) != 0;
+}
+
+#define CP_CHANGED (1u << 31) /* in an outbox: look at the slot's STOP, line and power */
+
+/* cp_post for a vCPU on another host. The node takes the outbox, and begins a new stay when all that it took was
+ * acknowledged and nothing came meanwhile.
+ *
+ *   asker A                                  node
+ *   outbox |= bits                           taken = outbox, outbox = 0; sends it, one more under way
+ *   mode = EXITING (this stay)               an acknowledgement: one less under way; none, and outbox == 0:
+ *   outbox |= bits                             a new stay
+ *
+ * If the new stay begins before A marks one, A marks the new one, and its second |= keeps that from ending too early. If it
+ * begins between the mark and the second |=, then A's first bits were acknowledged. STOP is a level: what is in force
+ * already is not carried over again. */
+static inline uint32_t cp_post_remote(struct cp_vcpu *v, uint32_t bits)
+{
+    uint32_t levels = bits & (CP_STOP | CP_QUIT);
+    uint32_t before = levels ? atomic_fetch_or(&v->requests, levels) : 0;
+    uint32_t mode = atomic_load(&v->mode), exiting;
+    if (bits == CP_STOP && before & CP_STOP)
+        return (mode & CP_MODE_MASK) == CP_EXITING ? mode : 0;
+    atomic_fetch_or(&v->outbox, bits);
+    do {
+        mode = atomic_load(&v->mode);
+        exiting = (mode & ~CP_MODE_MASK) | CP_EXITING;
+    } while (mode != exiting && !atomic_compare_exchange_strong(&v->mode, &mode, exiting));
+    atomic_fetch_or(&v->outbox, bits);
+    cp_ring(atomic_load(&v->doorbell));
+    return exiting;
+}
+
+/* Something that is no request has changed: STOP was taken back, or a power state, of our own vCPUs too. */
+static inline void cp_tell_nodes(struct cp_vcpu *v, uint32_t doorbell)
+{
+    atomic_fetch_or(&v->outbox, CP_CHANGED);
+    cp_ring(doorbell);
+}
+
 /* Ask vCPU v for `bits`. Returns the mode word to wait on when v is in the guest (low bits EXITING), else 0.
  *
  * V may leave, serve the request and be in again before A looks at `mode`: that later stay has nothing that would end
@@ -218,6 +280,8 @@ static inline void cp_futex_wake(_Atomic uint32_t *word)
  * when A looks, and the stay is still the one that A saw before that, then V has to leave that stay to serve it. */
 static inline uint32_t cp_post(struct cp_vcpu *v, uint32_t bits)
 {
+    if (cp_is_remote(v))
+        return cp_post_remote(v, bits);
     atomic_fetch_or(&v->requests, bits);
     for (;;) {
         uint32_t mode = atomic_load(&v->mode), exiting = (mode & ~CP_MODE_MASK) | CP_EXITING;
@@ -242,7 +306,9 @@ static inline uint32_t cp_post(struct cp_vcpu *v, uint32_t bits)
 static inline void cp_clear(struct cp_vcpu *v, uint32_t bits)
 {
     atomic_fetch_and(&v->requests, ~bits);
-    if ((atomic_load(&v->mode) & CP_MODE_MASK) == CP_SLEEPING) /* else V has yet to look at its requests */
+    if (cp_is_remote(v))
+        cp_tell_nodes(v, atomic_load(&v->doorbell));
+    else if ((atomic_load(&v->mode) & CP_MODE_MASK) == CP_SLEEPING) /* else V has yet to look at its requests */
         cp_futex_wake(&v->requests);
 }
 
@@ -252,7 +318,7 @@ static inline void cp_clear(struct cp_vcpu *v, uint32_t bits)
 static inline void cp_head_start(struct cp_host *host, uint32_t asker)
 {
     for (uint32_t i = 0; i < host->vcpus; i++)
-        if (i != asker)
+        if (i != asker && !cp_is_remote(cp_vcpu(host, i))) /* whose stops are the coordinator's to say */
             cp_post(cp_vcpu(host, i), CP_STOP);
 }
 
@@ -264,7 +330,7 @@ static inline bool cp_may_poll(struct cp_host *host, uint32_t vcpu)
     uint32_t needed = 2;
     for (uint32_t i = 0; i < host->vcpus; i++) {
         struct cp_vcpu *v = cp_vcpu(host, i);
-        if (i != vcpu && atomic_load_explicit(&v->power, memory_order_relaxed) == CP_POWER_ON
+        if (i != vcpu && !cp_is_remote(v) && atomic_load_explicit(&v->power, memory_order_relaxed) == CP_POWER_ON
             && (atomic_load_explicit(&v->mode, memory_order_relaxed) & CP_MODE_MASK) != CP_SLEEPING
             && !(atomic_load_explicit(&v->requests, memory_order_relaxed) & CP_STOP) && ++needed > host->cores)
             return false;
@@ -388,6 +454,22 @@ static inline bool cp_set_line(struct cp_vcpu *v, uint64_t line)
             return false;
     } while (!atomic_compare_exchange_weak(&v->line, &old, line));
     return ((old ^ line) & 3) != 0;
+}
+
+/* A page that somebody on this host needs of another host's: never 0. */
+static inline uint32_t cp_want(uint32_t ipa, bool write, bool execute)
+{
+    return ((ipa >> 12) + 1) << 2 | (uint32_t)execute << 1 | (uint32_t)write;
+}
+
+/* V got on: pages that it was given to get there may be taken back. */
+static inline void cp_got_on(struct cp_host *host, struct cp_vcpu *v)
+{
+    atomic_fetch_add(&v->progress, 1);
+    if (atomic_load(&v->requests) & CP_HOLD) {
+        atomic_fetch_and(&v->requests, ~(uint32_t)CP_HOLD);
+        cp_ring(host->doorbell);
+    }
 }
 
 static inline void cp_count(struct cp_vcpu *v, unsigned counter)

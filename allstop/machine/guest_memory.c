@@ -116,13 +116,36 @@ static bool can_be_executed(GuestMemory *self, uint64_t entry)
     return (entry & VALID) && !(entry & XN) && !self->as_shipped;
 }
 
+/* Have another host's page here. It may be gone again at once. False with an exception set. */
+static bool want(GuestMemory *self, uint32_t ipa, bool write)
+{
+    uint32_t wanted = cp_want(ipa, write, false);
+    atomic_store(&self->host->devices_want, wanted);
+    cp_ring(self->host->doorbell);
+    while (atomic_load(&self->host->devices_want) == wanted) {
+        if (run_is_over(self)) {
+            PyErr_SetString(access_error, "the run is over");
+            return false;
+        }
+        cp_beat(&self->host->devices);
+        cp_futex_wait(&self->host->devices_want, wanted, SLICE_NS);
+    }
+    return true;
+}
+
 /* Take the page that begins at `ipa`: its entry as it was is in *was. False with an exception set. */
-static bool take(GuestMemory *self, uint32_t ipa, uint64_t *was)
+static bool take(GuestMemory *self, uint32_t ipa, bool write, uint64_t *was)
 {
     _Atomic uint64_t *entry = page_entry(&self->pages, ipa);
+    bool hosts = self->host->doorbell != 0;
     for (;;) {
         uint64_t old = atomic_load(entry);
-        if (old == 0 || old & VALID) {
+        if (hosts && page_is_away(old, write)) {
+            if (!want(self, ipa, write))
+                return false;
+            continue;
+        }
+        if (page_is_fresh(old, hosts) || old & VALID) {
             if (!atomic_compare_exchange_strong(entry, &old, (old & ~VALID) | BROKEN))
                 continue;
             *was = old;
@@ -164,6 +187,9 @@ static void drop_code(GuestMemory *self, uint32_t ipa)
     cp_shootdown_begin(host);
     for (uint32_t i = 0; i < host->vcpus; i++) {
         struct cp_vcpu *v = cp_vcpu(host, i);
+        exiting[i] = 0;
+        if (cp_is_remote(v))
+            continue; /* the page is writable here, so it is nowhere else */
         atomic_fetch_add(&v->flush_posted, 1);
         exiting[i] = cp_post(v, CP_TLB_FLUSH | CP_CODE_FLUSH);
     }
@@ -195,7 +221,7 @@ static bool copy(GuestMemory *self, uint32_t ipa, unsigned char *data, size_t by
         size_t piece = SWAP_PAGE - (ipa - page) < bytes ? SWAP_PAGE - (ipa - page) : bytes;
         unsigned char *at = self->pages.ram + (ipa - RAM_BASE);
         uint64_t was;
-        if (!take(self, page, &was))
+        if (!take(self, page, write, &was))
             return false;
         bool code = write && can_be_executed(self, was);
         if (code)

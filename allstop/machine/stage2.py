@@ -7,6 +7,7 @@ first vCPU that uses the page; so the file, too, costs only what is touched. Sou
 """
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 
@@ -46,6 +47,12 @@ def size_bytes(memory_bytes: int) -> int:
             f"not {memory_bytes} bytes"
         )
     return LEVEL3_OFFSET + memory_bytes // PAGE_BYTES * 8
+
+
+def build_in(fd: int, memory_bytes: int) -> None:
+    """`build` in a memory file of that size. Raises OSError."""
+    with mmap.mmap(fd, 0) as mapping, memoryview(mapping) as tables:
+        build(tables, memory_bytes)
 
 
 def build(buffer: memoryview, memory_bytes: int) -> None:

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The level-3 entries of stage 2, and what their bits mean to us. An entry that is neither 0 (never used) nor VALID nor
- * SWAPPED is broken: somebody changes it, or the page, and everybody else waits. */
+ * SWAPPED is broken: somebody changes it, or the page, and everybody else waits.
+ *
+ * With several hosts the entry is also the page's state on this one: 0 says that the page is not here; OWNED that it is nowhere
+ * else, so that it may be written to (OWNED alone: nobody here has used it yet); VALID without OWNED that others may have it,
+ * too, and nobody may write to it. */
 #ifndef ALLSTOP_STAGE2_ENTRY_H
 #define ALLSTOP_STAGE2_ENTRY_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define RAM_BASE 0x40000000u
@@ -16,6 +21,7 @@
 #define ACCESS_MASK (3ull << 6)
 #define XN (1ull << 54)
 #define ATTRIBUTES (1ull << 10 | 3ull << 8 | 0xfull << 2 | 3ull) /* AF, inner shareable, normal memory, page */
+#define OWNED (1ull << 52)    /* the architecture's hint "contiguous", which the engine does not look at */
 #define FLIP_SHIFT 55         /* bits 60:55, ignored by the walk, count flips */
 #define FLIP_MASK (63ull << FLIP_SHIFT)
 #define FLIPS 48u
@@ -30,6 +36,18 @@ struct guest_pages {
     _Atomic uint64_t *stage2; /* the whole table file */
     int swap_fd;              /* -1: nothing can be swapped out */
 };
+
+/* Whether nobody has used the page on this host, and may begin to, with `hosts` of more than one. */
+static inline bool page_is_fresh(uint64_t entry, bool hosts)
+{
+    return entry == (hosts ? OWNED : 0);
+}
+
+/* Whether the page is another host's as far as this access goes. */
+static inline bool page_is_away(uint64_t entry, bool write)
+{
+    return entry == 0 || (write && (entry & VALID) && !(entry & OWNED));
+}
 
 static inline _Atomic uint64_t *page_entry(const struct guest_pages *g, uint32_t ipa)
 {

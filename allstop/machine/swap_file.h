@@ -66,7 +66,7 @@ static inline enum swap_result swap_page_in(const struct guest_pages *g, uint32_
     uint64_t old = atomic_load(entry);
     *written = false;
     if (!(old & SWAPPED))
-        return old == 0 || old & VALID ? SWAP_UNUSED : SWAP_BUSY;
+        return old == 0 || old == OWNED || old & VALID ? SWAP_UNUSED : SWAP_BUSY;
     if (!atomic_compare_exchange_strong(entry, &old, BROKEN))
         return SWAP_BUSY;
     uint32_t page[SWAP_WORDS], *frame = (uint32_t *)(g->ram + (ipa - RAM_BASE));

@@ -30,6 +30,7 @@ from allstop.wire.messages import (
     Message,
     Welcome,
 )
+from allstop.wire.security import KeyPair, secure
 
 LAUNCHER = b"launcher"
 COORDINATOR = b"coordinator"
@@ -44,6 +45,11 @@ _MAX_FRAME_BYTES = MAX_BLOB + 65536
 
 class ChannelError(RuntimeError):
     """A peer could not be reached, or does not speak our protocol; the text is one sentence."""
+
+
+def node_identity(host: int) -> bytes:
+    """The identity under which the node of `host` connects to others."""
+    return b"n%d" % host
 
 
 def worker_identity(vcpu: int) -> bytes:
@@ -105,10 +111,13 @@ class Channel:
 
     @classmethod
     def connect(cls, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes, token: str, role: int,
-                vcpu: int = 0) -> Channel:
+                vcpu: int = 0, server: str = "", keys: KeyPair | None = None) -> Channel:
         """Connect as `identity` and say Hello with `token` (hex), without waiting: Welcome is the first message to
-        come, if one comes. The server need not be there yet. Raises ChannelError when the address is wrong."""
+        come, if one comes. The server need not be there yet. On another host, it is the one with the public key
+        `server`, and `keys` are ours. Raises ChannelError when the address is wrong."""
         socket = context.socket(zmq.DEALER)
+        if keys is not None:
+            secure(socket, keys, server)
         socket.linger = 0
         socket.setsockopt(zmq.IDENTITY, identity)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
@@ -125,11 +134,12 @@ class Channel:
 
     @classmethod
     def open(cls, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes, token: str, role: int,
-             vcpu: int = 0, deadline_s: float = HELLO_DEADLINE_S) -> Channel:
+             vcpu: int = 0, deadline_s: float = HELLO_DEADLINE_S, server: str = "",
+             keys: KeyPair | None = None) -> Channel:
         """`connect`, and wait for Welcome at most `deadline_s`.
 
         Raises ChannelError when nobody welcomes us in time, which is also what a wrong token looks like."""
-        channel = cls.connect(context, endpoint, identity, token, role, vcpu)
+        channel = cls.connect(context, endpoint, identity, token, role, vcpu, server, keys)
         try:
             reply = channel.receive(deadline_s)
             if reply is None:

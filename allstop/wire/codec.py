@@ -11,7 +11,8 @@ from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import msgpack
 
-from allstop.wire.messages import MAX_BLOB, MAX_TEXT, NUMBERS, Bits, Message
+from allstop.wire.fields import Bits
+from allstop.wire.messages import MAX_BLOB, MAX_TEXT, NUMBERS, Message
 
 
 class MalformedError(ValueError):

@@ -13,7 +13,28 @@ past (`WorldStopped`, `ProcessLost`). `PROTOCOL.md` is generated from this modul
 """
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
+
+from allstop.wire.fields import U8, U16, U32, U64, Blob, Flag, Text
+from allstop.wire.node_messages import (
+    HostBeat,
+    HostEnded,
+    HostPlan,
+    HostReady,
+    HostStatus,
+    HostStop,
+    NodeHello,
+    NodePing,
+    NodePong,
+    PageAsked,
+    PageGranted,
+    PageRecalled,
+    PageYielded,
+    Posted,
+    PostsDone,
+    PowerChanged,
+    VcpuTold,
+)
 
 PROTOCOL_VERSION = 1
 MAX_TEXT = 4096
@@ -23,20 +44,6 @@ INPUT_WINDOW_BYTES = 4096  # what a launcher may have sent of the console's inpu
 ALL_VCPUS = 0xFFFF
 
 
-class Bits(NamedTuple):
-    """Width of an unsigned integer field."""
-
-    width: int
-
-
-U8 = Annotated[int, Bits(8)]
-U16 = Annotated[int, Bits(16)]
-U32 = Annotated[int, Bits(32)]
-U64 = Annotated[int, Bits(64)]
-Flag: TypeAlias = bool
-Text: TypeAlias = str
-Blob: TypeAlias = bytes
-
 # Who speaks: the `role` of a Hello and of a lost process.
 ROLE_WORKER = 0
 ROLE_DEVICES = 1
@@ -44,7 +51,9 @@ ROLE_LAUNCHER = 2
 ROLE_COORDINATOR = 3
 ROLE_OPERATOR = 4
 ROLE_DEBUGGER = 5
-ROLE_NAMES = ("worker", "device server", "launcher", "coordinator", "operator", "gdb server")
+ROLE_NODE = 6
+ROLE_HOST = 7
+ROLE_NAMES = ("worker", "device server", "launcher", "coordinator", "operator", "gdb server", "node", "host agent")
 
 # VcpuHit.cause
 HIT_BREAKPOINT = 0
@@ -532,6 +541,9 @@ Message: TypeAlias = (
     | HoldVcpu | LetVcpuGo | StepVcpu | ReadVcpu | WriteVcpu | PeekMemory | PokeMemory | TranslateAddress | SetStops
     | DebugDone | VcpuHit | DebuggerReady
     | PerformEvent | EventPerformed | EventTriggered | InjectEvent | EventInjected | StopRun | RunStopped | Refused
+    | NodeHello | NodePing | NodePong | PageAsked | PageRecalled | PageYielded | PageGranted
+    | Posted | PostsDone | PowerChanged | VcpuTold
+    | HostReady | HostPlan | HostBeat | HostStatus | HostStop | HostEnded
 )
 
 # The number of each message on the wire. Numbers are never reused: CHANGELOG says what changed.
@@ -549,6 +561,9 @@ NUMBERS: dict[type[Message], int] = {
     InjectEvent: 113, EventInjected: 114, PerformEvent: 128, EventPerformed: 129, EventTriggered: 130,
     HoldVcpu: 160, LetVcpuGo: 161, StepVcpu: 162, ReadVcpu: 163, WriteVcpu: 164, PeekMemory: 165, PokeMemory: 166,
     TranslateAddress: 167, SetStops: 168, DebugDone: 169, VcpuHit: 170, DebuggerReady: 171,
+    NodeHello: 192, NodePing: 193, NodePong: 194, PageAsked: 195, PageRecalled: 196, PageYielded: 197, PageGranted: 198,
+    Posted: 199, PostsDone: 200, PowerChanged: 201, VcpuTold: 202,
+    HostReady: 224, HostPlan: 225, HostBeat: 227, HostStatus: 228, HostStop: 229, HostEnded: 230,
 }
 
 # Who says what to whom, as (sender's role, receiver's role). A server drops what does not come on its route.
@@ -560,6 +575,9 @@ _WORLD = tuple((role, ROLE_COORDINATOR) for role in (ROLE_WORKER, ROLE_OPERATOR,
 _OPERATION = ((ROLE_OPERATOR, ROLE_COORDINATOR),)
 _OUTCOME = ((ROLE_COORDINATOR, ROLE_OPERATOR),)
 _DEBUGGING = ((ROLE_DEBUGGER, ROLE_COORDINATOR), (ROLE_COORDINATOR, ROLE_WORKER))
+_BETWEEN_NODES = ((ROLE_NODE, ROLE_NODE),)
+_FROM_HOST = ((ROLE_HOST, ROLE_LAUNCHER),)
+_TO_HOST = ((ROLE_LAUNCHER, ROLE_HOST),)
 _DEBUGGED = tuple((receiver, sender) for sender, receiver in reversed(_DEBUGGING))
 
 ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
@@ -626,4 +644,21 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     DebugDone: _DEBUGGED,
     VcpuHit: _DEBUGGED,
     DebuggerReady: ((ROLE_DEBUGGER, ROLE_COORDINATOR),),
+    NodeHello: _BETWEEN_NODES,
+    NodePing: _BETWEEN_NODES,
+    NodePong: _BETWEEN_NODES,
+    PageAsked: _BETWEEN_NODES,
+    PageRecalled: _BETWEEN_NODES,
+    PageYielded: _BETWEEN_NODES,
+    PageGranted: _BETWEEN_NODES,
+    Posted: _BETWEEN_NODES,
+    PostsDone: _BETWEEN_NODES,
+    PowerChanged: _BETWEEN_NODES,
+    VcpuTold: (*_BETWEEN_NODES, *_FROM_HOST),
+    HostReady: _FROM_HOST,
+    HostPlan: _TO_HOST,
+    HostBeat: (*_FROM_HOST, *_TO_HOST),
+    HostStatus: _FROM_HOST,
+    HostStop: _TO_HOST,
+    HostEnded: _FROM_HOST,
 }

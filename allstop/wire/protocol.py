@@ -8,6 +8,7 @@ import textwrap
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from allstop.wire.codec import encode
+from allstop.wire.fields import Bits
 from allstop.wire.messages import (
     MAX_BLOB,
     MAX_TEXT,
@@ -16,7 +17,6 @@ from allstop.wire.messages import (
     ROLE_NAMES,
     ROUTES,
     VERDICTS,
-    Bits,
     Message,
     StopWorld,
 )

@@ -99,6 +99,7 @@ bool vcpu_handle(struct vcpu *v)
     switch (x->hsr >> 26) {
     case 0x01:
         vcpu_retire(v, x->hsr >> 25 & 1 ? 4 : 2);
+        cp_got_on(v->host, v->slot);
         if (!seam_budget_is_spent()) /* a single step over WFI comes back at once, as WFI may */
             vcpu_wait_for_interrupt(v);
         return false;

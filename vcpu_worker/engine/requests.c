@@ -98,9 +98,10 @@ void vcpu_serve(struct vcpu *v)
     }
 }
 
-/* Ask every other vCPU for `bits`, and wait: for those in the guest (broadcast), and with `ipi` also for those that
- * handle an exit. A vCPU that itself waits here, sleeps or is off will flush before it uses a translation again. */
-void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait)
+/* Ask every other vCPU for `bits`, `everywhere` or on this host, and wait: for those in the guest (broadcast), and with `ipi`
+ * also for those that handle an exit. A vCPU that itself waits here, sleeps or is off will flush before it uses a
+ * translation again. On other hosts their nodes wait, for both, before they say that a vCPU has left. */
+static void shoot(struct vcpu *v, uint32_t bits, bool ipi, bool wait, bool everywhere)
 {
     uint32_t exiting[CP_MAX_VCPUS], ticket[CP_MAX_VCPUS];
     uint32_t n = v->host->vcpus;
@@ -112,8 +113,12 @@ void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait)
         if (i == v->number)
             continue;
         struct cp_vcpu *other = cp_vcpu(v->host, i);
+        bool remote = cp_is_remote(other);
+        exiting[i] = 0;
+        if (remote && !everywhere)
+            continue;
         ticket[i] = atomic_fetch_add(&other->flush_posted, 1) + 1;
-        exiting[i] = cp_post(other, bits);
+        exiting[i] = cp_post(other, remote && bits & CP_TLB_PAGES ? CP_TLB_FLUSH : bits); /* the log is this host's */
     }
     if (wait) {
         uint32_t mode = atomic_load(&v->slot->mode) & ~(uint32_t)CP_MODE_MASK;
@@ -132,7 +137,7 @@ void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait)
                 if (atomic_load(&v->slot->requests) & CP_QUIT)
                     break;
             }
-            while (ipi && !(atomic_load(&v->slot->requests) & CP_QUIT)) {
+            while (ipi && !cp_is_remote(other) && !(atomic_load(&v->slot->requests) & CP_QUIT)) {
                 uint32_t served = atomic_load(&other->flush_served);
                 if ((int32_t)(served - ticket[i]) >= 0 || (atomic_load(&other->mode) & CP_MODE_MASK) == CP_SLEEPING
                     || atomic_load(&other->power) != CP_POWER_ON)
@@ -153,6 +158,11 @@ void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait)
     /* Our own, now. */
     atomic_fetch_or(&v->slot->requests, bits);
     vcpu_serve(v);
+}
+
+void vcpu_shootdown(struct vcpu *v, uint32_t bits, bool ipi, bool wait)
+{
+    shoot(v, bits, ipi, wait, false);
 }
 
 /* As a sleeper is: what is posted meanwhile is served before the vCPU enters. */
@@ -219,7 +229,7 @@ void vcpu_invalidate_tlb(struct vcpu *v)
         if (by_page)
             cp_log_tlb(v->host, page);
         for (int times = how == INVALIDATION_DOUBLED ? 2 : 1; times > 0; times--)
-            vcpu_shootdown(v, by_page ? CP_TLB_PAGES : CP_TLB_FLUSH, discipline == CP_TLB_IPI, discipline != CP_TLB_EARLY);
+            shoot(v, by_page ? CP_TLB_PAGES : CP_TLB_FLUSH, discipline == CP_TLB_IPI, discipline != CP_TLB_EARLY, true);
     }
     for (uint32_t i = 0; i < v->host->vcpus; i++)
         if (same_stay(before[i], atomic_load(&cp_vcpu(v->host, i)->mode))) {

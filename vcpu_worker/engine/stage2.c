@@ -66,6 +66,26 @@ static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
     atomic_store(entry, new);
 }
 
+void stage2_want(struct vcpu *v, uint32_t ipa, bool write, bool execute)
+{
+    uint32_t mode = atomic_load(&v->slot->mode) & ~(uint32_t)CP_MODE_MASK;
+    uint32_t want = cp_want(ipa, write, execute);
+    uint64_t start = cp_now_ns();
+    v->waited_for_page = true;
+    cp_activity(&v->slot->process, CP_ACTIVITY_PAGE, ipa);
+    vcpu_rest(v, true); /* whoever waits for a flush by us may be on the page's way */
+    atomic_store(&v->slot->want, want);
+    cp_ring(v->host->doorbell);
+    while (atomic_load(&v->slot->want) == want && !(atomic_load(&v->slot->requests) & CP_QUIT)) {
+        cp_futex_wait(&v->slot->want, want, SLICE_NS);
+        cp_beat(&v->slot->process);
+    }
+    atomic_store(&v->slot->want, 0);
+    atomic_store(&v->slot->mode, mode);
+    cp_count(v->slot, write ? CP_COUNT_PAGE_WRITE : CP_COUNT_PAGE_READ);
+    cp_record(v->slot, CP_HIST_PAGE, cp_now_ns() - start);
+}
+
 bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write)
 {
     if (!stage2_in_ram(v, ipa))
@@ -73,18 +93,25 @@ bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write)
     cp_count(v->slot, CP_COUNT_STAGE2_FAULT);
     _Atomic uint64_t *entry = entry_of(v, ipa);
     uint64_t old = atomic_load(entry);
+    bool hosts = v->host->doorbell != 0;
+    if (hosts && page_is_away(old, write)) {
+        stage2_want(v, ipa, write, execute);
+        old = atomic_load(entry);
+        if (page_is_away(old, write))
+            return true;
+    }
     if (!(old & VALID)) {
         if (old & SWAPPED) {
             stage2_swap_in(v, ipa);
             return true;
         }
-        if (old != 0) { /* broken: whoever flips it waits for others, who may need this core */
+        if (!page_is_fresh(old, hosts)) { /* broken: whoever flips it waits for others, who may need this core */
             sched_yield();
             cp_shootdown_park(v->host, PARK_NS);
             return true;
         }
         uint64_t access = v->as_shipped ? READ_WRITE : execute ? READ_ONLY : READ_WRITE | XN;
-        atomic_compare_exchange_strong(entry, &old, (ipa & ~0xfffu) | ATTRIBUTES | access);
+        atomic_compare_exchange_strong(entry, &old, old | (ipa & ~0xfffu) | ATTRIBUTES | access);
         return true;
     }
     /* The entry may allow the access by now: another vCPU flipped it between our fault and here. */

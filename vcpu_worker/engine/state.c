@@ -144,6 +144,17 @@ bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes
     if (!stage2_all_in_ram(v, ipa, bytes))
         return false;
     stage2_bring_in(v, ipa, bytes);
+    uint64_t taken = 0;
+    if (v->host->doorbell) { /* another host may ask for the page at any time: keep it while it is written to */
+        if (((ipa & 0xfff) + bytes) > 4096) {
+            size_t piece = 4096 - (ipa & 0xfff);
+            return vcpu_write_ram(v, ipa, data, piece)
+                && vcpu_write_ram(v, ipa + (uint32_t)piece, (const unsigned char *)data + piece, bytes - piece);
+        }
+        taken = stage2_take(v, ipa);
+        if (taken == 0)
+            return true; /* the run is over */
+    }
     unsigned char *to = v->ram + (ipa - RAM_BASE);
     if (bytes == 4 && !(ipa & 3))
         atomic_store((_Atomic uint32_t *)to, *(const uint32_t *)data);
@@ -153,6 +164,8 @@ bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes
         atomic_store((_Atomic uint16_t *)to, *(const uint16_t *)data);
     else
         memcpy(to, data, bytes);
+    if (taken)
+        stage2_put_back(v, ipa & ~0xfffu, taken);
     for (uint32_t page = ipa & ~0xfffu; page <= ((ipa + (uint32_t)bytes - 1) & ~0xfffu); page += 4096)
         stage2_wrote(v, page);
     return true;

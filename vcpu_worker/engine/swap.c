@@ -41,7 +41,7 @@ static bool wait_for_exits(struct vcpu *v, _Atomic uint64_t *entry)
     for (uint32_t i = 0; good && i < v->host->vcpus; i++) {
         struct cp_vcpu *other = cp_vcpu(v->host, i);
         uint32_t posted = atomic_load(&other->flush_posted), served;
-        while (i != v->number && (int32_t)((served = atomic_load(&other->flush_served)) - posted) < 0
+        while (i != v->number && !cp_is_remote(other) && (int32_t)((served = atomic_load(&other->flush_served)) - posted) < 0
                && (atomic_load(&other->mode) & CP_MODE_MASK) != CP_SLEEPING && atomic_load(&other->power) == CP_POWER_ON) {
             cp_activity(&v->slot->process, CP_ACTIVITY_SHOOTDOWN, i);
             good = !(atomic_load(entry) & WANTED) && !(atomic_load(&v->slot->requests) & CP_QUIT);
@@ -69,7 +69,7 @@ enum swap_result stage2_swap_out(struct vcpu *v, uint32_t ipa, uint32_t fill, bo
     for (;;) {
         old = atomic_load(entry);
         if (!(old & VALID))
-            return old == 0 ? SWAP_UNUSED : SWAP_BUSY;
+            return old == 0 || old == OWNED ? SWAP_UNUSED : SWAP_BUSY;
         if (!atomic_compare_exchange_strong(entry, &old, (old & ~VALID) | BROKEN))
             return SWAP_BUSY;
         vcpu_shootdown(v, CP_TLB_FLUSH, false, true);
@@ -117,26 +117,63 @@ enum swap_result stage2_swap_in(struct vcpu *v, uint32_t ipa)
     return result;
 }
 
+uint64_t stage2_take(struct vcpu *v, uint32_t ipa)
+{
+    bool hosts = v->host->doorbell != 0;
+    ipa &= ~(PAGE - 1);
+    for (;;) {
+        stage2_bring_in(v, ipa, 1);
+        uint64_t old = atomic_load(entry_of(v, ipa));
+        if (atomic_load(&v->slot->requests) & CP_QUIT || v->swap_failed)
+            return 0;
+        if (hosts && page_is_away(old, true))
+            stage2_want(v, ipa, true, false);
+        else if ((page_is_fresh(old, hosts) || old & VALID)
+                 && atomic_compare_exchange_strong(entry_of(v, ipa), &old, (old & ~VALID) | BROKEN))
+            return old;
+    }
+}
+
+void stage2_put_back(struct vcpu *v, uint32_t ipa, uint64_t entry)
+{
+    atomic_store(entry_of(v, ipa), entry);
+}
+
 bool stage2_reuse(struct vcpu *v, uint32_t ipa, uint32_t fill)
 {
-    if (!stage2_in_ram(v, ipa) || !begin_to_act(v))
+    if (!stage2_in_ram(v, ipa))
         return false;
     ipa &= ~(PAGE - 1);
+    uint64_t taken = 0;
+    if (v->host->doorbell && (taken = stage2_take(v, ipa)) == 0)
+        return false;
+    if (!begin_to_act(v)) {
+        if (taken)
+            stage2_put_back(v, ipa, taken);
+        return false;
+    }
     uint32_t *frame = (uint32_t *)(v->ram + (ipa - RAM_BASE));
     for (unsigned i = 0; i < WORDS; i++)
         frame[i] = fill;
     cp_leave(v->slot);
+    if (taken)
+        stage2_put_back(v, ipa, taken);
     stage2_wrote(v, ipa);
     return true;
 }
 
 void stage2_bring_in(struct vcpu *v, uint32_t ipa, uint64_t bytes)
 {
+    bool hosts = v->host->doorbell != 0;
     for (uint64_t page = ipa & ~(PAGE - 1); page < (uint64_t)ipa + bytes; page += PAGE)
         while (stage2_in_ram(v, (uint32_t)page) && !v->swap_failed
                && !(atomic_load(&v->slot->requests) & CP_QUIT)) {
             uint64_t old = atomic_load(entry_of(v, (uint32_t)page));
-            if (old == 0 || old & VALID)
+            if (hosts && page_is_away(old, false)) {
+                stage2_want(v, (uint32_t)page, false, false);
+                continue;
+            }
+            if (page_is_fresh(old, hosts) || old & VALID)
                 break;
             if (stage2_swap_in(v, (uint32_t)page) == SWAP_BUSY) {
                 if (old & BROKEN)

@@ -25,8 +25,16 @@ static struct vcpu *the_vcpu; /* one per process: the library calls back without
 
 static bool on_poll(void)
 {
-    /* Every request is served outside the guest. */
-    return atomic_load(&the_vcpu->slot->requests) & ~the_vcpu->ignored;
+    /* Every request is served outside the guest, but for HOLD: the second look in one stay comes after an instruction. */
+    struct vcpu *v = the_vcpu;
+    uint32_t requests = atomic_load(&v->slot->requests);
+    if (requests & CP_HOLD) {
+        uint32_t stay = atomic_load(&v->slot->mode) | CP_MODE_MASK;
+        if (v->held_stay == stay)
+            cp_got_on(v->host, v->slot);
+        v->held_stay = stay;
+    }
+    return requests & ~v->ignored;
 }
 
 static void on_hint(bool is_wfe)
@@ -270,7 +278,10 @@ static bool run(struct vcpu *v)
         if (failed(v, "go on", error))
             return false;
         if (v->trapped) {
+            v->waited_for_page = false;
             bool leave = vcpu_handle(v);
+            if (!v->waited_for_page)
+                cp_got_on(v->host, slot);
             if (v->swap_failed)
                 return false;
             if (leave)
@@ -326,7 +337,7 @@ bool vcpu_run(struct vcpu *v, uint64_t budget, bool owner)
 {
     if (v->swap_failed)
         return false;
-    v->ignored = owner ? CP_STOP : 0;
+    v->ignored = CP_HOLD | (owner ? CP_STOP : 0);
     v->latched = false; /* an exit that was not answered is over: its instruction is executed again, if at all */
     seam_set_budget(budget);
     bool good = run(v);

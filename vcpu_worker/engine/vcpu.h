@@ -86,6 +86,8 @@ struct vcpu {
     char sentence[SENTENCE_BYTES];            /* why an operation failed */
     struct journal *journal;       /* NULL: none is kept */
     int swap_fd;                   /* -1: nothing can be swapped out */
+    bool waited_for_page;          /* this exit has waited for another host's page */
+    uint32_t held_stay;            /* the mode word of the stay in which HOLD was seen first */
     bool swap_failed;              /* a page can not be brought back: `sentence` says why, and the vCPU can not go on */
     enum invalidation next_invalidation;
 };
@@ -164,13 +166,20 @@ void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva);
  * executable is none yet: what is translated from it then, is what was written. */
 void stage2_wrote(struct vcpu *v, uint32_t ipa);
 
+/* Have another host's page here, to read or to write, or find that the run is over. It may be gone again at once. */
+void stage2_want(struct vcpu *v, uint32_t ipa, bool write, bool execute);
+
 /* swap.c */
 /* Swap out the page of `ipa` and fill its frame. Outside the guest, and not in a world that this vCPU has stopped. */
 enum swap_result stage2_swap_out(struct vcpu *v, uint32_t ipa, uint32_t fill, bool ipi);
 enum swap_result stage2_swap_in(struct vcpu *v, uint32_t ipa);
 /* Fill a frame that nobody maps any more, when the world is not stopped. False outside RAM, and when the run is over. */
 bool stage2_reuse(struct vcpu *v, uint32_t ipa, uint32_t fill);
-/* Have these bytes in their frames: swapped in, and nobody at it. */
+/* Have these bytes in their frames: swapped in, on this host, and nobody at it. */
 void stage2_bring_in(struct vcpu *v, uint32_t ipa, uint64_t bytes);
+/* Have the page, on which this vCPU is about to write past stage 2, in its frame and nobody else at it, until it is put back with
+ * the entry that is returned; 0 when the run is over. */
+uint64_t stage2_take(struct vcpu *v, uint32_t ipa);
+void stage2_put_back(struct vcpu *v, uint32_t ipa, uint64_t entry);
 
 #endif

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A server's second listener, for the machine's other hosts."""
+from __future__ import annotations
+
+import zmq
+
+from allstop.machine.configuration import HostsSpec
+from allstop.wire.channel import ChannelError
+from allstop.wire.security import Guard, KeyPair, open_to_hosts
+
+
+def admit_hosts(socket: zmq.Socket[bytes], context: zmq.Context[zmq.Socket[bytes]], hosts: HostsSpec | None,
+                place: int) -> Guard | None:
+    """Have the server's socket listen for the other hosts, too; None where there are none. `place` is that of its
+    descriptor in `listen_fds`: 0 the node's, 1 the coordinator's, 2 the device server's. Raises ChannelError."""
+    if hosts is None:
+        return None
+    endpoint = (hosts.endpoints[hosts.index], hosts.coordinator_endpoint, hosts.devices_endpoint)[place]
+    guard = Guard(context, hosts.public_keys)
+    try:
+        open_to_hosts(socket, endpoint, hosts.listen_fds[place], KeyPair(hosts.public_keys[hosts.index],
+        hosts.secret_key))
+    except zmq.ZMQError as error:
+        guard.close()
+        raise ChannelError(f"cannot listen on {endpoint}: {error}") from None
+    return guard

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Between hosts: CURVE, with keys that the launcher makes for one run, and known clients only.
+
+Every host has one key pair, for all its sockets. A server admits the keys of the run's hosts and nobody else; ZeroMQ
+authenticates and encrypts each connection, and drops what was recorded and is sent again. Source: RFC 26/CURVE, 27/ZAP.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import zmq
+
+_DOMAIN = b"allstop"
+_HEARTBEAT_MS = 1000
+
+
+class KeyPair(NamedTuple):
+    """A host's keys, Z85."""
+
+    public: str
+    secret: str
+
+    @classmethod
+    def make(cls) -> KeyPair:
+        """A new pair."""
+        public, secret = zmq.curve_keypair()
+        return cls(public.decode(), secret.decode())
+
+
+class Guard:
+    """Admits the given public keys to the servers of one context, and counts whom it has refused."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], admitted: Iterable[str]) -> None:
+        self._admitted = frozenset(key.encode() for key in admitted)
+        self.refused = 0
+        import zmq.auth.thread  # asyncio comes with it: only where it is needed
+
+        self._authenticator = zmq.auth.thread.ThreadAuthenticator(context)
+        self._authenticator.start()
+        self._authenticator.configure_curve_callback(domain=_DOMAIN.decode(), credentials_provider=self)
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """pyzmq asks whether this client may come in."""
+        if key in self._admitted:
+            return True
+        self.refused += 1
+        return False
+
+    def close(self) -> None:
+        """Stop; before the context ends."""
+        self._authenticator.stop()
+
+
+def open_to_hosts(socket: zmq.Socket[bytes], endpoint: str, fd: int, keys: KeyPair) -> None:
+    """Have a server's socket listen on TCP, too, under `keys`: on `fd`, which is bound to the address and listens.
+
+    What is bound or connected before keeps its own security. Needs a Guard in the context. Raises zmq.ZMQError."""
+    socket.setsockopt(zmq.ZAP_DOMAIN, _DOMAIN)
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5 * _HEARTBEAT_MS)
+    socket.setsockopt(zmq.USE_FD, fd)
+    socket.bind(endpoint)
+
+
+def secure(socket: zmq.Socket[bytes], keys: KeyPair, server: str) -> None:
+    """Have a socket that is about to connect use `keys`, and only speak to the server with this public key."""
+    socket.setsockopt_string(zmq.CURVE_PUBLICKEY, keys.public)
+    socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
+    socket.setsockopt_string(zmq.CURVE_SERVERKEY, server)

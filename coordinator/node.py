@@ -1,0 +1,425 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A host's node: `python -m coordinator.node --config-fd N`. On each host of a machine that has several.
+
+It has the host's pages (`PageCache`), the directory of those whose home this host is (`PageDirectory`), and carries
+requests to vCPUs of other hosts there. This is the file with I/O: sockets, shared memory, the clock. One thread.
+
+It is called by its doorbell, an event descriptor that the host's other processes write to, and by messages of other
+nodes: one ROUTER that they send to, and one DEALER to each of them.
+
+Nothing here waits for anything that may wait for this node. A vCPU in the guest leaves it without help, so where one
+has to leave, the node waits a moment on the spot; where others have to be waited for, or that takes long, it goes on
+and looks again.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hmac
+import os
+import struct
+import sys
+import time
+from collections import Counter, deque
+
+import zmq
+
+from allstop.machine import control, node_memory
+from allstop.machine.configuration import HostsSpec, MachineConfig
+from allstop.machine.control import ControlPage
+from allstop.machine.host_listener import admit_hosts
+from allstop.machine.lifetime import SHORT_SLICE_NS, ask_for_slice, tie_to_parent
+from allstop.machine.node_memory import NodeMemory
+from allstop.wire.channel import ChannelError, node_identity
+from allstop.wire.codec import MalformedError, decode, encode
+from allstop.wire.messages import PROTOCOL_VERSION, Message
+from allstop.wire.node_messages import (
+    NodeHello,
+    NodePing,
+    NodePong,
+    PageAsked,
+    PageGranted,
+    PageRecalled,
+    PageYielded,
+    Posted,
+    PostsDone,
+    PowerChanged,
+    VcpuTold,
+)
+from allstop.wire.security import KeyPair, secure
+from coordinator.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch
+from coordinator.page_directory import PageDirectory, PageMessage, Send
+
+POST = struct.Struct("<HIBQI")
+_LEVELS, _STOP = 1, 2
+_IDLE_MS = 100
+_LOOK_AGAIN_MS = 1
+_BEAT_S = 0.5
+_ON_THE_SPOT_S = 0.0003
+_MESSAGES_AT_ONCE = 64
+_CLOCK_PINGS = 8
+_PAGE_MESSAGES = (PageAsked, PageRecalled, PageYielded, PageGranted)
+
+
+class NodeError(RuntimeError):
+    """The node can not go on; one sentence."""
+
+
+class Waiting:
+    """Posts of another node, delivered here, of which some vCPUs have yet to leave the guest."""
+
+    def __init__(self, host: int, number: int, flushes: bool, left: list[tuple[int, int, int]]) -> None:
+        self.host = host
+        self.number = number
+        self.flushes = flushes
+        self.left = left
+
+
+class Node:
+    """The node of one host. `serve` returns when the run is over, and raises NodeError when a host is lost."""
+
+    def __init__(self, config: MachineConfig, hosts: HostsSpec, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        """Listen, and call the other nodes. Raises ChannelError, OSError, ValueError."""
+        fds = config.fds
+        self._config, self._hosts, self._own = config, hosts, hosts.index
+        self._page = ControlPage(fds.control)
+        self._memory = NodeMemory(fds.control, fds.ram, fds.stage2, fds.swap)
+        self._directory = PageDirectory(hosts.index)
+        self._cache = PageCache(hosts.index, len(hosts.endpoints), node_memory.DEVICES, self._is_here,
+                                self._memory.progress)
+        self._page.set_pid(control.NODE, os.getpid())
+        self._page.set_activity(control.NODE, control.ACTIVITY_IDLE)
+        self._token = bytes.fromhex(config.token)
+        self._ipi = config.tlb == "ipi"
+        self._router = context.socket(zmq.ROUTER)
+        self._router.linger = 0
+        self._router.setsockopt(zmq.SNDHWM, 0)
+        self._router.setsockopt(zmq.RCVHWM, 0)
+        self._guard = admit_hosts(self._router, context, hosts, 0)
+        self._peers = {host: self._call(context, host) for host in range(len(hosts.endpoints)) if host != hosts.index}
+        self._heard_s = dict.fromkeys(self._peers, time.monotonic())
+        self._known: dict[bytes, int] = {}
+        self._announced: dict[int, tuple[int, bool, bool]] = {}
+        self._to_self: deque[PageMessage] = deque()
+        self._waiting: list[Waiting] = []
+        self._posts = 0
+        self._under_way: dict[int, list[int]] = {}
+        self._in_flight: Counter[int] = Counter()
+        self._beat_s = 0.0
+        self._clock_rtt_ns: int | None = None
+        self._pings: dict[int, int] = {}
+        self._ping = 0
+        self.refused: Counter[str] = Counter()
+        self.moved_pages = 0
+
+    @property
+    def directory(self) -> PageDirectory:
+        """The pages whose home this host is."""
+        return self._directory
+
+    def serve(self) -> None:
+        """Work until the run is over. Raises NodeError."""
+        poller = zmq.Poller()
+        poller.register(self._router, zmq.POLLIN)
+        poller.register(self._hosts.doorbell_fd, zmq.POLLIN)
+        if self._own:
+            self._ask_clock()
+        while not self._is_over():
+            events = dict(poller.poll(self._wait_ms()))
+            if self._hosts.doorbell_fd in events:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._hosts.doorbell_fd, 8)
+            self._carry_posts()
+            self._announce_wants()
+            if self._router in events:
+                self._take()
+            self._look_who_left()
+            now_s = time.monotonic()
+            self._perform(self._cache.look(now_s))
+            self._work_off()
+            if now_s >= self._beat_s:
+                self._beat(now_s)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for socket in self._peers.values():
+            socket.close(100)
+        self._router.close(0)
+        if self._guard is not None:
+            self._guard.close()
+            self.refused["a connection without a key of this run"] += self._guard.refused
+        for reason, count in (+self.refused).most_common(10):
+            print(f"node: refused {count} x {reason}", file=sys.stderr)
+
+    def _call(self, context: zmq.Context[zmq.Socket[bytes]], host: int) -> zmq.Socket[bytes]:
+        hosts = self._hosts
+        socket = context.socket(zmq.DEALER)
+        socket.linger = 0
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.IDENTITY, node_identity(self._own))
+        socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        secure(socket, KeyPair(hosts.public_keys[self._own], hosts.secret_key), hosts.public_keys[host])
+        try:
+            socket.connect(hosts.endpoints[host])
+        except zmq.ZMQError as error:
+            raise ChannelError(f"cannot connect to {hosts.endpoints[host]}: {error}") from None
+        socket.send(encode(NodeHello(PROTOCOL_VERSION, self._token, self._own)))
+        return socket
+
+    def _is_over(self) -> bool:
+        return bool(self._page.requests(self._hosts.own_vcpus[0] if self._hosts.own_vcpus else 0) & control.QUIT)
+
+    def _is_here(self, page: int, write: bool) -> bool:
+        return bool(self._memory.is_here(page, write))
+
+    def _wait_ms(self) -> int:
+        due_s = self._cache.due_s()
+        wait_ms = _LOOK_AGAIN_MS if self._waiting else _IDLE_MS
+        if due_s is not None:
+            wait_ms = min(wait_ms, max(0, int((due_s - time.monotonic()) * 1000 + 0.999)))
+        return wait_ms
+
+    # Messages in
+
+    def _take(self) -> None:
+        for _ in range(_MESSAGES_AT_ONCE):
+            try:
+                identity = self._router.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            data = self._router.recv()
+            if self._router.getsockopt(zmq.RCVMORE):
+                while self._router.getsockopt(zmq.RCVMORE):
+                    self._router.recv()
+                self.refused["a message of several frames"] += 1
+                continue
+            try:
+                self._obey(identity, decode(data))
+            except MalformedError:
+                self.refused["bytes that are no message"] += 1
+            except ValueError as error:
+                self.refused[str(error)] += 1
+
+    def _obey(self, identity: bytes, message: Message) -> None:
+        host = self._known.get(identity)
+        if host is None:
+            self._greet(identity, message)
+            return
+        self._heard_s[host] = time.monotonic()
+        match message:
+            case PageAsked() | PageRecalled() | PageYielded() | PageGranted():
+                self._obey_page(host, message)
+            case Posted(number, posts):
+                self._deliver(host, number, posts)
+            case PostsDone(number):
+                self._done(number)
+            case PowerChanged(vcpu, power):
+                self._check_host_of(vcpu, host)
+                self._memory.set_power(vcpu, power)
+            case VcpuTold(vcpu, told):
+                self._check_host_of(vcpu, host)
+                self._memory.tell(vcpu, told)
+            case NodePing(nonce):
+                self._send(host, NodePong(nonce, time.monotonic_ns(), self._memory.clock_base()))
+            case NodePong(nonce, now_ns, base_ns):
+                if host == 0:
+                    self._set_clock(nonce, now_ns, base_ns)
+            case _:
+                raise ValueError(f"{message.__class__.__name__}, which is not a node's to say")
+
+    def _greet(self, identity: bytes, message: Message) -> None:
+        if not isinstance(message, NodeHello):
+            raise ValueError("a message of a stranger, before NodeHello")
+        fits = message.host in self._peers and identity == node_identity(message.host)
+        if message.version != PROTOCOL_VERSION or not fits or not hmac.compare_digest(message.token, self._token):
+            raise ValueError("a NodeHello of another run or version")
+        self._known[identity] = message.host
+        self._heard_s[message.host] = time.monotonic()
+
+    def _check_host_of(self, vcpu: int, host: int) -> None:
+        if vcpu >= len(self._hosts.vcpu_hosts) or self._hosts.vcpu_hosts[vcpu] != host:
+            raise ValueError("a message about a vCPU that is not on its sender's host")
+
+    # Pages
+
+    def _announce_wants(self) -> None:
+        for slot, page, write, execute in self._memory.wants():
+            if self._announced.get(slot) != (page, write, execute):
+                self._announced[slot] = (page, write, execute)
+                self._perform(self._cache.wanted(slot, page, write, execute))
+        self._work_off()
+
+    def _obey_page(self, host: int, message: PageMessage) -> None:
+        if not self._memory.is_page(message.page):
+            raise ValueError("a message about a page that the guest does not have")
+        match message:
+            case PageAsked():
+                self._perform(self._directory.asked(host, message))
+            case PageYielded():
+                self._perform(self._directory.yielded(host, message))
+            case PageRecalled():
+                self._perform(self._cache.recalled(message, time.monotonic()))
+            case PageGranted():
+                self._perform(self._cache.granted(message, time.monotonic()))
+
+    def _work_off(self) -> None:
+        """Messages to ourselves: this host is the home of some of its pages."""
+        while self._to_self:
+            self._obey_page(self._own, self._to_self.popleft())
+
+    def _perform(self, effects: list[Send] | list[Effect]) -> None:
+        memory = self._memory
+        for effect in effects:
+            match effect:
+                case Send(host, message):
+                    if host == self._own:
+                        self._to_self.append(message)
+                    else:
+                        self._send(host, message)
+                case Install(page, data, write, execute, had_code):
+                    memory.install(page, data, write, execute and not write, had_code)
+                    self.moved_pages += 1
+                case Upgrade(page):
+                    self._try(memory.upgrade, page)
+                case Have(slot, page, write):
+                    self._announced.pop(slot, None)
+                    self._cache.given(slot, page, memory.have(slot, page, write))
+                case Revoke(page, _, share, wants_data):
+                    found = self._try(memory.revoke, page, share, wants_data)
+                    data, had_code = found if found is not None else (b"", False)
+                    self._perform(self._cache.revoked(effect, data, had_code))
+                case Watch(slot):
+                    memory.progress(slot, True)
+
+    def _try(self, do: object, *arguments: object) -> tuple[bytes, bool] | None:
+        try:
+            return do(*arguments)  # type: ignore[operator, no-any-return]
+        except RuntimeError as error:
+            raise NodeError(str(error)) from None
+
+    # Requests
+
+    def _carry_posts(self) -> None:
+        """What was posted here to vCPUs of other hosts: one message for each host."""
+        posts: dict[int, list[int]] = {}
+        packed: dict[int, bytearray] = {}
+        for vcpu, bits, stop, line, power in self._memory.take_outbox():
+            host = self._hosts.vcpu_hosts[vcpu]
+            if host == self._own:
+                for peer in self._peers:
+                    self._send(peer, PowerChanged(vcpu, power))
+                continue
+            flags = (_LEVELS if self._own == 0 else 0) | (_STOP if stop else 0)
+            posts.setdefault(host, []).append(vcpu)
+            packed.setdefault(host, bytearray()).extend(POST.pack(vcpu, bits, flags, line, power))
+        for host, vcpus in posts.items():
+            self._posts = self._posts % 0xFFFF_FFFF + 1
+            self._under_way[self._posts] = vcpus
+            self._in_flight.update(vcpus)
+            self._send(host, Posted(self._posts, bytes(packed[host])))
+
+    def _deliver(self, host: int, number: int, posts: bytes) -> None:
+        """Another node's posts to our vCPUs: waited for on the spot where that is a matter of a moment."""
+        if len(posts) % POST.size:
+            raise ValueError("posts of no whole number")
+        items = list(POST.iter_unpack(posts))
+        if any(self._hosts.vcpu_hosts[vcpu:vcpu + 1] != (self._own,) for vcpu, *_ in items):
+            raise ValueError("posts to a vCPU that is not here")
+        flushes = any(bits & node_memory.FLUSHES for _, bits, *_ in items)
+        if flushes:
+            self._memory.invalidation(False)
+        left = []
+        for vcpu, bits, flags, line, power in items:
+            levels = bool(flags & _LEVELS) and host == 0
+            exiting, ticket = self._memory.deliver(vcpu, bits, levels, bool(flags & _STOP), line, power)
+            if exiting or (self._ipi and ticket):
+                left.append((vcpu, exiting, ticket))
+        waiting = Waiting(host, number, flushes, left)
+        if not self._ipi:
+            for vcpu, exiting, _ in left:
+                self._memory.wait_left(vcpu, exiting, _ON_THE_SPOT_S)
+        if not self._all_left(waiting):
+            self._waiting.append(waiting)
+
+    def _all_left(self, waiting: Waiting) -> bool:
+        waiting.left = [(vcpu, exiting, ticket) for vcpu, exiting, ticket in waiting.left
+                        if not self._memory.has_left(vcpu, exiting, ticket, self._ipi)]
+        if waiting.left:
+            return False
+        if waiting.flushes:
+            self._memory.invalidation(True)
+        self._send(waiting.host, PostsDone(waiting.number))
+        return True
+
+    def _look_who_left(self) -> None:
+        if self._waiting:
+            self._waiting = [waiting for waiting in self._waiting if not self._all_left(waiting)]
+
+    def _done(self, number: int) -> None:
+        for vcpu in self._under_way.pop(number, []):
+            self._in_flight[vcpu] -= 1
+            if not self._in_flight[vcpu] and not self._memory.end_stay(vcpu):
+                self._carry_posts()
+
+    # Beats
+
+    def _beat(self, now_s: float) -> None:
+        self._beat_s = now_s + _BEAT_S
+        self._page.beat(control.NODE)
+        self._ping += 1
+        for host, heard_s in self._heard_s.items():
+            if now_s - heard_s > self._hosts.deadline_s:
+                endpoint = self._hosts.endpoints[host]
+                raise NodeError(f"host {host} ({endpoint}) has not been heard of by host {self._own} for "
+                                f"{self._hosts.deadline_s:g} s")
+            self._send(host, NodePing(self._ping & 0x7FFF_FFFF))
+        if self._own:
+            for vcpu in self._hosts.own_vcpus:
+                self._send(0, VcpuTold(vcpu, self._memory.told(vcpu, False)))
+
+    def _ask_clock(self) -> None:
+        for number in range(_CLOCK_PINGS):
+            nonce = 0x8000_0000 + number
+            self._pings[nonce] = time.monotonic_ns()
+            self._send(0, NodePing(nonce))
+
+    def _set_clock(self, nonce: int, now_ns: int, base_ns: int) -> None:
+        """The guest's counters are the same on all hosts, as far as the quickest answer tells."""
+        sent_ns = self._pings.pop(nonce, None)
+        if sent_ns is None:
+            return
+        here_ns = time.monotonic_ns()
+        if self._clock_rtt_ns is None or here_ns - sent_ns < self._clock_rtt_ns:
+            self._clock_rtt_ns = here_ns - sent_ns
+            self._memory.set_clock_base(max(0, base_ns - now_ns + (sent_ns + here_ns) // 2))
+
+    def _send(self, host: int, message: Message) -> None:
+        self._peers[host].send(encode(message))
+
+
+def main() -> int:
+    """Serve until the run is over. The exit status: 0, or 1 after one sentence on stderr."""
+    parser = argparse.ArgumentParser(prog="coordinator.node", description="The node of one host of a machine.")
+    parser.add_argument("--config-fd", type=int, required=True, metavar="N", help="inherited memory file")
+    config = MachineConfig.from_fd(parser.parse_args().config_fd)
+    tie_to_parent(config.launcher_pid)
+    ask_for_slice(SHORT_SLICE_NS)
+    if config.hosts is None:
+        print("node: this machine is on one host, which needs no node", file=sys.stderr)
+        return 1
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        node = Node(config, config.hosts, context)
+        try:
+            node.serve()
+        finally:
+            node.close()
+    except (ChannelError, NodeError, OSError, ValueError) as error:
+        print(f"node: {error}", file=sys.stderr)
+        return 1
+    context.term()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

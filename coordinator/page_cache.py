@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pages that are on this host, and those that somebody here waits for. A state machine without I/O.
+
+What a host has of a page is its stage-2 entry, which is not kept here twice: effects change it, and say what was found.
+What is kept is who waits for what, the last grant of each page, and how long a page stays.
+
+A page that a vCPU was given stays until the instruction that wanted it has retired, or else two hosts would take it
+from each other for ever, without either's instruction being executed. An instruction may need several pages, so that
+two hosts may each keep what the other waits for: a page stays for the host's patience at most, and hosts are unequally
+patient, so that one of them gets all. And a page that may be written to stays `RESIDENCE_S` at least, so that a host
+that works on it does some work before it moves on.
+
+Time comes in with each call, in seconds of a monotonic clock.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from allstop.wire.node_messages import PageAsked, PageGranted, PageRecalled, PageYielded
+from coordinator.page_directory import Send, home_of
+
+RESIDENCE_S = 0.0005
+PATIENCE_S = 0.004
+_RANKS = 8
+
+
+class Install(NamedTuple):
+    """The page is here now, which it was not; b"" is a page of zeros. `had_code`: it was executed here before."""
+
+    page: int
+    data: bytes
+    write: bool
+    execute: bool
+    had_code: bool
+
+
+class Upgrade(NamedTuple):
+    """The page that is here may be written to."""
+
+    page: int
+
+
+class Have(NamedTuple):
+    """The slot waits no more. To be answered by `given`."""
+
+    slot: int
+    page: int
+    write: bool
+
+
+class Revoke(NamedTuple):
+    """Take the page away, or with `share` stop writes to it. To be answered by `revoked`."""
+
+    page: int
+    transaction: int
+    share: bool
+    data: bool
+
+
+class Watch(NamedTuple):
+    """Have `got_on` called when this vCPU has got on."""
+
+    slot: int
+
+
+Effect: TypeAlias = Send | Install | Upgrade | Have | Revoke | Watch
+
+
+@dataclass
+class _Page:
+    """A page that somebody here waits for, or that was granted once."""
+
+    seen: int = 0                 # the last grant's transaction
+    asked: bool = False           # a request is under way,
+    asked_write: bool = False     # ... to write
+    wants: dict[int, tuple[bool, bool]] = field(default_factory=dict)  # slot: (write, execute)
+    recall: PageRecalled | None = None
+    keepers: dict[int, int] = field(default_factory=dict)              # slot: its progress when it was given the page
+    stays_until_s: float = 0.0
+    goes_at_s: float = 0.0        # whatever the keepers do
+    had_code: bool = False
+
+
+class PageCache:
+    """The pages of `host`, one of `hosts`. `is_here(page, write)` says what the stage-2 entry allows; `progress(slot)`
+    how far a vCPU is; slots from `first_device` on are devices, which keep nothing."""
+
+    def __init__(self, host: int, hosts: int, first_device: int, is_here: Callable[[int, bool], bool],
+                 progress: Callable[[int], int]) -> None:
+        self._host = host
+        self._hosts = hosts
+        self._first_device = first_device
+        self._is_here = is_here
+        self._progress = progress
+        self._patience_s = PATIENCE_S * (1 + (hosts - 1 - host) % _RANKS)
+        self._pages: dict[int, _Page] = {}
+        self._recalled: set[int] = set()
+
+    def wanted(self, slot: int, page: int, write: bool, execute: bool) -> list[Effect]:
+        """Somebody here waits for a page. To be said once for each time."""
+        state = self._page(page)
+        if self._is_here(page, write):
+            return [Have(slot, page, write)]
+        state.wants[slot] = (write, execute)
+        return list(self._ask(page, state))
+
+    def granted(self, message: PageGranted, now_s: float) -> list[Effect]:
+        """The home gives us the page."""
+        state = self._page(message.page)
+        state.seen = message.transaction
+        state.asked = False
+        effects: list[Effect] = []
+        execute = any(execute for _, execute in state.wants.values())
+        if message.fresh:
+            effects.append(Install(message.page, message.data, message.write, execute, state.had_code))
+        elif message.write:
+            effects.append(Upgrade(message.page))
+        state.keepers = {}
+        state.goes_at_s = now_s + self._patience_s
+        state.stays_until_s = now_s + (RESIDENCE_S if message.write else 0.0)
+        for slot, (write, _) in list(state.wants.items()):
+            if message.write or not write:
+                del state.wants[slot]
+                effects.append(Have(slot, message.page, write))
+        effects += self._ask(message.page, state)
+        return effects
+
+    def given(self, slot: int, page: int, progress: int) -> None:
+        """The slot has what it waited for; `progress` is how far it is."""
+        if slot < self._first_device:
+            self._page(page).keepers[slot] = progress
+
+    def recalled(self, message: PageRecalled, now_s: float) -> list[Effect]:
+        """The home wants the page."""
+        state = self._page(message.page)
+        state.recall = message
+        self._recalled.add(message.page)
+        return list(self._let_go(message.page, state, now_s))
+
+    def revoked(self, effect: Revoke, data: bytes, had_code: bool) -> list[Effect]:
+        """It was done; `data` is what was in the page."""
+        state = self._page(effect.page)
+        state.had_code = state.had_code or had_code
+        return [Send(self._home(effect.page), PageYielded(effect.page, effect.transaction, data))]
+
+    def look(self, now_s: float) -> list[Effect]:
+        """Time has passed, or somebody got on: what is recalled may go now."""
+        effects: list[Effect] = []
+        for page in sorted(self._recalled):
+            effects += self._let_go(page, self._pages[page], now_s)
+        return effects
+
+    def due_s(self) -> float | None:
+        """When `look` has something to do, at the latest; None when no page is recalled."""
+        waiting = [self._pages[page] for page in self._recalled]
+        return min((state.goes_at_s if self._is_kept(state) else state.stays_until_s for state in waiting
+                    if state.recall is not None and state.recall.after <= state.seen), default=None)
+
+    def _let_go(self, page: int, state: _Page, now_s: float) -> Iterator[Effect]:
+        recall = state.recall
+        if recall is None or recall.after > state.seen:  # it has overtaken the grant, which will come
+            return
+        if now_s < state.goes_at_s:
+            if self._is_kept(state):
+                yield from map(Watch, state.keepers)
+                return
+            if now_s < state.stays_until_s:
+                return
+        state.recall = None
+        state.keepers = {}
+        self._recalled.discard(page)
+        yield Revoke(page, recall.transaction, recall.share, recall.data)
+
+    def _is_kept(self, state: _Page) -> bool:
+        return any(self._progress(slot) == progress for slot, progress in state.keepers.items())
+
+    def _ask(self, page: int, state: _Page) -> Iterator[Effect]:
+        if state.asked or not state.wants:
+            return
+        state.asked = True
+        state.asked_write = any(write for write, _ in state.wants.values())
+        yield Send(self._home(page), PageAsked(page, state.asked_write))
+
+    def _home(self, page: int) -> int:
+        return home_of(page, self._hosts)
+
+    def _page(self, page: int) -> _Page:
+        state = self._pages.get(page)
+        if state is None:
+            state = self._pages[page] = _Page()
+        return state

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The other hosts of a machine, as the launcher sees them: their agents are started, gathered, given a plan, heard,
+ended.
+
+All or nothing: before anything of the machine itself is started every agent has said HostReady, under the fence of this
+run; else all are ended. An agent that is not heard of for the deadline is lost, and so is the run: nothing is tried
+again.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from typing import BinaryIO
+
+import zmq
+
+from allstop import __version__
+from allstop.machine.configuration import HostsSpec, MachineConfig, SharedFds
+from allstop.wire.codec import MalformedError, decode, encode
+from allstop.wire.messages import PROTOCOL_VERSION, Message
+from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady, HostStatus, HostStop, VcpuTold
+from allstop.wire.security import Guard, KeyPair, open_to_hosts
+from deploy.hosts import HostEntry
+from deploy.plan import Member
+from deploy.processes import ChildProcess, child_environment, describe_exit, last_line
+
+GATHER_S = 20.0
+DEADLINE_S = 5.0
+BEAT_S = 0.5
+_POLL_MS = 20
+
+
+class FleetError(OSError):
+    """The hosts can not be had; one sentence."""
+
+
+class Fleet:
+    """The agents of all hosts but the first, which is this one. `hosts[0]` says under which address it is reached."""
+
+    def __init__(self, hosts: tuple[HostEntry, ...], vcpu_hosts: tuple[int, ...],
+                 deadline_s: float = DEADLINE_S) -> None:
+        """Listen for them. Raises FleetError."""
+        self._hosts = hosts
+        self._vcpu_hosts = vcpu_hosts
+        self._deadline_s = deadline_s
+        self._keys = [KeyPair.make() for _ in hosts]
+        self._token = secrets.token_hex(16)
+        self._fence = secrets.randbits(63)
+        self._stack = contextlib.ExitStack()
+        self._children: dict[int, ChildProcess] = {}
+        self._identities: dict[bytes, int] = {}
+        self._endpoints: list[str] = [""] * len(hosts)
+        self._heard_s: dict[int, float] = {}
+        self._ended: dict[int, bytes] = {}
+        self._beat_s = 0.0
+        self._beats = 0
+        self._stopping = False
+        self.told: Callable[[int, bytes], None] = lambda vcpu, data: None
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(self._listener()) for _ in range(4)]
+            self._listen_fds = tuple(each.fileno() for each in sockets)
+            self._ports = [each.getsockname()[1] for each in sockets]
+            self._context = zmq.Context()
+            stack.callback(self._context.term)
+            self._guard = Guard(self._context, [key.public for key in self._keys])
+            stack.callback(self._guard.close)
+            self.socket = self._context.socket(zmq.ROUTER)
+            stack.callback(self.socket.close, 200)
+            self.socket.linger = 0
+            open_to_hosts(self.socket, self._address(3), os.dup(self._listen_fds[3]), self._keys[0])
+            self._endpoints[0] = self._address(0)
+            self._stack = stack.pop_all()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the hosts are called."""
+        return tuple(host.name for host in self._hosts)
+
+    @property
+    def inherited_fds(self) -> tuple[int, ...]:
+        """The listening sockets of this host's node and servers."""
+        return self._listen_fds[:3]
+
+    def gather(self, create_log: Callable[[str], BinaryIO], stop_fd: int) -> None:
+        """Start all agents and wait for them. Raises FleetError; also when `stop_fd` becomes readable."""
+        for number, host in enumerate(self._hosts[1:], 1):
+            self._children[number] = self._start(number, host, create_log(f"host-{host.name}"))
+        deadline_s = time.monotonic() + GATHER_S
+        while len(self._identities) < len(self._children):
+            if select.select([stop_fd], [], [], 0)[0]:
+                raise FleetError("interrupted while the hosts were gathered")
+            if self.socket.poll(_POLL_MS):
+                self._gather_one()
+            for number, child in self._children.items():
+                status = child.exit_status()
+                if status is not None:
+                    words = last_line(child.log)
+                    said = f'; its last words: "{words}"' if words else ""
+                    raise FleetError(f"{self._name(number)} could not be had: its agent {describe_exit(status)}{said}")
+            if time.monotonic() >= deadline_s:
+                missing = [number for number in self._children if number not in self._identities.values()]
+                raise FleetError(f"{' and '.join(map(self._name, missing))} did not answer within {GATHER_S:g} s: is "
+                                 f"{self._hosts[0].address} an address of this host that the others reach?")
+        self._heard_s = dict.fromkeys(self._children, time.monotonic())
+
+    def spec(self, number: int, doorbell_fd: int = -1) -> HostsSpec:
+        """What the processes of this host are told of the others."""
+        return HostsSpec(
+            number, tuple(self._endpoints), self._vcpu_hosts, tuple(key.public for key in self._keys),
+            self._keys[number].secret, doorbell_fd, self._listen_fds[:3] if number == 0 else (), self._address(1),
+            self._address(2), self._deadline_s * 1.5)
+
+    def send_plans(self, config: MachineConfig) -> None:
+        """Have every host start its part of the machine."""
+        for identity, number in self._identities.items():
+            spec = self.spec(number)
+            plan = replace(config, hosts=spec, fds=SharedFds(-1, -1, -1),
+            coordinator_endpoint=spec.coordinator_endpoint,
+                           devices_endpoint=spec.devices_endpoint, run_dir="", journal=False, gdb=None, drives=(),
+                           devices=(), launcher_pid=0)
+            self._send(identity, HostPlan(plan.to_json().encode()))
+
+    def child(self, number: int) -> ChildProcess:
+        """The process that is, or leads to, a host's agent."""
+        return self._children[number]
+
+    def receive(self) -> list[str]:
+        """Take what has come; sentences about what was lost."""
+        sentences = []
+        while self.socket.poll(0):
+            identity, data, *more = self.socket.recv_multipart()
+            number = self._identities.get(identity)
+            if number is None or more:
+                continue
+            self._heard_s[number] = time.monotonic()
+            try:
+                message = decode(data)
+            except MalformedError:
+                continue
+            if isinstance(message, HostStatus):
+                sentences.append(f"{self._name(number)}: {message.sentence}")
+            elif isinstance(message, VcpuTold) and self._vcpu_hosts[message.vcpu:message.vcpu + 1] == (number,):
+                self.told(message.vcpu, message.told)
+            elif isinstance(message, HostEnded):
+                self._ended[number] = message.report
+        return sentences
+
+    def beat(self, now_s: float) -> list[str]:
+        """Say that we live, from time to time; sentences about who does not."""
+        if now_s < self._beat_s:
+            return []
+        self._beat_s = now_s + BEAT_S
+        self._beats += 1
+        for identity in self._identities:
+            self._send(identity, HostBeat(self._beats))
+        silent = [number for number, heard_s in self._heard_s.items()
+                  if now_s - heard_s > self._deadline_s and number not in self._ended]
+        for number in silent:
+            self._heard_s[number] = now_s
+        return [f"{self._name(number)} has not been heard of for {self._deadline_s:g} s: it is dead, hangs or is cut "
+                "off"
+                for number in silent]
+
+    def stop(self) -> None:
+        """Have all of them end. Once."""
+        if not self._stopping:
+            self._stopping = True
+            for identity in self._identities:
+                self._send(identity, HostStop())
+
+    def close(self) -> None:
+        """Make sure that the processes of ours are gone; an agent whose launcher is gone ends by itself."""
+        for child in self._children.values():
+            child.close()
+        self._stack.close()
+
+    def _gather_one(self) -> None:
+        identity, data, *_ = self.socket.recv_multipart()
+        try:
+            message = decode(data)
+        except MalformedError:
+            return
+        if not isinstance(message, HostReady) or message.fence != self._fence or message.host not in self._children:
+            return
+        name = self._name(message.host)
+        if message.version != PROTOCOL_VERSION or message.package != __version__:
+            raise FleetError(f"{name} has allstop {message.package} (protocol {message.version}) and this host "
+                             f"{__version__} (protocol {PROTOCOL_VERSION}): install the same on both")
+        if message.engine != engine():
+            raise FleetError(f"{name} has the engine {message.engine} and this host {engine()}: install the same on "
+                             "both")
+        self._identities[identity] = message.host
+        self._endpoints[message.host] = message.endpoint
+
+    def _start(self, number: int, host: HostEntry, log: BinaryIO) -> ChildProcess:
+        keys = self._keys[number]
+        bootstrap = json.dumps({
+            "host": number, "address": host.address, "launcher": self._address(3), "launcher_key": self._keys[0].public,
+            "public": keys.public, "secret": keys.secret, "fence": self._fence, "deadline_s": self._deadline_s})
+        try:
+            child = ChildProcess.leading(Member.of_host(number, host.name), host.command, log, child_environment())
+            child.say(bootstrap + "\n")
+            return child
+        except (OSError, subprocess.SubprocessError) as error:
+            log.close()
+            raise FleetError(f"{self._name(number)} could not be had: {error}") from None
+
+    def _listener(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._hosts[0].address else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.bind((self._hosts[0].address, 0))
+            listener.listen()
+        except OSError as error:
+            listener.close()
+            raise FleetError(f"{self._hosts[0].address}, the address of host {self._hosts[0].name}, is none of this "
+                             f"host: {error.strerror}") from None
+        return listener
+
+    def _address(self, place: int) -> str:
+        address = self._hosts[0].address
+        return f"tcp://{f'[{address}]' if ':' in address else address}:{self._ports[place]}"
+
+    def _name(self, number: int) -> str:
+        return f"host {self._hosts[number].name} ({self._hosts[number].address})"
+
+    def _send(self, identity: bytes, message: Message) -> None:
+        self.socket.send_multipart((identity, encode(message)))
+
+
+def engine() -> str:
+    """The engine's library, by name and version."""
+    return f"unicorn {version('unicorn')}"

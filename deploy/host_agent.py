@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`python -m deploy.host_agent`: one host's part of a machine, started by the launcher on another host, or by a
+scheduler.
+
+It reads one line of JSON from standard input, who it is and whom to call, and then serves the launcher: it says
+HostReady, gets its plan, makes this host's memory, starts its node and its workers, and watches them. It ends, and
+leaves nothing, when the launcher says so, when standard input ends, when nobody is heard for the deadline, and when a
+process of its own is lost.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+import zmq
+
+from allstop import __version__
+from allstop.machine import control, stage2
+from allstop.machine.configuration import TLB_DISCIPLINES, HostsSpec, MachineConfig, SharedFds
+from allstop.machine.control import ControlPage
+from allstop.machine.memory import create_memory
+from allstop.machine.node_memory import NodeMemory
+from allstop.wire.codec import MalformedError, decode, encode
+from allstop.wire.messages import PROTOCOL_VERSION, ROLE_HOST, Message
+from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady, HostStatus, HostStop, VcpuTold
+from allstop.wire.security import KeyPair, secure
+from deploy.assembly import swap_file
+from deploy.fleet import BEAT_S, engine
+from deploy.nursery import Nursery, NurseryEndedError
+from deploy.orphans import Orphans
+from deploy.plan import Member
+from deploy.processes import ChildProcess, describe_exit
+
+CUT_OFF_EXIT_CODE = 3
+_POLL_MS = 50
+_START_POLL_MS = 5
+_LEAVE_S = 1.0
+_BOOTSTRAP_BYTES = 8192
+
+
+class AgentError(RuntimeError):
+    """This host can not take part, or not any more; one sentence."""
+
+
+class HostAgent:
+    """This host's part of one machine. `serve` returns when it is over, and raises AgentError."""
+
+    def __init__(self, raw: dict[str, Any], stack: contextlib.ExitStack) -> None:
+        self._number = int(raw["host"])
+        self._deadline_s = float(raw["deadline_s"])
+        self._stack = stack
+        address = str(raw["address"])
+        listener = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET))
+        try:
+            listener.bind((address, 0))
+            listener.listen()
+        except OSError as error:
+            raise AgentError(f"{address} is no address of this host: {error.strerror}") from None
+        self._listen_fd = listener.fileno()
+        shown = f"[{address}]" if ":" in address else address
+        context = zmq.Context()
+        stack.callback(context.term)
+        self._socket = context.socket(zmq.DEALER)
+        stack.callback(self._socket.close, 500)
+        self._socket.setsockopt(zmq.IDENTITY, f"h{self._number}-{raw['fence']}".encode())
+        secure(self._socket, KeyPair(raw["public"], raw["secret"]), raw["launcher_key"])
+        self._socket.connect(raw["launcher"])
+        self._send(HostReady(self._number, int(raw["fence"]), PROTOCOL_VERSION, __version__, engine(),
+                             f"tcp://{shown}:{listener.getsockname()[1]}", os.getpid()))
+        self._heard_s = time.monotonic()
+        self._beat_s = 0.0
+        self._beats = 0
+        self._children: list[ChildProcess] = []
+        self._page: ControlPage | None = None
+        self._memory: NodeMemory | None = None
+        self._nursery: Nursery | None = None
+        self._config: MachineConfig | None = None
+        self._workers: list[Member] = []
+        self._over = False
+
+    def serve(self) -> None:
+        """Until the launcher says that it is over."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(sys.stdin.fileno(), zmq.POLLIN | zmq.POLLERR)
+        while not self._over:
+            waits = self._nursery is not None
+            events = dict(poller.poll(_START_POLL_MS if waits else _POLL_MS))
+            if sys.stdin.fileno() in events and not os.read(sys.stdin.fileno(), 1):
+                raise AgentError("the launcher is gone")
+            if self._socket in events:
+                self._take()
+            now_s = time.monotonic()
+            if now_s - self._heard_s > self._deadline_s:
+                raise AgentError(f"the launcher has not been heard of for {self._deadline_s:g} s: it is dead, hangs or "
+                                 "is cut off, so this host's part of the machine ends")
+            if now_s >= self._beat_s:
+                self._beat_s = now_s + BEAT_S
+                self._beats += 1
+                self._send(HostBeat(self._beats))
+            if waits:
+                self._start_workers()
+            self._look_who_died()
+
+    def end(self) -> None:
+        """End every process of this host, and tell what they had to tell."""
+        page, config = self._page, self._config
+        if page is not None and config is not None and config.hosts is not None:
+            for vcpu in config.hosts.own_vcpus:
+                page.post(vcpu, control.QUIT)
+                page.clear(vcpu, control.STOP)
+            deadline_s = time.monotonic() + _LEAVE_S
+            while time.monotonic() < deadline_s and any(child.exit_status() is None for child in self._children):
+                select.select([child.pidfd for child in self._children if child.exit_status() is None], [], [], 0.05)
+        if self._nursery is not None:
+            self._nursery.close()
+        for child in self._children:
+            child.close()
+        if self._memory is not None and config is not None and config.hosts is not None:
+            for vcpu in config.hosts.own_vcpus:
+                self._send(VcpuTold(vcpu, self._memory.told(vcpu, True)))
+        self._send(HostEnded(b"{}"))
+
+    def lament(self, sentence: str) -> None:
+        """Tell the launcher why this host can not go on."""
+        self._send(HostStatus(ROLE_HOST, self._number, sentence))
+
+    def _take(self) -> None:
+        while self._socket.poll(0):
+            self._heard_s = time.monotonic()
+            try:
+                message = decode(self._socket.recv())
+            except MalformedError:
+                continue
+            if isinstance(message, HostPlan) and self._config is None:
+                self._begin(MachineConfig.from_json(message.config.decode()))
+            elif isinstance(message, HostStop):
+                self._over = True
+
+    def _begin(self, plan: MachineConfig) -> None:
+        """Make this host's memory, and start its node and the nursery."""
+        assert plan.hosts is not None
+        stack = self._stack
+        doorbell_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        stack.callback(os.close, doorbell_fd)
+        hosts: HostsSpec = replace(plan.hosts, doorbell_fd=doorbell_fd, listen_fds=(self._listen_fd,))
+        cores = len(os.sched_getaffinity(0))
+        control_fd = self._memory_file("control", ControlPage.size_bytes(plan.vcpus))
+        self._page = ControlPage.create(control_fd, plan.vcpus, cores, TLB_DISCIPLINES.index(plan.tlb))
+        ram_fd = self._memory_file("ram", plan.memory_bytes)
+        stage2_fd = self._memory_file("stage2", stage2.size_bytes(plan.memory_bytes))
+        stage2.build_in(stage2_fd, plan.memory_bytes)
+        swap_fd = swap_file(None, stack)
+        self._memory = NodeMemory(control_fd, ram_fd, stage2_fd, swap_fd)
+        own = hosts.own_vcpus
+        self._memory.share(doorbell_fd, [vcpu for vcpu in range(plan.vcpus) if vcpu not in own], False)
+        config = replace(plan, hosts=hosts, fds=SharedFds(control_fd, ram_fd, stage2_fd, -1, swap_fd, -1), cores=cores,
+                         launcher_pid=os.getpid())
+        text = config.to_json().encode()
+        config_fd = self._memory_file("config", len(text))
+        os.pwrite(config_fd, text, 0)
+        self._config = config
+        inherited = (control_fd, ram_fd, stage2_fd, swap_fd, doorbell_fd)
+        try:
+            self._children.append(ChildProcess(Member.node(), config_fd, (*inherited, self._listen_fd), _log("node")))
+            if own:
+                self._workers = [Member.worker(vcpu) for vcpu in own]
+                self._nursery = Nursery(config_fd, inherited, lambda member: _log(member.name))
+                self._nursery.open()
+        except OSError as error:
+            raise AgentError(f"a process could not be started: {error}") from None
+
+    def _start_workers(self) -> None:
+        assert self._nursery is not None and self._page is not None
+        try:
+            if self._page.heartbeat(control.NODE) and self._nursery.is_ready():
+                nursery, self._nursery = self._nursery, None
+                self._stack.callback(nursery.close)
+                self._children += nursery.bear(self._workers)
+        except (NurseryEndedError, OSError) as error:
+            raise AgentError(f"its workers could not be started: {error}") from None
+
+    def _look_who_died(self) -> None:
+        for child in self._children:
+            status = child.exit_status()
+            if status is None or (status == 0 and child.member.role != ROLE_HOST):
+                continue
+            words = child.last_words()
+            said = f'; its last words: "{words}"' if words else ""
+            doing = "" if self._page is None else f" while {self._page.describe(child.member.slot)}"
+            raise AgentError(f"{child.member.name} (process {child.pid}) {describe_exit(status)}{doing}{said}")
+
+    def _memory_file(self, name: str, size_bytes: int) -> int:
+        fd = create_memory(f"allstop-{name}", size_bytes)
+        self._stack.callback(os.close, fd)
+        return fd
+
+    def _send(self, message: Message) -> None:
+        with contextlib.suppress(zmq.Again):
+            self._socket.send(encode(message), zmq.NOBLOCK)
+
+
+def _log(name: str) -> BinaryIO:
+    return os.fdopen(os.memfd_create(f"allstop-{name}.log", os.MFD_CLOEXEC), "r+b", buffering=0)
+
+
+def main() -> int:
+    """Serve one machine. The exit status: 0; 1 after one sentence on stderr; 3 when the launcher was cut off."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the launcher's
+    line = os.read(sys.stdin.fileno(), _BOOTSTRAP_BYTES)
+    try:
+        raw = json.loads(line)
+    except ValueError:
+        print("this is started by the launcher, which says on standard input what to do: use allstop run --hosts",
+              file=sys.stderr)
+        return 2
+    with Orphans(), contextlib.ExitStack() as stack:
+        try:
+            agent = HostAgent(raw, stack)
+        except (AgentError, OSError, KeyError, ValueError) as error:
+            print(f"{error}", file=sys.stderr)
+            return 1
+        try:
+            try:
+                agent.serve()
+            except AgentError as error:
+                print(f"{error}", file=sys.stderr, flush=True)
+                agent.lament(str(error))
+                return CUT_OFF_EXIT_CODE if "launcher" in str(error) else 1
+        finally:
+            agent.end()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""hosts.toml: the hosts of a machine, and which vCPUs are where. Pure, but for reading the file.
+
+    [[host]]
+    name = "here"            # the first one is this host
+    address = "10.0.0.1"     # under which the others reach it
+    vcpus = 2                # how many vCPUs it has; the rest is shared out evenly
+
+    [[host]]
+    name = "there"
+    address = "10.0.0.2"
+    ssh = "me@there"         # how to get there; or
+    command = ["ip", "netns", "exec", "there"]    # what to put before the agent's own command line
+    python = "/opt/allstop/bin/python"            # its interpreter with allstop; default: this one
+"""
+from __future__ import annotations
+
+import ipaddress
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.errors import UsageError
+
+MAX_HOSTS = 32
+AGENT = ("-P", "-m", "deploy.host_agent")
+_KEYS = {"name": str, "address": str, "vcpus": int, "ssh": str, "command": list, "python": str}
+
+
+@dataclass(frozen=True)
+class HostEntry:
+    """One host. `vcpus` None: a share of those that nobody asked for. `prefix` gets us there, `python` runs the
+    agent."""
+
+    name: str
+    address: str
+    vcpus: int | None = None
+    prefix: tuple[str, ...] = ()
+    python: str = sys.executable
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command line that starts the host's agent."""
+        return (*self.prefix, self.python, *AGENT)
+
+
+def read_hosts(path: Path) -> tuple[HostEntry, ...]:
+    """The hosts in a file, this one first. Raises UsageError."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the hosts in {path} can not be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no TOML: {error}") from None
+    return parse_hosts(raw, str(path))
+
+
+def parse_hosts(raw: Mapping[str, Any], source: str) -> tuple[HostEntry, ...]:
+    """The same of parsed TOML. Raises UsageError."""
+    unknown = sorted(raw.keys() - {"host"})
+    if unknown:
+        raise UsageError(f"{source}: {unknown[0]!r} is nothing that a hosts file has: it has [[host]] tables only")
+    tables = raw.get("host", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise UsageError(f"{source}: hosts are written as [[host]] tables")
+    if not 2 <= len(tables) <= MAX_HOSTS:
+        raise UsageError(f"{source}: a machine across hosts has 2 to {MAX_HOSTS} of them, not {len(tables)}")
+    hosts = tuple(_entry(table, place, source) for place, table in enumerate(tables))
+    for what, values in (("name", [host.name for host in hosts]), ("address", [host.address for host in hosts])):
+        twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
+        if twice is not None and not (what == "address" and ipaddress.ip_address(twice).is_loopback):
+            raise UsageError(f"{source}: two hosts have the {what} {twice}")
+    return hosts
+
+
+def place_vcpus(hosts: tuple[HostEntry, ...], vcpus: int) -> tuple[int, ...]:
+    """For each vCPU the number of its host: neighbours are together. Raises UsageError."""
+    asked = sum(host.vcpus or 0 for host in hosts)
+    open_ = [number for number, host in enumerate(hosts) if host.vcpus is None]
+    if asked > vcpus or (asked < vcpus and not open_):
+        raise UsageError(f"the hosts are to have {asked} vCPUs and the machine has {vcpus}: change one of them")
+    counts = [host.vcpus or 0 for host in hosts]
+    for rank, number in enumerate(open_):
+        counts[number] = (vcpus - asked + len(open_) - 1 - rank) // len(open_)
+    return tuple(number for number, count in enumerate(counts) for _ in range(count))
+
+
+def _entry(table: Mapping[str, Any], place: int, source: str) -> HostEntry:
+    where = f"{source}: host {table.get('name', place + 1)!r}"
+    for key, value in table.items():
+        kind = _KEYS.get(key)
+        if kind is None:
+            raise UsageError(f"{where} has {key!r}, which no host has: choose of {', '.join(_KEYS)}")
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"{where}: {key} must be a {kind.__name__}, not {value!r}")
+    for key in ("name", "address"):
+        if not table.get(key):
+            raise UsageError(f"{where} has no {key}")
+    try:
+        address = ipaddress.ip_address(table["address"])
+    except ValueError:
+        raise UsageError(f"{where}: the address must be one such as 10.0.0.1, not {table['address']!r}") from None
+    if address.is_unspecified:
+        raise UsageError(f"{where}: {address} is no address under which others reach it")
+    words = table.get("command", [])
+    if not all(isinstance(word, str) and word for word in words):
+        raise UsageError(f"{where}: command must be a list of words")
+    if "ssh" in table and "command" in table:
+        raise UsageError(f"{where} has both ssh and command: one of them gets us there")
+    if place == 0 and ("ssh" in table or "command" in table):
+        raise UsageError(f"{where} is the first, which is this host: nothing has to get us there")
+    if table.get("vcpus", 0) < 0:
+        raise UsageError(f"{where}: {table['vcpus']} is no number of vCPUs")
+    prefix = ("ssh", "-T", "-o", "BatchMode=yes", "--", table["ssh"]) if "ssh" in table else tuple(words)
+    return HostEntry(table["name"], str(address), table.get("vcpus"), prefix, table.get("python", sys.executable))
