@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hmac
+import json
 import os
 import struct
 import sys
@@ -58,6 +59,7 @@ _BEAT_S = 0.5
 _ON_THE_SPOT_S = 0.0003
 _MESSAGES_AT_ONCE = 64
 _CLOCK_PINGS = 8
+_TOLD_BOUNCES = 16
 _PAGE_MESSAGES = (PageAsked, PageRecalled, PageYielded, PageGranted)
 
 
@@ -112,11 +114,6 @@ class Node:
         self.refused: Counter[str] = Counter()
         self.moved_pages = 0
 
-    @property
-    def directory(self) -> PageDirectory:
-        """The pages whose home this host is."""
-        return self._directory
-
     def serve(self) -> None:
         """Work until the run is over. Raises NodeError."""
         poller = zmq.Poller()
@@ -141,7 +138,9 @@ class Node:
                 self._beat(now_s)
 
     def close(self) -> None:
-        """Close the sockets."""
+        """Close the sockets, and tell which pages moved."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._config.fds.pages, json.dumps(self._directory.bounces(_TOLD_BOUNCES)).encode(), 0)
         for socket in self._peers.values():
             socket.close(100)
         self._router.close(0)
@@ -243,10 +242,10 @@ class Node:
     # Pages
 
     def _announce_wants(self) -> None:
-        for slot, page, write, execute in self._memory.wants():
+        for slot, page, write, execute, offset in self._memory.wants():
             if self._announced.get(slot) != (page, write, execute):
                 self._announced[slot] = (page, write, execute)
-                self._perform(self._cache.wanted(slot, page, write, execute))
+                self._perform(self._cache.wanted(slot, page, write, execute, offset))
         self._work_off()
 
     def _obey_page(self, host: int, message: PageMessage) -> None:

@@ -76,6 +76,7 @@ class _Page:
     asked: bool = False           # a request is under way,
     asked_write: bool = False     # ... to write
     wants: dict[int, tuple[bool, bool]] = field(default_factory=dict)  # slot: (write, execute)
+    offset: int = 0               # of the last access that wanted it
     recall: PageRecalled | None = None
     keepers: dict[int, int] = field(default_factory=dict)              # slot: its progress when it was given the page
     stays_until_s: float = 0.0
@@ -98,12 +99,13 @@ class PageCache:
         self._pages: dict[int, _Page] = {}
         self._recalled: set[int] = set()
 
-    def wanted(self, slot: int, page: int, write: bool, execute: bool) -> list[Effect]:
-        """Somebody here waits for a page. To be said once for each time."""
+    def wanted(self, slot: int, page: int, write: bool, execute: bool, offset: int = 0) -> list[Effect]:
+        """Somebody here waits for a page, for an access at `offset` in it. To be said once for each time."""
         state = self._page(page)
         if self._is_here(page, write):
             return [Have(slot, page, write)]
         state.wants[slot] = (write, execute)
+        state.offset = offset
         return list(self._ask(page, state))
 
     def granted(self, message: PageGranted, now_s: float) -> list[Effect]:
@@ -181,7 +183,7 @@ class PageCache:
             return
         state.asked = True
         state.asked_write = any(write for write, _ in state.wants.values())
-        yield Send(self._home(page), PageAsked(page, state.asked_write))
+        yield Send(self._home(page), PageAsked(page, state.asked_write, state.offset))
 
     def _home(self, page: int) -> int:
         return home_of(page, self._hosts)

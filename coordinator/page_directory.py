@@ -20,6 +20,8 @@ from typing import NamedTuple, TypeAlias
 
 from allstop.wire.node_messages import PageAsked, PageGranted, PageRecalled, PageYielded
 
+_NAMED = 4
+
 PageMessage: TypeAlias = PageAsked | PageRecalled | PageYielded | PageGranted
 
 
@@ -28,6 +30,16 @@ class Send(NamedTuple):
 
     host: int
     message: PageMessage
+
+
+class Bounce(NamedTuple):
+    """A page that went from host to host. `between` are (from, to, times), `touched` (host, offset in the page, times)
+    of accesses that asked for it."""
+
+    page: int
+    moves: int
+    between: list[tuple[int, int, int]]
+    touched: list[tuple[int, int, int]]
 
 
 def home_of(page: int, hosts: int) -> int:
@@ -49,7 +61,8 @@ class _Page:
     source: int | None = None
     data: bytes = b""
     queue: deque[tuple[int, bool]] = field(default_factory=deque)
-    moves: Counter[tuple[int, int]] = field(default_factory=Counter)  # (from, to): how often the page went there
+    moves: Counter[tuple[int, int]] = field(default_factory=Counter)    # (from, to): how often the page went there
+    touched: Counter[tuple[int, int]] = field(default_factory=Counter)  # (host, offset): what made it ask
 
 
 class PageDirectory:
@@ -65,6 +78,7 @@ class PageDirectory:
         if page is None:
             page = self._pages[message.page] = _Page({0}, True)
         page.queue.append((host, message.write))
+        page.touched[host, message.offset] += 1
         return list(self._go_on(message.page, page))
 
     def yielded(self, host: int, message: PageYielded) -> list[Send]:
@@ -84,11 +98,12 @@ class PageDirectory:
         known = self._pages.get(page)
         return (frozenset({0}), True) if known is None else (frozenset(known.holders), known.owned)
 
-    def bounces(self, limit: int) -> list[tuple[int, int, list[tuple[int, int, int]]]]:
-        """The pages that moved most: (page, moves, [(from, to, times)]), most first."""
+    def bounces(self, limit: int) -> list[Bounce]:
+        """The pages that moved most, most first."""
         moved = sorted(((page.moves.total(), number) for number, page in self._pages.items() if page.moves),
         reverse=True)
-        return [(number, total, [(a, b, n) for (a, b), n in self._pages[number].moves.most_common(4)])
+        return [Bounce(number, total, [(a, b, n) for (a, b), n in self._pages[number].moves.most_common(_NAMED)],
+                       [(host, offset, n) for (host, offset), n in self._pages[number].touched.most_common(_NAMED)])
                 for total, number in moved[:limit]]
 
     def _go_on(self, number: int, page: _Page) -> Iterator[Send]:

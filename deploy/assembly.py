@@ -56,13 +56,15 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
     swap_fd = swap_file(run_dir, stack)
     notes_fd = os.memfd_create("allstop-notes", os.MFD_CLOEXEC)
     stack.callback(os.close, notes_fd)
+    pages_fd = os.memfd_create("allstop-pages", os.MFD_CLOEXEC)
+    stack.callback(os.close, pages_fd)
     name = secrets.token_hex(16)
     gdb = None if options.gdb is None else open_gdb(options.gdb, options.gdb_wait, stack)
     hosts = None if fleet is None else _share(fleet, page, (control_fd, ram_fd, stage2_fd, swap_fd), stack)
     config = MachineConfig(
         vcpus=options.vcpus, memory_bytes=options.memory_bytes, token=secrets.token_hex(16),
         coordinator_endpoint=f"ipc://@allstop-{name}-c", devices_endpoint=f"ipc://@allstop-{name}-d",
-        fds=SharedFds(control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd, notes_fd), cores=cores,
+        fds=SharedFds(control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd, notes_fd, pages_fd), cores=cores,
         launcher_pid=os.getpid(), tlb=options.tlb, fetch=options.fetch, decode=options.decode, seed=options.seed,
         parameter=options.parameter,
         run_dir="" if run_dir is None else str(run_dir), devices=options.devices, as_shipped=options.as_shipped,
@@ -76,7 +78,8 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
     config_fd = _memory("config", len(text), stack)
     os.pwrite(config_fd, text, 0)
     several = () if fleet is None or hosts is None else (hosts.doorbell_fd, *fleet.inherited_fds)
-    return Assembly(config, config_fd, (control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd, notes_fd, *several),
+    inherited = (control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd, notes_fd, pages_fd, *several)
+    return Assembly(config, config_fd, inherited,
                     page, console_fd, () if gdb is None else (gdb.fd, gdb.notice_fd))
 
 

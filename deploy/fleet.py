@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zmq
 
@@ -64,6 +64,7 @@ class Fleet:
         self._beat_s = 0.0
         self._beats = 0
         self._stopping = False
+        self.bounces: list[Any] = []
         self.told: Callable[[int, bytes], None] = lambda vcpu, data: None
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(self._listener()) for _ in range(4)]
@@ -152,6 +153,8 @@ class Fleet:
                 self.told(message.vcpu, message.told)
             elif isinstance(message, HostEnded):
                 self._ended[number] = message.report
+                with contextlib.suppress(ValueError):
+                    self.bounces += json.loads(message.report).get("pages", [])
         return sentences
 
     def beat(self, now_s: float) -> list[str]:

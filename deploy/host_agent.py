@@ -85,6 +85,7 @@ class HostAgent:
         self._config: MachineConfig | None = None
         self._workers: list[Member] = []
         self._over = False
+        self._pages_fd = -1
 
     def serve(self) -> None:
         """Until the launcher says that it is over."""
@@ -127,7 +128,11 @@ class HostAgent:
         if self._memory is not None and config is not None and config.hosts is not None:
             for vcpu in config.hosts.own_vcpus:
                 self._send(VcpuTold(vcpu, self._memory.told(vcpu, True)))
-        self._send(HostEnded(b"{}"))
+        told: list[Any] = []
+        if self._pages_fd >= 0:
+            with contextlib.suppress(ValueError):
+                told = json.loads(os.pread(self._pages_fd, os.fstat(self._pages_fd).st_size, 0) or b"[]")
+        self._send(HostEnded(json.dumps({"pages": told}).encode()))
 
     def lament(self, sentence: str) -> None:
         """Tell the launcher why this host can not go on."""
@@ -162,13 +167,15 @@ class HostAgent:
         self._memory = NodeMemory(control_fd, ram_fd, stage2_fd, swap_fd)
         own = hosts.own_vcpus
         self._memory.share(doorbell_fd, [vcpu for vcpu in range(plan.vcpus) if vcpu not in own], False)
-        config = replace(plan, hosts=hosts, fds=SharedFds(control_fd, ram_fd, stage2_fd, -1, swap_fd, -1), cores=cores,
-                         launcher_pid=os.getpid())
+        self._pages_fd = os.memfd_create("allstop-pages", os.MFD_CLOEXEC)
+        stack.callback(os.close, self._pages_fd)
+        fds = SharedFds(control_fd, ram_fd, stage2_fd, -1, swap_fd, -1, self._pages_fd)
+        config = replace(plan, hosts=hosts, fds=fds, cores=cores, launcher_pid=os.getpid())
         text = config.to_json().encode()
         config_fd = self._memory_file("config", len(text))
         os.pwrite(config_fd, text, 0)
         self._config = config
-        inherited = (control_fd, ram_fd, stage2_fd, swap_fd, doorbell_fd)
+        inherited = (control_fd, ram_fd, stage2_fd, swap_fd, self._pages_fd, doorbell_fd)
         try:
             self._children.append(ChildProcess(Member.node(), config_fd, (*inherited, self._listen_fd), _log("node")))
             if own:

@@ -16,6 +16,7 @@ from allstop.machine import control
 from allstop.machine.boot import Startup
 from allstop.wire.messages import ROLE_DEBUGGER, ROLE_HOST, Boot
 from deploy.assembly import Assembly, assemble
+from deploy.bounces import bounces
 from deploy.console import ConsoleRelay
 from deploy.console_end import ConsoleEnd, PtyEnd, TerminalEnd, open_end
 from deploy.console_place import TTY
@@ -144,7 +145,7 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
             with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
                 folder.write_text("figures.json", json.dumps(figures(assembly.page)) + "\n")
         wrong = audit(assembly.page, options.keep_going)
-        verdict = _verdict(course, console, assembly)
+        verdict = _verdict(course, console, assembly, fleet, options.symbols() if fleet is not None else {})
         return verdict if options.keep_going else verdict.overruled(wrong)
 
 
@@ -189,7 +190,8 @@ def _writable(fd: int, signal_fd: int) -> bool:
     return all(ready != signal_fd for ready, _ in poll.poll())
 
 
-def _verdict(course: Course, console: ConsolePort, assembly: Assembly) -> Verdict:
+def _verdict(course: Course, console: ConsolePort, assembly: Assembly, fleet: Fleet | None,
+             found: dict[str, int]) -> Verdict:
     page, scenario, notes_fd = assembly.page, Scenario.from_json(assembly.config.scenario), assembly.config.fds.notes
     counts = counters(page)
     notes = list(course.notes)
@@ -208,4 +210,5 @@ def _verdict(course: Course, console: ConsolePort, assembly: Assembly) -> Verdic
         guest_status=course.guest_status, exits={kind: counts.pop(kind) for kind in EXIT_KINDS},
         mmio=latency(page, control.HISTOGRAM_MMIO), stops=latency(page, control.HISTOGRAM_STOP),
         shootdowns=latency(page, control.HISTOGRAM_SHOOTDOWN), fetches=latency(page, control.HISTOGRAM_FETCH),
-        counters=counts, notes=tuple(notes), events=tuple(events))
+        counters=counts, notes=tuple(notes), events=tuple(events), pages=latency(page, control.HISTOGRAM_PAGE),
+        bounces=() if fleet is None else tuple(bounces(fleet, assembly.config.fds.pages, found)))

@@ -181,6 +181,13 @@ class RunOptions:
         facts = RunFacts(self.vcpus, self.memory_bytes, self.boot.append, seed=self.seed)
         return self.boot.startup(self.image, image, facts)
 
+    def symbols(self) -> dict[str, int]:
+        """The image's symbols with their values; none where it has none, or can not be read."""
+        try:
+            return symbols(self.image.read_bytes()) if self.load_ipa is None else {}
+        except OSError:
+            return {}
+
     def resolved_events(self) -> Scenario:
         """The events, with addresses for the image's symbols. Raises UsageError."""
         try:

@@ -13,6 +13,8 @@ from allstop.wire.messages import VERDICTS
 EXIT_CODES = dict(zip(VERDICTS, (0, 1, 3, 4, 5, 4), strict=True))
 USAGE_EXIT_CODE = 2
 HARNESS_EXIT_CODE = 4
+LATENCIES = ("mmio", "stops", "shootdowns", "fetches", "pages")
+_SHOWN_BOUNCES = 3
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Verdict:
     gave as its own exit status (None where it gave none), `wall_s` the time from the guest's first instruction to the
     verdict, `exits` the exits from the guest by kind, `counters` what else was counted, all vCPUs together. `notes` are
     oddities that did not decide the verdict, a sentence each. `events` are the scenario's: `name`, `action`,
-    and how often each was `done` and `refused`.
+    and how often each was `done` and `refused`. Across hosts `pages` are waits for another host's page, and `bounces`
+    the pages that moved most: `ipa`, `moves`, `between` (from, to, times), `touched` (host, address or symbol, times).
     """
 
     verdict: str
@@ -58,6 +61,8 @@ class Verdict:
     counters: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     events: tuple[dict[str, Any], ...] = ()
+    pages: Latency = Latency()
+    bounces: tuple[dict[str, Any], ...] = ()
 
     def overruled(self, audit: Sequence[str] = ()) -> Verdict:
         """What the oracles that only count, or look when all is over, make of the guest's own verdict; `audit` are the
@@ -95,10 +100,11 @@ class Verdict:
         """Inverse of `to_json`. Raises ValueError, KeyError or TypeError on anything else."""
         raw: dict[str, Any] = json.loads(text)
         del raw["exit_code"]
-        for name in ("mmio", "stops", "shootdowns", "fetches"):
+        for name in LATENCIES:
             raw[name] = Latency(**raw[name])
         raw["notes"] = tuple(raw["notes"])
         raw["events"] = tuple(raw["events"])
+        raw["bounces"] = tuple(raw["bounces"])
         return cls(**raw)
 
     def summary(self) -> str:
@@ -110,10 +116,13 @@ class Verdict:
         exits = sorted(((n, kind) for kind, n in self.exits.items() if n), reverse=True)
         if exits:
             lines.append("  exits: " + ", ".join(f"{kind} {n}" for n, kind in exits))
-        for name in ("mmio", "stops", "shootdowns", "fetches"):
+        for name in LATENCIES:
             latency: Latency = getattr(self, name)
             if latency.count:
                 lines.append(f"  {name}: {latency.count}, p50 {latency.p50_us:.1f} us, p99 {latency.p99_us:.1f} us")
+        for bounce in self.bounces[:_SHOWN_BOUNCES]:
+            lines.append(f"  page {bounce['ipa']:#010x} moved {bounce['moves']} times: " + ", ".join(
+                f"{times} x {host} at {where}" for host, where, times in bounce["touched"]))
         if self.events:
             lines.append("  events: " + ", ".join(f"{event['name']} {event['done']}" for event in self.events))
         return "\n".join(lines)

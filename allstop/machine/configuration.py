@@ -30,6 +30,7 @@ class SharedFds:
     console: int = -1
     swap: int = -1
     notes: int = -1
+    pages: int = -1
 
 
 @dataclass(frozen=True)

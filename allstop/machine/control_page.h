@@ -456,10 +456,15 @@ static inline bool cp_set_line(struct cp_vcpu *v, uint64_t line)
     return ((old ^ line) & 3) != 0;
 }
 
-/* A page that somebody on this host needs of another host's: never 0. */
+/* A page that somebody on this host needs of another host's, never 0: offset in it / 8, number + 1, for execution, to write. */
 static inline uint32_t cp_want(uint32_t ipa, bool write, bool execute)
 {
-    return ((ipa >> 12) + 1) << 2 | (uint32_t)execute << 1 | (uint32_t)write;
+    return (ipa >> 3 & 511) << 23 | ((ipa >> 12) + 1) << 2 | (uint32_t)execute << 1 | (uint32_t)write;
+}
+
+static inline uint32_t cp_wanted_page(uint32_t want)
+{
+    return (want >> 2 & 0x1fffff) - 1;
 }
 
 /* V got on: pages that it was given to get there may be taken back. */

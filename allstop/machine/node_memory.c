@@ -300,8 +300,8 @@ static PyObject *memory_wants(NodeMemory *self, PyObject *unused)
         uint32_t want = atomic_load(devices ? &self->host->devices_want : &cp_vcpu(self->host, i)->want);
         if (want == 0)
             continue;
-        PyObject *item = Py_BuildValue("(IIOO)", devices ? DEVICES_SLOT : i, (want >> 2) - 1, want & 1 ? Py_True : Py_False,
-                                       want & 2 ? Py_True : Py_False);
+        PyObject *item = Py_BuildValue("(IIOOI)", devices ? DEVICES_SLOT : i, cp_wanted_page(want),
+                                       want & 1 ? Py_True : Py_False, want & 2 ? Py_True : Py_False, want >> 23 << 3);
         if (item == NULL || PyList_Append(list, item) < 0)
             Py_CLEAR(list);
         Py_XDECREF(item);
@@ -321,7 +321,7 @@ static PyObject *memory_have(NodeMemory *self, PyObject *args)
         return NULL;
     _Atomic uint32_t *want = v ? &v->want : &self->host->devices_want;
     uint32_t seen = atomic_load(want);
-    if (seen && (seen >> 2) - 1 == page && (write || !(seen & 1)) && atomic_compare_exchange_strong(want, &seen, 0))
+    if (seen && cp_wanted_page(seen) == page && (write || !(seen & 1)) && atomic_compare_exchange_strong(want, &seen, 0))
         cp_futex_wake(want);
     return PyLong_FromUnsignedLong(v ? atomic_load(&v->progress) : 0);
 }
@@ -554,7 +554,7 @@ static PyMethodDef memory_methods[] = {
       "install(page, data, owned, execute, had_code): the page is here now, which it was not. b\"\" is a page of zeros." },
     { "upgrade", (PyCFunction)memory_upgrade, METH_O,
       "upgrade(page): the page that is here may be written to now. False where it is not here. Raises RuntimeError." },
-    { "wants", (PyCFunction)memory_wants, METH_NOARGS, "wants(): [(slot, page, write, execute)] that somebody here waits for." },
+    { "wants", (PyCFunction)memory_wants, METH_NOARGS, "wants(): [(slot, page, write, execute, offset)] that somebody here waits for." },
     { "have", (PyCFunction)memory_have, METH_VARARGS,
       "have(slot, page, write) -> progress: it waits for this page no more." },
     { "progress", (PyCFunction)memory_progress, METH_VARARGS,

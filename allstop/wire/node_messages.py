@@ -34,10 +34,11 @@ class NodePong(NamedTuple):
 
 
 class PageAsked(NamedTuple):
-    """To the page's home: this host needs the page, to read or to write."""
+    """To the page's home: this host needs the page, to read or to write, for an access at `offset` in it."""
 
     page: U32
     write: Flag
+    offset: U16 = 0
 
 
 class PageRecalled(NamedTuple):

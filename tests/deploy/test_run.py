@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-LATENCIES = ("mmio", "stops", "shootdowns", "fetches")
+LATENCIES = ("mmio", "stops", "shootdowns", "fetches", "pages")
 
 
 def one_sentence(err: str) -> str:

@@ -50,7 +50,8 @@ static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
 {
     _Atomic uint64_t *entry = entry_of(v, ipa);
     uint64_t flips = (old & FLIP_MASK) >> FLIP_SHIFT, start = v->journal ? journal_now_ns() : 0;
-    bool keep_all = livelocked(v, ipa >> 12, execute) || flips >= FLIPS;
+    bool others_may_have_it = v->host->doorbell && !(old & OWNED); /* then it is read here, and does not flip back */
+    bool keep_all = (livelocked(v, ipa >> 12, execute) || flips >= FLIPS) && !others_may_have_it;
     uint64_t access = keep_all ? READ_WRITE : execute ? READ_ONLY : READ_WRITE | XN;
     uint64_t new = (old & ~(ACCESS_MASK | XN | FLIP_MASK)) | access | (flips + (flips < FLIPS)) << FLIP_SHIFT;
     if (!atomic_compare_exchange_strong(entry, &old, new & ~VALID))

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which pages went from host to host, between whom, and what was accessed in them: how false sharing is seen."""
+from __future__ import annotations
+
+import bisect
+import contextlib
+import json
+import os
+from typing import Any
+
+from deploy.fleet import Fleet
+
+_TOLD = 8
+
+
+def bounces(fleet: Fleet, pages_fd: int, symbols: dict[str, int]) -> list[dict[str, Any]]:
+    """The pages that moved most, of all hosts' directories, most first; `pages_fd` has those of this host's node. An
+    access is named by the symbol that it is behind, as far as the guest's addresses are physical."""
+    raw: list[Any] = list(fleet.bounces)
+    with contextlib.suppress(ValueError, OSError):
+        raw += json.loads(os.pread(pages_fd, os.fstat(pages_fd).st_size, 0) or b"[]")
+    raw.sort(key=lambda bounce: -bounce[1])
+    names = sorted((value, name) for name, value in symbols.items() if not name.startswith("$"))
+    host = fleet.names
+    return [{"ipa": page << 12, "moves": moves, "between": [[host[a], host[b], n] for a, b, n in between],
+             "touched": [[host[a], _name((page << 12) + offset, names), n] for a, offset, n in touched]}
+            for page, moves, between, touched in raw[:_TOLD]]
+
+
+def _name(ipa: int, names: list[tuple[int, str]]) -> str:
+    place = bisect.bisect_right(names, (ipa, "\U0010ffff")) - 1
+    if place < 0 or ipa - names[place][0] >= 1 << 16:
+        return f"{ipa:#010x}"
+    value, name = names[place]
+    return f"{name}+{ipa - value:#x}" if ipa > value else name
