@@ -7,6 +7,7 @@ the coordinator, and the launcher is there to be told.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,6 +17,7 @@ from allstop.wire.messages import (
     ROLE_DEBUGGER,
     ROLE_DEVICES,
     ROLE_LAUNCHER,
+    ROLE_NODE,
     ROLE_OPERATOR,
     ROLE_WORKER,
     Hello,
@@ -30,7 +32,7 @@ class StrangerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Somebody whose Hello was accepted. `vcpu` means something for workers only."""
+    """Somebody whose Hello was accepted. `vcpu` is a worker's, or the host of a node."""
 
     role: int
     vcpu: int
@@ -81,14 +83,16 @@ Effect: TypeAlias = Accept | AllHere
 
 
 class Membership:
-    """The members of one machine of `vcpus` vCPUs, which `token` opens."""
+    """The members of one machine of `vcpus` vCPUs, which `token` opens. `hosts` are the numbers of its other hosts."""
 
-    def __init__(self, vcpus: int, token: bytes) -> None:
+    def __init__(self, vcpus: int, token: bytes, hosts: Iterable[int] = ()) -> None:
         self.peers: dict[bytes, Peer] = {DEVICES: Peer(ROLE_DEVICES, 0, 0)}  # it is we who called
         self.awaited = set(range(vcpus))
         """vCPUs whose worker has not said Hello."""
         self.lost: set[tuple[int, int]] = set()
         """(role, vcpu) of the dead."""
+        self.awaited_hosts = set(hosts)
+        """Other hosts whose node has not."""
         self._vcpus = vcpus
         self._token = token
         self._devices_reached = False
@@ -112,7 +116,7 @@ class Membership:
             raise StrangerError("a Hello with a wrong token")
         if hello.version != PROTOCOL_VERSION:
             raise StrangerError(f"a Hello of protocol version {hello.version}, not {PROTOCOL_VERSION}")
-        if hello.role not in (ROLE_WORKER, ROLE_LAUNCHER, ROLE_OPERATOR, ROLE_DEBUGGER):
+        if hello.role not in (ROLE_WORKER, ROLE_LAUNCHER, ROLE_OPERATOR, ROLE_DEBUGGER, ROLE_NODE):
             raise StrangerError(f"a Hello of role {hello.role}, which does not connect to the coordinator")
         if hello.role == ROLE_WORKER and hello.vcpu >= self._vcpus:
             raise StrangerError(f"a Hello of vCPU {hello.vcpu}, which the machine does not have")
@@ -123,6 +127,8 @@ class Membership:
         self.peers[identity] = Peer(hello.role, hello.vcpu, hello.pid)
         if hello.role == ROLE_WORKER:
             self.awaited.discard(hello.vcpu)
+        if hello.role == ROLE_NODE:
+            self.awaited_hosts.discard(hello.vcpu)
 
     def _make_room(self) -> None:
         """Operators come for a moment, and nothing tells that they have gone: the oldest is forgotten for a new one."""
@@ -132,7 +138,8 @@ class Membership:
 
     def _announce(self) -> list[Effect]:
         launcher_here = any(peer.role == ROLE_LAUNCHER for peer in self.peers.values())
-        if self._announced or self.awaited or not self._devices_reached or not launcher_here or self.lost:
+        awaited = self.awaited or self.awaited_hosts or not self._devices_reached or not launcher_here
+        if self._announced or awaited or self.lost:
             return []
         self._announced = True
         return [AllHere()]

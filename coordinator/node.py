@@ -22,6 +22,9 @@ import struct
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import zmq
 
@@ -31,10 +34,11 @@ from allstop.machine.control import ControlPage
 from allstop.machine.host_listener import admit_hosts
 from allstop.machine.lifetime import SHORT_SLICE_NS, ask_for_slice, tie_to_parent
 from allstop.machine.node_memory import NodeMemory
-from allstop.wire.channel import ChannelError, node_identity
+from allstop.wire.channel import Channel, ChannelError, node_identity
 from allstop.wire.codec import MalformedError, decode, encode
-from allstop.wire.messages import PROTOCOL_VERSION, Message
+from allstop.wire.messages import PROTOCOL_VERSION, ROLE_NODE, Message
 from allstop.wire.node_messages import (
+    HostStopped,
     NodeHello,
     NodePing,
     NodePong,
@@ -45,6 +49,8 @@ from allstop.wire.node_messages import (
     Posted,
     PostsDone,
     PowerChanged,
+    ResumeHost,
+    StopHost,
     VcpuTold,
 )
 from allstop.wire.security import KeyPair, secure
@@ -67,14 +73,13 @@ class NodeError(RuntimeError):
     """The node can not go on; one sentence."""
 
 
+@dataclass
 class Waiting:
-    """Posts of another node, delivered here, of which some vCPUs have yet to leave the guest."""
+    """Requests of another host, posted here, of which some vCPUs have yet to leave the guest: then `say`."""
 
-    def __init__(self, host: int, number: int, flushes: bool, left: list[tuple[int, int, int]]) -> None:
-        self.host = host
-        self.number = number
-        self.flushes = flushes
-        self.left = left
+    say: Callable[[], None]
+    left: list[tuple[int, int, int]]
+    ipi: bool = False
 
 
 class Node:
@@ -99,6 +104,10 @@ class Node:
         self._router.setsockopt(zmq.RCVHWM, 0)
         self._guard = admit_hosts(self._router, context, hosts, 0)
         self._peers = {host: self._call(context, host) for host in range(len(hosts.endpoints)) if host != hosts.index}
+        keys = KeyPair(hosts.public_keys[hosts.index], hosts.secret_key)
+        self._coordinator = None if hosts.index == 0 else Channel.connect(
+            context, hosts.coordinator_endpoint, node_identity(hosts.index), config.token, ROLE_NODE, hosts.index,
+            hosts.public_keys[0], keys)
         self._heard_s = dict.fromkeys(self._peers, time.monotonic())
         self._known: dict[bytes, int] = {}
         self._announced: dict[int, tuple[int, bool, bool]] = {}
@@ -119,17 +128,20 @@ class Node:
         poller = zmq.Poller()
         poller.register(self._router, zmq.POLLIN)
         poller.register(self._hosts.doorbell_fd, zmq.POLLIN)
-        if self._own:
+        if self._coordinator is not None:
+            poller.register(self._coordinator.socket, zmq.POLLIN)
             self._ask_clock()
         while not self._is_over():
             events = dict(poller.poll(self._wait_ms()))
+            if self._router in events:
+                self._take()
+            if self._coordinator is not None and self._coordinator.socket in events:
+                self._take_from_coordinator(self._coordinator)
             if self._hosts.doorbell_fd in events:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._hosts.doorbell_fd, 8)
-            self._carry_posts()
-            self._announce_wants()
-            if self._router in events:
-                self._take()
+                self._announce_wants()
+                self._carry_posts()
             self._look_who_left()
             now_s = time.monotonic()
             self._perform(self._cache.look(now_s))
@@ -143,6 +155,8 @@ class Node:
             os.pwrite(self._config.fds.pages, json.dumps(self._directory.bounces(_TOLD_BOUNCES)).encode(), 0)
         for socket in self._peers.values():
             socket.close(100)
+        if self._coordinator is not None:
+            self._coordinator.close()
         self._router.close(0)
         if self._guard is not None:
             self._guard.close()
@@ -194,10 +208,30 @@ class Node:
                 continue
             try:
                 self._obey(identity, decode(data))
+                self._work_off()
             except MalformedError:
                 self.refused["bytes that are no message"] += 1
             except ValueError as error:
                 self.refused[str(error)] += 1
+
+    def _take_from_coordinator(self, coordinator: Channel) -> None:
+        """Stops of the world: the coordinator asks every host itself."""
+        while True:
+            try:
+                message = coordinator.receive(0)
+            except MalformedError:
+                continue
+            match message:
+                case None:
+                    return
+                case StopHost(hold, exempt):
+                    spared = {vcpu for (vcpu,) in struct.iter_unpack("<H", exempt)} if len(exempt) % 2 == 0 else set()
+                    left = [(vcpu, self._memory.deliver(vcpu, 0, True, True, 0, control.POWER_ON)[0], 0)
+                            for vcpu in self._hosts.own_vcpus if vcpu not in spared]
+                    self._wait_for(Waiting(partial(coordinator.send, HostStopped(hold)), left))
+                case ResumeHost():
+                    for vcpu in self._hosts.own_vcpus:
+                        self._memory.deliver(vcpu, 0, True, False, 0, control.POWER_ON)
 
     def _obey(self, identity: bytes, message: Message) -> None:
         host = self._known.get(identity)
@@ -333,22 +367,27 @@ class Node:
             exiting, ticket = self._memory.deliver(vcpu, bits, levels, bool(flags & _STOP), line, power)
             if exiting or (self._ipi and ticket):
                 left.append((vcpu, exiting, ticket))
-        waiting = Waiting(host, number, flushes, left)
-        if not self._ipi:
-            for vcpu, exiting, _ in left:
+        def say() -> None:
+            if flushes:
+                self._memory.invalidation(True)
+            self._send(host, PostsDone(number))
+
+        self._wait_for(Waiting(say, left, self._ipi))
+
+    def _wait_for(self, waiting: Waiting) -> None:
+        """On the spot where that is a matter of a moment."""
+        if not waiting.ipi:
+            for vcpu, exiting, _ in waiting.left:
                 self._memory.wait_left(vcpu, exiting, _ON_THE_SPOT_S)
         if not self._all_left(waiting):
             self._waiting.append(waiting)
 
     def _all_left(self, waiting: Waiting) -> bool:
         waiting.left = [(vcpu, exiting, ticket) for vcpu, exiting, ticket in waiting.left
-                        if not self._memory.has_left(vcpu, exiting, ticket, self._ipi)]
-        if waiting.left:
-            return False
-        if waiting.flushes:
-            self._memory.invalidation(True)
-        self._send(waiting.host, PostsDone(waiting.number))
-        return True
+                        if not self._memory.has_left(vcpu, exiting, ticket, waiting.ipi)]
+        if not waiting.left:
+            waiting.say()
+        return not waiting.left
 
     def _look_who_left(self) -> None:
         if self._waiting:

@@ -70,10 +70,12 @@ from allstop.wire.messages import (
     WorldRefused,
     WorldStopped,
 )
+from allstop.wire.node_messages import HostStopped
 from coordinator import barrier, desk, membership, power
 from coordinator.debugging import Debugging
 from coordinator.events import Events
 from coordinator.operators import DESK, Operators
+from coordinator.remote_hosts import RemoteHosts
 
 _IDLE_MS = 200
 _FIRST_SLICE_S = 0.002
@@ -99,7 +101,10 @@ class Coordinator:
         self._page = control.ControlPage(config.fds.control)
         self._page.set_pid(control.COORDINATOR, os.getpid())
         self._page.set_activity(control.COORDINATOR, control.ACTIVITY_IDLE)
-        self._members = membership.Membership(config.vcpus, bytes.fromhex(config.token))
+        others = () if config.hosts is None else range(1, len(config.hosts.endpoints))
+        self._members = membership.Membership(config.vcpus, bytes.fromhex(config.token), others)
+        self._remote = RemoteHosts(config.hosts, self._send)
+        self._local_missing: list[int] = []
         self._barrier = barrier.Barrier(config.vcpus)
         self._power = power.Power(config.vcpus, config.memory_bytes)
         self._router = listen(context, config.coordinator_endpoint, COORDINATOR)
@@ -134,6 +139,8 @@ class Coordinator:
                     if not self._take(zmq.NOBLOCK):
                         break
                 if self._barrier.missing:
+                    if self._remote.missing and not self._local_missing:
+                        self._take(0)  # only other hosts are waited for: they will say
                     self._press_stop()
                 if not self._barrier.missing:
                     page.set_activity(control.COORDINATOR, control.ACTIVITY_IDLE)
@@ -243,6 +250,9 @@ class Coordinator:
                 self._end("fail", 1, "the guest powered the machine off, and had not printed EXIT: STATUS=")
             case Welcome():
                 self._perform_membership(self._members.handle(membership.DevicesReached()))
+            case HostStopped(hold):
+                if self._remote.stopped(peer.vcpu, hold) and self._barrier.missing:
+                    self._say_who_left()
             case StateDumped(nonce, registers):
                 self._operators.handle(desk.Dumped(peer.vcpu, nonce, registers))
             case EventTriggered() | EventPerformed():
@@ -343,6 +353,7 @@ class Coordinator:
             match effect:
                 case barrier.Hold():
                     self._hold = effect
+                    self._remote.stop(effect)
                     if not waited:  # else the deadline of who is missing stays what it was
                         self._hold_until_s = time.monotonic() + self._config.stop_deadline_s
                         self._hold_began_ns = time.monotonic_ns()
@@ -356,6 +367,7 @@ class Coordinator:
                         journal.span(journal.STOPPED, self._vcpu_of(owner), self._hold_began_ns, effect.epoch)
                     self._give_world(owner, effect.epoch)
                 case barrier.Resume():
+                    self._remote.resume()
                     self._page.resume()
                     self._note("RESUMED", _NOBODY)
                 case barrier.Refuse():
@@ -388,10 +400,14 @@ class Coordinator:
     def _look_who_left(self, slice_s: float) -> None:
         """Post the stop in force (again, which does nothing) and wait a little for those who are still inside."""
         hold = self._hold
-        missing = self._page.stop(hold.exempt, slice_s)
+        self._local_missing = self._page.stop(hold.exempt | self._remote.vcpus, slice_s)
+        self._say_who_left()
+
+    def _say_who_left(self) -> None:
+        missing = self._remote.missing.union(self._local_missing)
         if missing:
-            self._page.set_activity(control.COORDINATOR, control.ACTIVITY_STOPPING, missing[0])
-        self._stop(barrier.Left(hold.hold, frozenset(missing)))
+            self._page.set_activity(control.COORDINATOR, control.ACTIVITY_STOPPING, min(missing))
+        self._stop(barrier.Left(self._hold.hold, missing))
 
     def _press_stop(self) -> None:
         """A stop takes its time: wait on, up to its deadline."""

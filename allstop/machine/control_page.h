@@ -305,11 +305,13 @@ static inline uint32_t cp_post(struct cp_vcpu *v, uint32_t bits)
 
 static inline void cp_clear(struct cp_vcpu *v, uint32_t bits)
 {
-    atomic_fetch_and(&v->requests, ~bits);
-    if (cp_is_remote(v))
-        cp_tell_nodes(v, atomic_load(&v->doorbell));
-    else if ((atomic_load(&v->mode) & CP_MODE_MASK) == CP_SLEEPING) /* else V has yet to look at its requests */
+    uint32_t before = atomic_fetch_and(&v->requests, ~bits);
+    if (cp_is_remote(v)) {
+        if (before & bits)
+            cp_tell_nodes(v, atomic_load(&v->doorbell));
+    } else if ((atomic_load(&v->mode) & CP_MODE_MASK) == CP_SLEEPING) { /* else V has yet to look at its requests */
         cp_futex_wake(&v->requests);
+    }
 }
 
 /* V is about to ask the coordinator for a stopped world: it need not wait for that message to arrive to have the others

@@ -24,6 +24,7 @@ from allstop.wire.messages import (
     ROLE_DEBUGGER,
     ROLE_DEVICES,
     ROLE_LAUNCHER,
+    ROLE_NODE,
     ROLE_OPERATOR,
     ROLE_WORKER,
     Hello,
@@ -61,6 +62,8 @@ def identity_fits(identity: bytes, hello: Hello) -> bool:
     """Whether a peer that says `hello` may call itself `identity`."""
     if hello.role == ROLE_WORKER:
         return identity == worker_identity(hello.vcpu)
+    if hello.role == ROLE_NODE:
+        return identity == node_identity(hello.vcpu)
     if hello.role == ROLE_OPERATOR:
         return identity.startswith(OPERATOR_PREFIX)
     return identity == {ROLE_LAUNCHER: LAUNCHER, ROLE_COORDINATOR: COORDINATOR, ROLE_DEVICES: DEVICES,

@@ -23,6 +23,7 @@ from allstop.wire.node_messages import (
     HostReady,
     HostStatus,
     HostStop,
+    HostStopped,
     NodeHello,
     NodePing,
     NodePong,
@@ -33,6 +34,8 @@ from allstop.wire.node_messages import (
     Posted,
     PostsDone,
     PowerChanged,
+    ResumeHost,
+    StopHost,
     VcpuTold,
 )
 
@@ -542,7 +545,7 @@ Message: TypeAlias = (
     | DebugDone | VcpuHit | DebuggerReady
     | PerformEvent | EventPerformed | EventTriggered | InjectEvent | EventInjected | StopRun | RunStopped | Refused
     | NodeHello | NodePing | NodePong | PageAsked | PageRecalled | PageYielded | PageGranted
-    | Posted | PostsDone | PowerChanged | VcpuTold
+    | Posted | PostsDone | PowerChanged | VcpuTold | StopHost | HostStopped | ResumeHost
     | HostReady | HostPlan | HostBeat | HostStatus | HostStop | HostEnded
 )
 
@@ -563,11 +566,13 @@ NUMBERS: dict[type[Message], int] = {
     TranslateAddress: 167, SetStops: 168, DebugDone: 169, VcpuHit: 170, DebuggerReady: 171,
     NodeHello: 192, NodePing: 193, NodePong: 194, PageAsked: 195, PageRecalled: 196, PageYielded: 197, PageGranted: 198,
     Posted: 199, PostsDone: 200, PowerChanged: 201, VcpuTold: 202,
+    StopHost: 203, HostStopped: 204, ResumeHost: 205,
     HostReady: 224, HostPlan: 225, HostBeat: 227, HostStatus: 228, HostStop: 229, HostEnded: 230,
 }
 
 # Who says what to whom, as (sender's role, receiver's role). A server drops what does not come on its route.
-_TO_COORDINATOR = tuple((role, ROLE_COORDINATOR) for role in (ROLE_WORKER, ROLE_LAUNCHER, ROLE_OPERATOR, ROLE_DEBUGGER))
+_TO_COORDINATOR = tuple((role, ROLE_COORDINATOR) for role in (
+    ROLE_WORKER, ROLE_LAUNCHER, ROLE_OPERATOR, ROLE_DEBUGGER, ROLE_NODE))
 _TO_DEVICES = tuple((role, ROLE_DEVICES) for role in (ROLE_WORKER, ROLE_COORDINATOR, ROLE_LAUNCHER))
 _GREETING = _TO_COORDINATOR + _TO_DEVICES
 _ANSWER = tuple((receiver, sender) for sender, receiver in _GREETING)
@@ -655,6 +660,9 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     PostsDone: _BETWEEN_NODES,
     PowerChanged: _BETWEEN_NODES,
     VcpuTold: (*_BETWEEN_NODES, *_FROM_HOST),
+    StopHost: ((ROLE_COORDINATOR, ROLE_NODE),),
+    HostStopped: ((ROLE_NODE, ROLE_COORDINATOR),),
+    ResumeHost: ((ROLE_COORDINATOR, ROLE_NODE),),
     HostReady: _FROM_HOST,
     HostPlan: _TO_HOST,
     HostBeat: (*_FROM_HOST, *_TO_HOST),

@@ -85,6 +85,24 @@ class PostsDone(NamedTuple):
     number: U32
 
 
+class StopHost(NamedTuple):
+    """From the coordinator: keep the vCPUs of this host outside the guest, but for `exempt` (u16 each,
+    little-endian)."""
+
+    hold: U32
+    exempt: Blob
+
+
+class HostStopped(NamedTuple):
+    """They are outside, and can not enter before ResumeHost. `hold` is that of the StopHost."""
+
+    hold: U32
+
+
+class ResumeHost(NamedTuple):
+    """The world goes on."""
+
+
 class PowerChanged(NamedTuple):
     """A vCPU of this host was switched on or off."""
 
