@@ -40,11 +40,12 @@ class HostEntry:
     vcpus: int | None = None
     prefix: tuple[str, ...] = ()
     python: str = sys.executable
+    arguments: tuple[str, ...] = AGENT
 
     @property
     def command(self) -> tuple[str, ...]:
         """The command line that starts the host's agent."""
-        return (*self.prefix, self.python, *AGENT)
+        return (*self.prefix, self.python, *self.arguments)
 
 
 def read_hosts(path: Path) -> tuple[HostEntry, ...]:

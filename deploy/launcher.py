@@ -24,7 +24,7 @@ from deploy.console_port import ConsolePort
 from deploy.control_file import CONTROL_MODE, CONTROL_NAME, ControlFile
 from deploy.course import Course
 from deploy.errors import HarnessError, UsageError
-from deploy.fleet import Fleet
+from deploy.fleet import Fleet, FleetError
 from deploy.hosts import place_vcpus
 from deploy.nursery import Nursery
 from deploy.options import RunOptions
@@ -83,6 +83,8 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
             if folder is not None:
                 folder.empty()
             raise
+        except FleetError as error:
+            verdict = Verdict("error", str(error), options.vcpus)
         except OSError as error:
             verdict = Verdict("error", f"the host failed the machine: {error}", options.vcpus)
         if folder is not None:

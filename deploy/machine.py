@@ -56,7 +56,8 @@ class Machine:
                  input: str | os.PathLike[str] | None = None, gdb: str | None = None,
                  gdb_wait: bool = False, semihosting: bool = False,
                  semihosting_dir: str | os.PathLike[str] | None = None, exit_status_line: bool = False,
-                 hosts: str | os.PathLike[str] | None = None) -> None:
+                 hosts: str | os.PathLike[str] | None = None, cluster: str | None = None,
+                 cluster_hosts: int | None = None) -> None:
         if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
             raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         if isinstance(drives, (str, bytes)) or not isinstance(drives, Iterable):
@@ -72,7 +73,8 @@ class Machine:
             console=ConsolePlace.parse(console), input=None if input is None else path_of("input", input),
             gdb=None if gdb is None else gdb_address(gdb), gdb_wait=gdb_wait, semihosting=semihosting,
             semihosting_dir=None if semihosting_dir is None else path_of("folder for semihosting", semihosting_dir),
-            exit_status_line=exit_status_line, hosts=None if hosts is None else path_of("hosts file", hosts))
+            exit_status_line=exit_status_line, hosts=None if hosts is None else path_of("hosts file", hosts),
+            cluster=cluster, cluster_hosts=cluster_hosts)
         options.startup()
         options.resolved_events()
         options.check_fetch_handler()
@@ -232,6 +234,10 @@ def _arguments(options: RunOptions) -> list[str]:
         arguments.append("--pin")
     if options.hosts is not None:
         arguments.append(f"--hosts={options.hosts}")
+    if options.cluster is not None:
+        arguments.append(f"--cluster={options.cluster}")
+    if options.cluster_hosts is not None:
+        arguments.append(f"--cluster-hosts={options.cluster_hosts}")
     arguments += options.boot.arguments()
     arguments += (f"--drive={spec.path},{spec.mode}" for spec in options.drives)
     arguments += (f"--{name.replace('_', '-')}" for name in ("virtio_console", "rng", "testdev", "virtio_legacy")

@@ -30,6 +30,7 @@ from allstop.machine.images import RAW_LOAD_IPA, Image, ImageError, check_range,
 from allstop.machine.linux_image import HEAD_BYTES, ZIMAGE_LOAD_IPA, foreign_kind, is_zimage, parse_zimage
 from allstop.machine.memory import parse_size
 from deploy.boot_options import BootOptions
+from deploy.cluster import cluster_hosts
 from deploy.console_place import FILE, STDIO, ConsolePlace
 from deploy.errors import UsageError
 from deploy.gdb_address import GdbAddress
@@ -63,7 +64,8 @@ class RunOptions:
     all legacy transports. `console` is where the guest's console is; `input` is a file to be typed there, or `-` for
     standard input. `gdb` is where a debugger may connect; `gdb_wait` has the machine wait for one. `semihosting` lets
     the guest call its host, and open files in `semihosting_dir`. `exit_status_line` takes the verdict from the line
-    EXIT: STATUS=N on the console. `hosts` is a file that says on which hosts the vCPUs are.
+    EXIT: STATUS=N on the console. `hosts` is a file that says on which hosts the vCPUs are; or
+    `cluster` is a Dask scheduler, on whose workers they are beside this host, `cluster_hosts` in all.
     """
 
     image: Path
@@ -98,6 +100,8 @@ class RunOptions:
     semihosting_dir: Path | None = None
     exit_status_line: bool = False
     hosts: Path | None = None
+    cluster: str | None = None
+    cluster_hosts: int | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -115,7 +119,12 @@ class RunOptions:
             if not self.semihosting_dir.is_dir():
                 raise UsageError(f"the folder for semihosting, {self.semihosting_dir}, is no folder")
         memory_size(self.memory_bytes)
-        self.host_entries()
+        if self.hosts is not None:
+            if self.cluster is not None:
+                raise UsageError("the hosts are those of a file or of a cluster: give one of --hosts and --cluster")
+            self.host_entries()
+        if self.cluster is None and self.cluster_hosts is not None:
+            raise UsageError("so many hosts of which cluster? Give --cluster, too")
         check_choice("fetch policy", self.fetch, FETCH_POLICIES)
         check_choice("TLB discipline", self.tlb, TLB_DISCIPLINES)
         check_choice("decoder", self.decode, DECODERS)
@@ -141,6 +150,8 @@ class RunOptions:
 
     def host_entries(self) -> tuple[HostEntry, ...]:
         """The machine's hosts; none where this one is the only one. Raises UsageError."""
+        if self.cluster is not None:
+            return cluster_hosts(self.cluster, self.cluster_hosts, self.vcpus)
         if self.hosts is None:
             return ()
         entries = read_hosts(self.hosts)

@@ -101,6 +101,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="take the verdict from the line EXIT: STATUS=N that the guest prints")
     parser.add_argument("--hosts", metavar="FILE.toml", type=Path,
                         help="spread the vCPUs over these hosts: docs/hosts.md")
+    parser.add_argument("--cluster", metavar="SCHEDULER",
+                        help="spread the vCPUs over this host and the workers of a Dask cluster, as tcp://HOST:8786")
+    parser.add_argument("--cluster-hosts", metavar="N", help="with --cluster: on so many hosts, this one included")
     parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
@@ -123,7 +126,8 @@ def execute(arguments: argparse.Namespace) -> int:
         console=ConsolePlace.parse(arguments.console), input=arguments.input,
         gdb=None if arguments.gdb is None else gdb_address(arguments.gdb), gdb_wait=arguments.gdb_wait,
         semihosting=arguments.semihosting, semihosting_dir=arguments.semihosting_dir,
-        exit_status_line=arguments.exit_status_line, hosts=arguments.hosts)
+        exit_status_line=arguments.exit_status_line, hosts=arguments.hosts, cluster=arguments.cluster,
+        cluster_hosts=None if arguments.cluster_hosts is None else number("number of hosts", arguments.cluster_hosts))
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT
