@@ -194,7 +194,8 @@ struct cp_host {
     uint32_t doorbell;              /* 1 + the descriptor by which the host's node is called; 0: the only host */
     _Atomic uint32_t devices_want;  /* as a vCPU's */
     struct cp_process node;
-    char pad7[CP_HOST_BYTES - 64 * 8 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 8 - 16 - CP_TLB_LOG * 8 - 8 - sizeof(struct cp_process)];
+    uint32_t has_coordinator;       /* of several hosts: a vCPU is PENDING here before it can be on */
+    char pad7[CP_HOST_BYTES - 64 * 8 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 8 - 16 - CP_TLB_LOG * 8 - 16 - sizeof(struct cp_process)];
 };
 _Static_assert(sizeof(struct cp_host) == CP_HOST_BYTES, "the host's part of the control page");
 

@@ -126,6 +126,7 @@ static PyObject *memory_share(NodeMemory *self, PyObject *args)
     if (PyErr_Occurred())
         return NULL;
     self->host->doorbell = (uint32_t)doorbell + 1;
+    self->host->has_coordinator = (uint32_t)owns_all;
     for (uint64_t page = 0; owns_all && page < self->pages.ram_bytes; page += SWAP_PAGE)
         atomic_store(page_entry(&self->pages, RAM_BASE + (uint32_t)page), OWNED);
     Py_RETURN_NONE;
@@ -545,8 +546,8 @@ static PyObject *memory_clock_base(NodeMemory *self, PyObject *unused)
 
 static PyMethodDef memory_methods[] = {
     { "share", (PyCFunction)memory_share, METH_VARARGS,
-      "share(doorbell_fd, others, owns_all): this host is one of several. `others` are the vCPUs on other hosts; all pages are "
-      "here at first, or none. Before any other process of this host starts." },
+      "share(doorbell_fd, others, first): this host is one of several. `others` are the vCPUs on other hosts. The first has the "
+      "coordinator, and all pages. Before any other process of this host starts." },
     { "revoke", (PyCFunction)memory_revoke, METH_VARARGS,
       "revoke(page, share, want_data) -> (data, had_code), None where it is not here or the run is over: nobody here writes to "
       "the page any more or, without `share`, uses it. b\"\" is a page of zeros. Raises RuntimeError: the swap file failed." },

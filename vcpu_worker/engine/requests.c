@@ -98,6 +98,12 @@ void vcpu_serve(struct vcpu *v)
     }
 }
 
+/* Off on another host, and it flushes when it is switched on. Others than the coordinator's host may learn of that late. */
+static bool is_surely_off(const struct cp_host *host, struct cp_vcpu *other)
+{
+    return host->has_coordinator && atomic_load(&other->power) == CP_POWER_OFF;
+}
+
 /* Ask every other vCPU for `bits`, `everywhere` or on this host, and wait: for those in the guest (broadcast), and with `ipi`
  * also for those that handle an exit. A vCPU that itself waits here, sleeps or is off will flush before it uses a
  * translation again. On other hosts their nodes wait, for both, before they say that a vCPU has left. */
@@ -115,7 +121,7 @@ static void shoot(struct vcpu *v, uint32_t bits, bool ipi, bool wait, bool every
         struct cp_vcpu *other = cp_vcpu(v->host, i);
         bool remote = cp_is_remote(other);
         exiting[i] = 0;
-        if (remote && !everywhere)
+        if (remote && (!everywhere || is_surely_off(v->host, other)))
             continue;
         ticket[i] = atomic_fetch_add(&other->flush_posted, 1) + 1;
         exiting[i] = cp_post(other, remote && bits & CP_TLB_PAGES ? CP_TLB_FLUSH : bits); /* the log is this host's */
