@@ -31,8 +31,7 @@ _MAX_JOBS = 1024
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `campaign`."""
     parser.epilog = ("exit status: 0 every run passed, 1 one did not, 2 usage, 4 not all runs have a result: "
-                     "interrupted, a full disk, no cluster; the same command goes on. docs/campaign.md says what a SPEC "
-                     "is")
+                     "interrupted, a full disk, no cluster; the same command goes on. docs/campaign.md tells more")
     parser.add_argument("spec", metavar="SPEC", nargs="?", type=Path, help="a TOML file: what is to be run")
     parser.add_argument("--store", metavar="FILE", type=Path,
                         help="where results are kept; one that exists is resumed (default: SPEC's name with .store)")

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from typing import Any
 
 from allstop import __version__
 from deploy.errors import HarnessError, UsageError
+from deploy.paths import shown
 from stress.campaign.combination import Combination
 from stress.campaign.result import ExecutorFailed, Finished, Lease, Lost, PlacesChanged, Report, Result
 from stress.campaign.trial import TrialLost, perform
@@ -30,7 +32,7 @@ _CONNECT_S = 10.0
 _ANSWER_S = 20.0
 _LOOKS_EVERY_S = 1.0
 _ASKED_EVERY_S = 0.1
-_SCHEMES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
+_ADDRESS = re.compile(r"(tcp|tls|ucx|wss?)://([^\s:/]+|\[[0-9a-fA-F:]+\]):\d{1,5}")
 
 
 class DaskExecutor:
@@ -41,11 +43,11 @@ class DaskExecutor:
 
     def __init__(self, address: str, contents: Mapping[str, bytes], wait_s: float, reports: SimpleQueue[Report],
                  say: Callable[[str], None]) -> None:
-        if not address.startswith(_SCHEMES):
-            raise UsageError(f"a cluster is named by its scheduler's address, such as tcp://head:8786, not {address!r}")
+        if not _ADDRESS.fullmatch(address):
+            raise UsageError(f"a cluster is named by its scheduler's address, such as tcp://head:8786, not "
+                             f"{shown(address)}")
         if importlib.util.find_spec("distributed") is None:
             raise UsageError("--cluster needs Dask distributed: install it with pip install 'allstop[cluster]'")
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it has to say is said here, in one sentence
         self._address = address
         self._contents = contents
         self._wait_s = wait_s
@@ -108,6 +110,7 @@ class DaskExecutor:
     async def _main(self) -> None:
         from distributed import Client
 
+        _silence()
         try:
             client = await asyncio.wait_for(
                 Client(self._address, asynchronous=True, timeout=_CONNECT_S, set_as_default=False, name="allstop"),
@@ -258,3 +261,10 @@ def _version_asked() -> Callable[[], Any]:
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _silence() -> None:
+    """What Dask would log is said here, in one sentence. It sets up its logging when it is imported."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)

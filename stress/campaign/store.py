@@ -119,11 +119,13 @@ class Store:
         """The store in `path`, to look at; a campaign may be writing it. Raises UsageError for what is no store."""
         if not path.is_file():
             raise UsageError(f"there is no store {path}")
-        alone = not Path(f"{path}-wal").exists() and not os.access(path.absolute().parent, os.W_OK)
+        # Who may not write there can read only what nobody writes. Who may tidies up what SQLite puts beside the file.
+        can_tidy = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
         with _told(path, "opened"):
-            uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+            uri = f"{path.absolute().as_uri()}?{'mode=rw' if can_tidy else 'mode=ro&immutable=1'}"
             connection = sqlite3.connect(uri, uri=True, isolation_level=None)
             try:
+                connection.execute("PRAGMA query_only = ON")
                 _check_kind(path, connection)
             except BaseException:
                 connection.close()
