@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stress.campaign.result import Executor, Report
     from stress.campaign.spec import Spec
-    from stress.campaign.store import Counts, Store
+    from stress.campaign.store import Store
 
 SUMMARY = "run many guests under many policies and disturbances, and keep what they did"
 _STDOUT = 1
@@ -89,9 +89,9 @@ def _run(store: Store, arguments: argparse.Namespace, jobs: int, wait_s: float) 
     progress = Progress(counts, time.monotonic())
     line = StatusLine(_STDERR) if os.isatty(_STDERR) else None
 
-    def watch(now: Counts) -> None:
+    def watch(now: Store) -> None:
         if line is not None:
-            line.show(progress.text(now, time.monotonic()))
+            line.show(progress.text(now.counts(), time.monotonic()))
 
     def tell(sentence: str) -> None:
         if line is not None:

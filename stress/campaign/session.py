@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -15,13 +16,13 @@ from deploy.errors import HarnessError
 from stress.campaign.result import Asked, Executor, ExecutorFailed, Finished, Lease, Lost, Report
 from stress.campaign.store import Counts, Store
 
-_DRAWS_EVERY_S = 0.5
+_TELLS_EVERY_S = 0.25
 
 
 class Session:
-    """`run` once. `watch` is told the counts, now and then; `say` gets a sentence for the user."""
+    """`run` once. `watch` gets the store to look at, now and then; `say` gets a sentence for the user."""
 
-    def __init__(self, store: Store, executor: Executor, reports: SimpleQueue[Report], watch: Callable[[Counts], None],
+    def __init__(self, store: Store, executor: Executor, reports: SimpleQueue[Report], watch: Callable[[Store], None],
                  say: Callable[[str], None]) -> None:
         self._store = store
         self._executor = executor
@@ -31,6 +32,7 @@ class Session:
         self._under_way: dict[str, Lease] = {}
         self._draining = False
         self._ended = False
+        self._told_s = 0.0
         self.late = 0
         """Results that came when their attempt did not count any more."""
 
@@ -38,17 +40,13 @@ class Session:
         """Until nothing waits, or somebody has asked for the end. Raises StoreError, HarnessError."""
         try:
             self._start()
-            while self._under_way or not self._draining and self._store.counts().waiting:
-                try:
-                    first = self._reports.get(timeout=_DRAWS_EVERY_S)
-                except Empty:
-                    self._watch(self._store.counts())
-                    continue
-                self._take(first)
+            while self._under_way or not self._draining and self._store.has_waiting():
+                with contextlib.suppress(Empty):
+                    self._take(self._reports.get(timeout=_TELLS_EVERY_S))
                 if self._ended:
                     break
                 self._start()
-                self._watch(self._store.counts())
+                self._tell()
         finally:
             self._executor.end()
         with self._store.transaction():  # what was ended costs its run no try, and the store shows that it waits
@@ -62,6 +60,12 @@ class Session:
         for lease in self._store.lease(self._executor.places - len(self._under_way)):
             self._under_way[lease.name] = lease
             self._executor.start(lease)
+
+    def _tell(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_s >= _TELLS_EVERY_S:
+            self._told_s = now_s
+            self._watch(self._store)
 
     def _take(self, first: Report) -> None:
         """Everything that was reported by now, in one transaction."""

@@ -213,8 +213,13 @@ class Store:
             db.executemany("UPDATE run SET state = 'waiting', tries = tries - 1 WHERE id = ? AND epoch = ? AND "
                            "state = 'leased'", ((lease.combination.identity, lease.epoch) for lease in leases))
 
+    def has_waiting(self) -> bool:
+        """Whether a run could be leased."""
+        with _told(self.path, "read"):
+            return self._connection.execute("SELECT 1 FROM run WHERE state = 'waiting' LIMIT 1").fetchone() is not None
+
     def counts(self) -> Counts:
-        """How far the campaign is."""
+        """How far the campaign is. Looks at every run: some milliseconds for a hundred thousand."""
         with _told(self.path, "read"):
             found = dict(self._connection.execute("SELECT state, count(*) FROM run GROUP BY state").fetchall())
         return Counts(*(found.get(state, 0) for state in ("waiting", "leased", "done", "given up")))

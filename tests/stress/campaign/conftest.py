@@ -87,11 +87,11 @@ class Cluster:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def close(self) -> None:
-        """End everything."""
+        """End everything, the scheduler last: workers take their leave of it."""
+        for process in self._processes[1:]:
+            process.terminate()
         for process in reversed(self._processes):
-            if process.poll() is None:
-                process.terminate()
-        for process in self._processes:
+            process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(20)
             with contextlib.suppress(ProcessLookupError):
