@@ -16,6 +16,7 @@ import importlib.util
 import logging
 import re
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from queue import SimpleQueue
@@ -32,6 +33,7 @@ _CONNECT_S = 10.0
 _ANSWER_S = 20.0
 _LOOKS_EVERY_S = 1.0
 _ASKED_EVERY_S = 0.1
+_LONGEST_START_S = 180.0  # longer than what a trial itself waits for its machine
 _ADDRESS = re.compile(r"(tcp|tls|ucx|wss?)://([^\s:/]+|\[[0-9a-fA-F:]+\]):\d{1,5}")
 
 
@@ -207,11 +209,18 @@ class DaskExecutor:
         try:
             future = self._client.submit(_perform_there, lease.name, lease.combination.to_json(), files, key=lease.name,
                                          workers=[worker], allow_other_workers=False, retries=0, pure=False)
-            report = Finished(lease, await future)
+            async with asyncio.timeout(lease.combination.timeout_s + _LONGEST_START_S):
+                report = Finished(lease, await future)
         except TrialLost as error:
             report = Lost(lease, f"{error} (on {worker})")
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # by `_watch`, or by Dask, when it has lost the scheduler: is it back?
+            while self._client.status == "connecting" and not self._ending.is_set():
+                await asyncio.sleep(_ASKED_EVERY_S)
+            if self._client.status != "running":
+                return  # `_watch` says so, for all
             report = Lost(lease, f"the worker {worker} is gone")
+        except TimeoutError:
+            report = Lost(lease, f"the worker {worker} did not end it in time")
         except KilledWorker:
             self._threads.pop(worker, None)  # until it is seen again
             report = Lost(lease, f"the worker {worker} was killed")
@@ -268,3 +277,4 @@ def _silence() -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module="distributed")  # such as that a kernel is large for a task

@@ -44,7 +44,8 @@ class Combination:
     def describe(self) -> str:
         """One line for a person; switches that are off are left out."""
         words = [self.guest, *([f"scenario={self.scenario}"] if self.scenario != "none" else [])]
-        words += [f"{name}={value}" for name, value in self.options.items() if value not in (False, "")]
+        options = self.options | {"memory": f"{int(self.options['memory']) >> 20}M"}
+        words += [f"{name}={value}" for name, value in options.items() if value is not False and value != ""]
         return f"{' '.join(words)} repetition={self.repetition}"
 
 

@@ -33,6 +33,7 @@ class Session:
         self._draining = False
         self._ended = False
         self._told_s = 0.0
+        self._failure = ""
         self.late = 0
         """Results that came when their attempt did not count any more."""
 
@@ -77,6 +78,8 @@ class Session:
                     report = self._reports.get_nowait()
                 except Empty:
                     report = None
+        if self._failure:
+            raise HarnessError(self._failure)
 
     def _take_one(self, report: Report) -> None:
         match report:
@@ -90,7 +93,7 @@ class Session:
             case Asked(at_once):
                 self._ask(at_once)
             case ExecutorFailed(sentence):
-                raise HarnessError(sentence)
+                self._failure = sentence  # raised when what came beside it is stored
 
     def _ask(self, at_once: bool) -> None:
         if at_once or self._draining:

@@ -239,9 +239,10 @@ class Store:
         """The version of allstop that its runs were run with."""
         return self._fact("allstop")
 
-    def rows(self) -> Iterator[Row]:
-        """All runs, in the order of the spec."""
-        columns = ", ".join(f"result.{field.name}" for field in fields(Result))
+    def rows(self, brief: bool = False) -> Iterator[Row]:
+        """All runs, in the order of the spec; in `brief` without consoles and whole verdicts, which are most of it."""
+        columns = ", ".join("''" if brief and field.name in ("console", "verdict_json") else f"result.{field.name}"
+                            for field in fields(Result))
         with _told(self.path, "read"):
             for text, state, epoch, lost, *found in self._connection.execute(
                     f"SELECT combination, state, run.epoch, lost, {columns} FROM run LEFT JOIN result ON run = id "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -130,44 +129,39 @@ class Summary:
 
 def summarize(store: Store) -> Summary:
     """What a store holds. Raises StoreError."""
-    columns = _varying(store.rows())
-    cells: dict[tuple[str, ...], Cell] = {}
+    keys = ("guest", "scenario", *(key for key in AXES if key != "seed"))
+    cells: dict[tuple[Value, ...], Cell] = {}
     hosts: Counter[str] = Counter()
-    for row in store.rows():
-        names = _names(row, columns)
-        cell = cells.setdefault(names, Cell(names))
-        cell.planned += 1
-        sentence = ""
-        if row.state == "given up":
-            cell.given_up += 1
-            sentence = f"given up: {row.lost}"
+    for row in store.rows(brief=True):
+        cell = cells.setdefault(tuple(_value(row, key) for key in keys), Cell(()))
+        _count(cell, row)
         if row.result is not None:
-            cell.verdicts[row.result.verdict] += 1
-            cell.took_s.append(row.result.took_s)
-            cell.wall_s.append(row.result.wall_s)
             hosts[row.result.host] += 1
-            if row.result.verdict != "pass":
-                sentence = f"{row.result.verdict}: {row.result.sentence}"
-        if sentence and (sentence in cell.sentences or len(cell.sentences) < _TOLD):
-            cell.sentences[sentence] += 1
-    return Summary(store.name, store.version, columns, list(cells.values()), hosts)
+    varying = [at for at, key in enumerate(keys) if key == "guest" or len({values[at] for values in cells}) > 1]
+    for values, cell in cells.items():
+        cell.names = tuple(_shown(keys[at], values[at]) for at in varying)
+    return Summary(store.name, store.version, tuple(keys[at] for at in varying), list(cells.values()), hosts)
 
 
-def _varying(rows: Iterable[Row]) -> tuple[str, ...]:
-    seen: dict[str, set[Value]] = {"guest": set(), "scenario": set(), **{key: set() for key in AXES if key != "seed"}}
-    for row in rows:
-        for key, values in seen.items():
-            values.add(_value(row, key))
-    return tuple(key for key, values in seen.items() if key == "guest" or len(values) > 1)
+def _count(cell: Cell, row: Row) -> None:
+    cell.planned += 1
+    sentence = ""
+    if row.state == "given up":
+        cell.given_up += 1
+        sentence = f"given up: {row.lost}"
+    if row.result is not None:
+        cell.verdicts[row.result.verdict] += 1
+        cell.took_s.append(row.result.took_s)
+        cell.wall_s.append(row.result.wall_s)
+        if row.result.verdict != "pass":
+            sentence = f"{row.result.verdict}: {row.result.sentence}"
+    if sentence and (sentence in cell.sentences or len(cell.sentences) < _TOLD):
+        cell.sentences[sentence] += 1
 
 
 def _value(row: Row, key: str) -> Value:
     found = row.combination
     return found.guest if key == "guest" else found.scenario if key == "scenario" else found.options[key]
-
-
-def _names(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
-    return tuple(_shown(key, _value(row, key)) for key in columns)
 
 
 def _shown(key: str, value: Value) -> str:

@@ -124,7 +124,7 @@ def empty_cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(empty_cluster: Cluster) -> Cluster:
-    """A scheduler with four workers, each of which can have two runs under way."""
-    for _ in range(4):
+    """A scheduler with two workers, each of which can have two runs under way."""
+    for _ in range(2):
         empty_cluster.start(*commands_of("workers.yaml"))
     return empty_cluster

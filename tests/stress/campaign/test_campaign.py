@@ -182,7 +182,8 @@ def test_a_terminal_gets_a_line_of_progress(
         os.close(ours)
         os.close(theirs)
     assert done.returncode == 0
-    assert re.search(r"\[(#{8}\.{16}\] 1|#{16}\.{8}\] 2)/3  [12] under way  [\d.]+ runs/(s|min)  \d+ s left", seen), seen
+    assert re.search(r"\[(#{8}\.{16}\] 1|#{16}\.{8}\] 2)/3  [12] under way  [\d.]+ runs/(s|min)  \d+ s left",
+                     seen), seen
     assert seen.endswith("\r\x1b[K"), "the line is taken away at the end"
 
 
