@@ -15,7 +15,6 @@ like that, says that the race is there; only rates of cells that needed no furth
 """
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from pathlib import Path
 from deploy.machine import Machine
 from deploy.verdict import Verdict
 from stress.conformance import IMAGES
+from stress.proportion import wilson_interval
 from stress.results import results
 
 FETCHES = ("unprotected", "stop-world", "validate", "abort")
@@ -33,7 +33,6 @@ _SOUND = {("unprotected", "ipi"), ("stop-world", "broadcast"), ("stop-world", "i
 RACE = ("unprotected", "broadcast")
 SHOWN = 2  # wrong decodes in the race's cell: one could be an accident
 PATIENCE_S = 45.0
-_Z95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,7 @@ class Row:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % confidence interval of the rate of wrong decodes (Wilson's score interval)."""
-        if not self.fetches:
-            return 0.0, 1.0
-        n, rate = self.fetches, self.wrong / self.fetches
-        middle = (rate + _Z95 ** 2 / (2 * n)) / (1 + _Z95 ** 2 / n)
-        half = _Z95 / (1 + _Z95 ** 2 / n) * math.sqrt(rate * (1 - rate) / n + _Z95 ** 2 / (4 * n * n))
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return wilson_interval(self.wrong, self.fetches)
 
     @property
     def complaint(self) -> str:

@@ -17,7 +17,7 @@ from allstop import __version__
 from allstop.cli.speech import say
 from deploy.errors import HarnessError, UsageError
 
-COMMANDS = ("run", "conformance", "race", "report", "trace", "ctl")
+COMMANDS = ("run", "conformance", "race", "campaign", "report", "trace", "ctl")
 USAGE = 2
 HARNESS_FAILURE = 4
 
