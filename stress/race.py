@@ -99,11 +99,12 @@ class Trial:
 
 
 def run_trial(fetch: str, tlb: str, vcpus: int, seed: int, parameter: int, timeout_s: float,
-              run_dir: Path | None = None) -> Trial:
-    """Run the guest once, with journals where there is a `run_dir`. Violations are counted, they do not end it."""
+              run_dir: Path | None = None, hosts: Path | None = None) -> Trial:
+    """Run the guest once, with journals where there is a `run_dir`, on the hosts of a hosts file where there is one.
+    Violations are counted, they do not end it."""
     began_s = time.monotonic()
     with Machine(IMAGES / "swapper.elf", vcpus=vcpus, fetch=fetch, tlb=tlb, seed=seed, parameter=parameter,
-                 timeout=timeout_s, keep_going=True, pin=True, run_dir=run_dir,
+                 timeout=timeout_s, keep_going=True, pin=True, run_dir=run_dir, hosts=hosts,
                  journal=run_dir is not None) as machine:
         verdict = machine.wait()
         figures = next((row for row in results(machine.console) if row.get("guest") == "swapper"), {})

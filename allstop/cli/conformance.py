@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from pathlib import Path
 
 from allstop.cli.speech import write_all
 from deploy.errors import UsageError
 from deploy.options import number
-from stress.conformance import CHECKS, FULL_RUNS, QUICK_RUNS, Finding, run_check
+from stress.conformance import CHECKS, FULL_RUNS, HOSTS_RUNS, QUICK_RUNS, Finding, run_check
 
 SUMMARY = "prove exclusives, barriers, TLB maintenance and code writes between processes"
 _STDOUT = 1
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="check the decoder instead: N random loads and stores, executed and emulated")
     parser.add_argument("--seed", metavar="N", default="1", help="of --decoder (default %(default)s)")
     parser.add_argument("--timeout", metavar="S", default="300", help="for each check (default %(default)s)")
+    parser.add_argument("--hosts", metavar="FILE.toml", type=Path,
+                        help=f"between vCPUs of different hosts: docs/hosts.md (then {HOSTS_RUNS:,} runs by default)")
     parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
 
 
@@ -36,6 +39,10 @@ def execute(arguments: argparse.Namespace) -> int:
         cases, seed = number("number of cases", arguments.decoder), number("seed", arguments.seed)
         return _check_decoder(cases, seed, arguments.json)
     runs = QUICK_RUNS if arguments.quick else FULL_RUNS
+    if arguments.hosts is not None:
+        runs = HOSTS_RUNS
+        if arguments.as_shipped:
+            raise UsageError("--as-shipped is for one host: what it shows is there between its processes")
     if arguments.runs is not None:
         runs = number("number of runs", arguments.runs)
         if not 1 <= runs < 1 << 32:
@@ -46,7 +53,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"the timeout must be a number of seconds, not {arguments.timeout!r}") from None
     findings: dict[str, Finding] = {}
     for check in CHECKS:
-        findings[check.name] = finding = run_check(check, runs, timeout_s, arguments.as_shipped)
+        findings[check.name] = finding = run_check(check, runs, timeout_s, arguments.as_shipped, arguments.hosts)
         if not arguments.json:
             state = "holds" if finding.holds else "FAILS"
             write_all(_STDOUT, f"{state}  {check.name:8} {check.claim}\n"

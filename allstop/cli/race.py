@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"until each cell has {LONG_FETCHES:,} fetches: a million over the sound cells")
     parser.add_argument("--page", metavar="FILE", type=Path,
                         help="write one HTML page with the matrix and the story of a wrong decode")
+    parser.add_argument("--hosts", metavar="FILE.toml", type=Path,
+                        help="with the vCPUs on these hosts: docs/hosts.md")
     parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
 
 
@@ -54,6 +56,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if trials < 1:
         raise UsageError(f"the number of trials must be positive, not {trials}")
 
+    if arguments.page is not None and arguments.hosts is not None:
+        raise UsageError("the page tells the story of one host's race: leave --page or --hosts out")
     if arguments.page is not None and not arguments.page.absolute().parent.is_dir():
         raise UsageError(f"the page {arguments.page} can not be written: there is no folder "
                          f"{arguments.page.absolute().parent}")
@@ -62,7 +66,8 @@ def execute(arguments: argparse.Namespace) -> int:
         return row.has_enough(trials) and (not arguments.long or row.fetches >= LONG_FETCHES)
 
     def trial(fetch: str, tlb: str, which: int) -> Trial:
-        return run_trial(fetch, tlb, vcpus, seed + which & 0xFFFFFFFF, parameter, _TRIAL_TIMEOUT_S)
+        return run_trial(fetch, tlb, vcpus, seed + which & 0xFFFFFFFF, parameter, _TRIAL_TIMEOUT_S,
+                         hosts=arguments.hosts)
 
     rows: list[Row] = []
     if not arguments.json:
