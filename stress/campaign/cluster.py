@@ -177,9 +177,11 @@ class DaskExecutor:
             if new:
                 versions = await asyncio.wait_for(
                     self._client.run(_version_asked(), workers=list(new), on_error="return"), _ANSWER_S)
-                bad = {worker for worker in new if versions.get(worker) != __version__}
-                for worker in sorted(bad - self._refused):
-                    has = versions.get(worker)
+                found = {worker: threads for worker, threads in found.items()
+                         if worker not in new or worker in versions}  # or it has left meanwhile
+                bad = {worker for worker in new & versions.keys() if versions[worker] != __version__}
+                for worker in sorted(bad):
+                    has = versions[worker]
                     what = f"has allstop {has}" if isinstance(has, str) else "has no allstop that works"
                     self._say(f"the worker {worker} {what}, not {__version__} as here: it gets no runs")
                 self._refused |= bad

@@ -18,6 +18,7 @@ import pytest
 
 from deploy.processes import child_environment
 from stress.campaign.store import Counts, Store
+from tests.conftest import Command
 
 ROOT = Path(__file__).parents[3]
 DEADLINE_S = 60.0
@@ -39,6 +40,17 @@ def counts(path: Path) -> Counts:
             return store.counts()
     except (ValueError, RuntimeError):  # there is no store yet, or its tables are being made
         return Counts(0, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def started(command: Command, *arguments: object, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """`allstop campaign` with these arguments; it is killed when the test fails meanwhile."""
+    with command.start("campaign", *arguments, **options) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from deploy.processes import child_environment
 from stress.campaign.progress import Progress, duration
 from stress.campaign.store import Counts, Row, Store
 from tests.conftest import Command
-from tests.stress.campaign.conftest import counts, wait_for
+from tests.stress.campaign.conftest import counts, started, wait_for
 
 
 def rows_of(path: Path) -> list[Row]:
@@ -66,7 +66,7 @@ def test_a_campaign_that_is_killed_goes_on_where_it_was(
         spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
     """Would break: a run that is lost or repeated, a machine that goes on without its campaign."""
     path, store = spec("hello", top="repetitions = 8"), tmp_path / "spec.store"
-    with command.start("campaign", path, cwd=tmp_path) as process:
+    with started(command, path, cwd=tmp_path) as process:
         wait_for("some runs to be done", lambda: counts(store).done >= 2 and counts(store).leased)
         process.kill()
     before = rows_of(store)
@@ -83,7 +83,7 @@ def test_a_campaign_that_is_killed_goes_on_where_it_was(
 def test_a_machine_whose_launcher_is_killed_harms_its_own_run_alone_and_that_is_tried_again(
         spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
     path, store = spec("hello", top="repetitions = 4"), tmp_path / "spec.store"
-    with command.start("campaign", path, cwd=tmp_path) as process:
+    with started(command, path, cwd=tmp_path) as process:
         victim = wait_for("a machine", lambda: launchers(process.pid))[0]
         os.kill(victim, signal.SIGKILL)
         assert process.wait(60) == 0
@@ -93,7 +93,7 @@ def test_a_machine_whose_launcher_is_killed_harms_its_own_run_alone_and_that_is_
 def test_ctrl_c_lets_runs_end_and_a_second_one_does_not(
         spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
     path, store = spec("spin", top="repetitions = 4\ntimeout_s = 2"), tmp_path / "spec.store"
-    with command.start("campaign", path, "--jobs", 1, cwd=tmp_path) as process:
+    with started(command, path, "--jobs", 1, cwd=tmp_path) as process:
         wait_for("a run", lambda: counts(store).leased and launchers(process.pid))
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
@@ -102,7 +102,7 @@ def test_ctrl_c_lets_runs_end_and_a_second_one_does_not(
                      err.decode())
     assert counts(store) == Counts(3, 0, 1, 0)
     path = spec("spin", top="repetitions = 4\ntimeout_s = 600", name="long.toml")
-    with command.start("campaign", path, "--jobs", 2, cwd=tmp_path) as process:
+    with started(command, path, "--jobs", 2, cwd=tmp_path) as process:
         wait_for("runs", lambda: counts(tmp_path / "long.store").leased == 2 and len(launchers(process.pid)) == 2)
         process.send_signal(signal.SIGINT)
         line = process.stderr.readline()
@@ -115,7 +115,7 @@ def test_ctrl_c_lets_runs_end_and_a_second_one_does_not(
 def test_sigterm_ends_it_at_once(
         spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
     path, store = spec("spin", top="timeout_s = 600"), tmp_path / "spec.store"
-    with command.start("campaign", path, cwd=tmp_path) as process:
+    with started(command, path, cwd=tmp_path) as process:
         wait_for("a run", lambda: counts(store).leased and launchers(process.pid))
         process.terminate()
         assert process.wait(20) == 4
@@ -141,7 +141,7 @@ def test_a_full_disk_ends_it_with_a_sentence_and_it_goes_on_with_room(
     kept = counts(tmp_path / "full.store")
     assert kept.total == 60 and kept.done < 60
     shorter = spec("hello", top="repetitions = 60")
-    with command.start("campaign", shorter, "--store", "full.store", cwd=tmp_path) as process:
+    with started(command, shorter, "--store", "full.store", cwd=tmp_path) as process:
         wait_for("it to go on", lambda: counts(tmp_path / "full.store").done > kept.done)
         process.terminate()
         process.wait(20)

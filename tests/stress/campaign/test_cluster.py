@@ -14,7 +14,7 @@ import pytest
 from deploy.processes import child_environment
 from stress.campaign.store import MAX_TRIES, Counts, Row, Store
 from tests.conftest import Command
-from tests.stress.campaign.conftest import ROOT, Cluster, commands_of, counts, wait_for
+from tests.stress.campaign.conftest import ROOT, Cluster, commands_of, counts, started, wait_for
 
 
 def rows_of(path: Path) -> list[Row]:
@@ -78,7 +78,7 @@ def test_the_command_of_the_examples_runs_a_campaign(
 def test_runs_whose_worker_is_killed_are_run_again_elsewhere(
         spec: Callable[..., Path], cluster: Cluster, command: Command, tmp_path: Path) -> None:
     path, store = spec("spin", top="timeout_s = 4\nrepetitions = 4"), tmp_path / "spec.store"
-    with command.start("campaign", path, "--cluster", cluster.address, cwd=tmp_path) as process:
+    with started(command, path, "--cluster", cluster.address, cwd=tmp_path) as process:
         pids = {other.pid for other in cluster._processes}
         victim = wait_for("a worker with a machine", lambda: counts(store).leased == 4 and workers_with_machines(pids))
         worker, launcher = next(iter(victim.items()))
@@ -95,11 +95,11 @@ def test_a_campaign_that_is_killed_leaves_nothing_on_the_cluster_and_goes_on(
     """Would break: machines that run on where nobody waits for them, and hold up the campaign that comes next."""
     path, store = spec("spin", top="timeout_s = 300\nrepetitions = 2"), tmp_path / "spec.store"
     pids = {other.pid for other in cluster._processes}
-    with command.start("campaign", path, "--cluster", cluster.address, cwd=tmp_path) as process:
+    with started(command, path, "--cluster", cluster.address, cwd=tmp_path) as process:
         wait_for("both runs to be under way", lambda: len(workers_with_machines(pids)) == 2)
         process.kill()
     wait_for("the machines to end", lambda: not workers_with_machines(pids))
-    with command.start("campaign", path, "--cluster", cluster.address, cwd=tmp_path) as process:
+    with started(command, path, "--cluster", cluster.address, cwd=tmp_path) as process:
         wait_for("both runs to be under way again", lambda: len(workers_with_machines(pids)) == 2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 4
@@ -112,7 +112,7 @@ def test_without_its_scheduler_a_campaign_ends_with_a_sentence_and_goes_on_here(
     cluster = empty_cluster
     cluster.start(*commands_of("workers.yaml"))
     path, store = spec("hello", top="repetitions = 8"), tmp_path / "spec.store"
-    with command.start("campaign", path, "--cluster", cluster.address, cwd=tmp_path) as process:
+    with started(command, path, "--cluster", cluster.address, cwd=tmp_path) as process:
         wait_for("a run to be done", lambda: counts(store).done)
         cluster._processes[0].kill()
         out, err = process.communicate(timeout=60)
@@ -130,7 +130,7 @@ def test_a_run_that_kills_its_workers_is_given_up(
     for _ in range(MAX_TRIES - 1):  # one is left
         cluster.start(*commands_of("workers.yaml"))
     pids = {other.pid for other in cluster._processes}
-    with command.start("campaign", path, "--cluster", cluster.address, cwd=tmp_path) as process:
+    with started(command, path, "--cluster", cluster.address, cwd=tmp_path) as process:
         killed: set[int] = set()
         while len(killed) < MAX_TRIES:
             worker = wait_for("a worker with the machine", lambda: set(workers_with_machines(pids)) - killed).pop()
@@ -151,7 +151,7 @@ def test_a_cluster_without_workers_is_a_sentence_in_bounded_time(
 
 def test_ctrl_c_while_it_waits_for_workers_ends_it(
         spec: Callable[..., Path], empty_cluster: Cluster, command: Command, tmp_path: Path) -> None:
-    with command.start("campaign", spec("hello"), "--cluster", empty_cluster.address, cwd=tmp_path) as process:
+    with started(command, spec("hello"), "--cluster", empty_cluster.address, cwd=tmp_path) as process:
         wait_for("the store", lambda: counts(tmp_path / "spec.store").waiting)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 4
