@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """hosts.toml: the hosts of a machine, and which vCPUs are where. Pure, but for reading the file.
 
+    [machine]                # may be left out
+    deadline_s = 5.0         # who is not heard of for so long is lost, and the run with it
+    start_s = 20.0           # how long the hosts may take to answer at first
+
     [[host]]
     name = "here"            # the first one is this host
     address = "10.0.0.1"     # under which the others reach it
@@ -16,6 +20,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -26,6 +31,10 @@ from typing import Any
 from deploy.errors import UsageError
 
 MAX_HOSTS = 32
+DEADLINE_S = 5.0
+START_S = 20.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_LEAST_S, _MOST_S = 0.5, 3600.0
 AGENT = ("-P", "-m", "deploy.host_agent")
 _KEYS = {"name": str, "address": str, "vcpus": int, "ssh": str, "command": list, "python": str}
 
@@ -47,8 +56,18 @@ class HostEntry:
         return (*self.prefix, self.python, *AGENT)
 
 
-def read_hosts(path: Path) -> tuple[HostEntry, ...]:
-    """The hosts in a file, this one first. Raises UsageError."""
+@dataclass(frozen=True)
+class HostsFile:
+    """What a hosts file says: the hosts, this one first; for how long each of them may be silent while the machine
+    runs, and before its agent is there."""
+
+    hosts: tuple[HostEntry, ...]
+    deadline_s: float = DEADLINE_S
+    start_s: float = START_S
+
+
+def read_hosts(path: Path) -> HostsFile:
+    """What a file says. Raises UsageError."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -58,11 +77,12 @@ def read_hosts(path: Path) -> tuple[HostEntry, ...]:
     return parse_hosts(raw, str(path))
 
 
-def parse_hosts(raw: Mapping[str, Any], source: str) -> tuple[HostEntry, ...]:
+def parse_hosts(raw: Mapping[str, Any], source: str) -> HostsFile:
     """The same of parsed TOML. Raises UsageError."""
-    unknown = sorted(raw.keys() - {"host"})
+    unknown = sorted(raw.keys() - {"host", "machine"})
     if unknown:
-        raise UsageError(f"{source}: {unknown[0]!r} is nothing that a hosts file has: it has [[host]] tables only")
+        raise UsageError(f"{source}: {unknown[0]!r} is nothing that a hosts file has: it has [[host]] tables, and "
+                         "may have a [machine]")
     tables = raw.get("host", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise UsageError(f"{source}: hosts are written as [[host]] tables")
@@ -73,7 +93,7 @@ def parse_hosts(raw: Mapping[str, Any], source: str) -> tuple[HostEntry, ...]:
         twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
         if twice is not None and not (what == "address" and ipaddress.ip_address(twice).is_loopback):
             raise UsageError(f"{source}: two hosts have the {what} {twice}")
-    return hosts
+    return HostsFile(hosts, **_seconds(raw.get("machine", {}), source))
 
 
 def place_vcpus(hosts: tuple[HostEntry, ...], vcpus: int) -> tuple[int, ...]:
@@ -88,6 +108,18 @@ def place_vcpus(hosts: tuple[HostEntry, ...], vcpus: int) -> tuple[int, ...]:
     return tuple(number for number, count in enumerate(counts) for _ in range(count))
 
 
+def _seconds(table: Any, source: str) -> dict[str, float]:
+    if not isinstance(table, dict):
+        raise UsageError(f"{source}: machine must be a table, [machine], not {table!r}")
+    for key, value in table.items():
+        if key not in ("deadline_s", "start_s"):
+            raise UsageError(f"{source}: [machine] has {key!r}, which it can not have: choose of deadline_s, start_s")
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not _LEAST_S <= value <= _MOST_S:
+            raise UsageError(f"{source}: [machine]: {key} must be a number of seconds, {_LEAST_S:g} to {_MOST_S:g}, "
+                             f"not {value!r}")
+    return {key: float(value) for key, value in table.items()}
+
+
 def _entry(table: Mapping[str, Any], place: int, source: str) -> HostEntry:
     where = f"{source}: host {table.get('name', place + 1)!r}"
     for key, value in table.items():
@@ -96,6 +128,10 @@ def _entry(table: Mapping[str, Any], place: int, source: str) -> HostEntry:
             raise UsageError(f"{where} has {key!r}, which no host has: choose of {', '.join(_KEYS)}")
         if not isinstance(value, kind) or isinstance(value, bool):
             raise UsageError(f"{where}: {key} must be a {kind.__name__}, not {value!r}")
+    name = table.get("name", "")
+    if name and (not _NAME.fullmatch(name) or name == "journal" or name.endswith((".log", ".json", ".jsonl"))):
+        raise UsageError(f"{where}: name must be letters, digits, dots, dashes and underlines, at most 63, and not the "
+                         "name of a file of the run folder")
     for key in ("name", "address"):
         if not table.get(key):
             raise UsageError(f"{where} has no {key}")

@@ -33,7 +33,7 @@ from deploy.boot_options import BootOptions
 from deploy.console_place import FILE, STDIO, ConsolePlace
 from deploy.errors import UsageError
 from deploy.gdb_address import GdbAddress
-from deploy.hosts import HostEntry, place_vcpus, read_hosts
+from deploy.hosts import HostsFile, place_vcpus, read_hosts
 from deploy.paths import LONGEST_SHOWN as _LONGEST_NUMBER
 from deploy.paths import absolute as absolute
 from deploy.paths import path_of as path_of
@@ -115,7 +115,7 @@ class RunOptions:
             if not self.semihosting_dir.is_dir():
                 raise UsageError(f"the folder for semihosting, {self.semihosting_dir}, is no folder")
         memory_size(self.memory_bytes)
-        self.host_entries()
+        self.hosts_file()
         check_choice("fetch policy", self.fetch, FETCH_POLICIES)
         check_choice("TLB discipline", self.tlb, TLB_DISCIPLINES)
         check_choice("decoder", self.decode, DECODERS)
@@ -139,13 +139,13 @@ class RunOptions:
         for drive_ in self.drives:
             _check_drive(drive_)
 
-    def host_entries(self) -> tuple[HostEntry, ...]:
-        """The machine's hosts; none where this one is the only one. Raises UsageError."""
+    def hosts_file(self) -> HostsFile | None:
+        """What the file says of the machine's hosts; None where this one is the only one. Raises UsageError."""
         if self.hosts is None:
-            return ()
-        entries = read_hosts(self.hosts)
-        place_vcpus(entries, self.vcpus)
-        return entries
+            return None
+        file = read_hosts(self.hosts)
+        place_vcpus(file.hosts, self.vcpus)
+        return file
 
     def read_image(self) -> Image:
         """The image, read and checked. Raises UsageError.
