@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -33,7 +34,11 @@ from deploy.errors import UsageError
 MAX_HOSTS = 32
 DEADLINE_S = 5.0
 START_S = 20.0
+_KINDS: dict[type, str] = {str: "text", int: "a whole number", list: "a list"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_ZONE = re.compile(r"[0-9A-Fa-f:.]+%[A-Za-z0-9._-]+")
+_SSH = re.compile(r"[^-\s\0][^\s\0]*")
+_PATH = re.compile(r"[^\0\n]+")
 _LEAST_S, _MOST_S = 0.5, 3600.0
 AGENT = ("-P", "-m", "deploy.host_agent")
 _KEYS = {"name": str, "address": str, "vcpus": int, "ssh": str, "command": list, "python": str}
@@ -49,11 +54,13 @@ class HostEntry:
     vcpus: int | None = None
     prefix: tuple[str, ...] = ()
     python: str = sys.executable
+    by_ssh: bool = False
 
     @property
     def command(self) -> tuple[str, ...]:
-        """The command line that starts the host's agent."""
-        return (*self.prefix, self.python, *AGENT)
+        """The command line that starts the host's agent. What ssh gets it joins by spaces, for a shell there."""
+        words = (self.python, *AGENT)
+        return (*self.prefix, *(map(shlex.quote, words) if self.by_ssh else words))
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ def read_hosts(path: Path) -> HostsFile:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"the hosts in {path} can not be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is no TOML: {error}") from None
     return parse_hosts(raw, str(path))
 
@@ -127,7 +134,7 @@ def _entry(table: Mapping[str, Any], place: int, source: str) -> HostEntry:
         if kind is None:
             raise UsageError(f"{where} has {key!r}, which no host has: choose of {', '.join(_KEYS)}")
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise UsageError(f"{where}: {key} must be a {kind.__name__}, not {value!r}")
+            raise UsageError(f"{where}: {key} must be {_KINDS[kind]}, not {value!r}")
     name = table.get("name", "")
     if name and (not _NAME.fullmatch(name) or name == "journal" or name.endswith((".log", ".json", ".jsonl"))):
         raise UsageError(f"{where}: name must be letters, digits, dots, dashes and underlines, at most 63, and not the "
@@ -139,16 +146,23 @@ def _entry(table: Mapping[str, Any], place: int, source: str) -> HostEntry:
         address = ipaddress.ip_address(table["address"])
     except ValueError:
         raise UsageError(f"{where}: the address must be one such as 10.0.0.1, not {table['address']!r}") from None
-    if address.is_unspecified:
+    if "%" in table["address"] and not _ZONE.fullmatch(table["address"]):
+        raise UsageError(f"{where}: the address must be one such as 10.0.0.1, not {table['address']!r}")
+    if address.is_unspecified or address.is_multicast:
         raise UsageError(f"{where}: {address} is no address under which others reach it")
     words = table.get("command", [])
-    if not all(isinstance(word, str) and word for word in words):
+    if not all(isinstance(word, str) and word and "\0" not in word for word in words):
         raise UsageError(f"{where}: command must be a list of words")
     if "ssh" in table and "command" in table:
         raise UsageError(f"{where} has both ssh and command: one of them gets us there")
+    if not _SSH.fullmatch(table.get("ssh", "x")):
+        raise UsageError(f"{where}: ssh must be a destination such as me@there, not {table['ssh']!r}")
+    if not _PATH.fullmatch(table.get("python", sys.executable)):
+        raise UsageError(f"{where}: python must be the path of an interpreter, not {table['python']!r}")
     if place == 0 and ("ssh" in table or "command" in table):
         raise UsageError(f"{where} is the first, which is this host: nothing has to get us there")
     if table.get("vcpus", 0) < 0:
         raise UsageError(f"{where}: {table['vcpus']} is no number of vCPUs")
     prefix = ("ssh", "-T", "-o", "BatchMode=yes", "--", table["ssh"]) if "ssh" in table else tuple(words)
-    return HostEntry(table["name"], str(address), table.get("vcpus"), prefix, table.get("python", sys.executable))
+    return HostEntry(table["name"], str(address), table.get("vcpus"), prefix, table.get("python", sys.executable),
+                     "ssh" in table)
