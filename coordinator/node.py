@@ -18,6 +18,7 @@ import contextlib
 import hmac
 import json
 import os
+import signal
 import struct
 import sys
 import time
@@ -31,10 +32,10 @@ import zmq
 from allstop.machine import control, node_memory
 from allstop.machine.configuration import HostsSpec, MachineConfig
 from allstop.machine.control import ControlPage
-from allstop.machine.host_listener import admit_hosts
+from allstop.machine.host_listener import admit_hosts, report_refusals
 from allstop.machine.lifetime import SHORT_SLICE_NS, ask_for_slice, tie_to_parent
 from allstop.machine.node_memory import NodeMemory
-from allstop.wire.channel import Channel, ChannelError, node_identity
+from allstop.wire.channel import MAX_FRAME_BYTES, Channel, ChannelError, node_identity
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import PROTOCOL_VERSION, ROLE_NODE, Message
 from allstop.wire.node_messages import (
@@ -53,10 +54,11 @@ from allstop.wire.node_messages import (
     StopHost,
     VcpuTold,
 )
-from allstop.wire.security import KeyPair, secure
+from allstop.wire.security import KeyPair, key_of, secure
 from coordinator.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch
-from coordinator.page_directory import PageDirectory, PageMessage, Send
+from coordinator.page_directory import PageDirectory, PageMessage, Send, home_of
 
+PAGE_BYTES = 4096
 POST = struct.Struct("<HIBQI")
 _LEVELS, _STOP = 1, 2
 _IDLE_MS = 100
@@ -66,7 +68,7 @@ _ON_THE_SPOT_S = 0.0003
 _MESSAGES_AT_ONCE = 64
 _CLOCK_PINGS = 8
 _TOLD_BOUNCES = 16
-_PAGE_MESSAGES = (PageAsked, PageRecalled, PageYielded, PageGranted)
+_POWERS = (control.POWER_OFF, control.POWER_PENDING, control.POWER_ON)
 
 
 class NodeError(RuntimeError):
@@ -102,6 +104,7 @@ class Node:
         self._router.linger = 0
         self._router.setsockopt(zmq.SNDHWM, 0)
         self._router.setsockopt(zmq.RCVHWM, 0)
+        self._router.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         self._guard = admit_hosts(self._router, context, hosts, 0)
         self._peers = {host: self._call(context, host) for host in range(len(hosts.endpoints)) if host != hosts.index}
         keys = KeyPair(hosts.public_keys[hosts.index], hosts.secret_key)
@@ -117,6 +120,7 @@ class Node:
         self._under_way: dict[int, list[int]] = {}
         self._in_flight: Counter[int] = Counter()
         self._beat_s = 0.0
+        self._ended = False
         self._clock_rtt_ns: int | None = None
         self._pings: dict[int, int] = {}
         self._ping = 0
@@ -161,8 +165,7 @@ class Node:
         if self._guard is not None:
             self._guard.close()
             self.refused["a connection without a key of this run"] += self._guard.refused
-        for reason, count in (+self.refused).most_common(10):
-            print(f"node: refused {count} x {reason}", file=sys.stderr)
+        report_refusals(self._config, "node", self.refused)
 
     def _call(self, context: zmq.Context[zmq.Socket[bytes]], host: int) -> zmq.Socket[bytes]:
         hosts = self._hosts
@@ -179,8 +182,13 @@ class Node:
         socket.send(encode(NodeHello(PROTOCOL_VERSION, self._token, self._own)))
         return socket
 
+    def end(self) -> None:
+        """Have `serve` return soon. May be called from a signal's handler."""
+        self._ended = True
+
     def _is_over(self) -> bool:
-        return bool(self._page.requests(self._hosts.own_vcpus[0] if self._hosts.own_vcpus else 0) & control.QUIT)
+        vcpu = self._hosts.own_vcpus[0] if self._hosts.own_vcpus else 0
+        return self._ended or bool(self._page.requests(vcpu) & control.QUIT)
 
     def _is_here(self, page: int, write: bool) -> bool:
         return bool(self._memory.is_here(page, write))
@@ -200,18 +208,23 @@ class Node:
                 identity = self._router.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            data = self._router.recv()
+            frame = self._router.recv(copy=False)
             if self._router.getsockopt(zmq.RCVMORE):
                 while self._router.getsockopt(zmq.RCVMORE):
                     self._router.recv()
                 self.refused["a message of several frames"] += 1
                 continue
             try:
-                self._obey(identity, decode(data))
-                self._work_off()
+                message = decode(frame.buffer)
+                host = self._known.get(identity)
+                if host is None:
+                    self._greet(identity, key_of(frame), message)
+                else:
+                    self._obey(host, message)
+                    self._work_off()
             except MalformedError:
                 self.refused["bytes that are no message"] += 1
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 self.refused[str(error)] += 1
 
     def _take_from_coordinator(self, coordinator: Channel) -> None:
@@ -233,14 +246,12 @@ class Node:
                     for vcpu in self._hosts.own_vcpus:
                         self._memory.deliver(vcpu, 0, True, False, 0, control.POWER_ON)
 
-    def _obey(self, identity: bytes, message: Message) -> None:
-        host = self._known.get(identity)
-        if host is None:
-            self._greet(identity, message)
-            return
+    def _obey(self, host: int, message: Message) -> None:
+        """Do what another host's node says. Raises ValueError where that can not be, and has then done nothing."""
         self._heard_s[host] = time.monotonic()
         match message:
             case PageAsked() | PageRecalled() | PageYielded() | PageGranted():
+                self._check_page(host, message)
                 self._obey_page(host, message)
             case Posted(number, posts):
                 self._deliver(host, number, posts)
@@ -248,6 +259,8 @@ class Node:
                 self._done(number)
             case PowerChanged(vcpu, power):
                 self._check_host_of(vcpu, host)
+                if power not in _POWERS:
+                    raise ValueError("a power state that there is not")
                 self._memory.set_power(vcpu, power)
             case VcpuTold(vcpu, told):
                 self._check_host_of(vcpu, host)
@@ -260,10 +273,11 @@ class Node:
             case _:
                 raise ValueError(f"{message.__class__.__name__}, which is not a node's to say")
 
-    def _greet(self, identity: bytes, message: Message) -> None:
+    def _greet(self, identity: bytes, key: str, message: Message) -> None:
         if not isinstance(message, NodeHello):
             raise ValueError("a message of a stranger, before NodeHello")
-        fits = message.host in self._peers and identity == node_identity(message.host)
+        fits = (message.host in self._peers and identity == node_identity(message.host)
+                and key == self._hosts.public_keys[message.host])
         if message.version != PROTOCOL_VERSION or not fits or not hmac.compare_digest(message.token, self._token):
             raise ValueError("a NodeHello of another run or version")
         self._known[identity] = message.host
@@ -272,6 +286,21 @@ class Node:
     def _check_host_of(self, vcpu: int, host: int) -> None:
         if vcpu >= len(self._hosts.vcpu_hosts) or self._hosts.vcpu_hosts[vcpu] != host:
             raise ValueError("a message about a vCPU that is not on its sender's host")
+
+    def _check_page(self, host: int, message: PageMessage) -> None:
+        """Whether this host may say this of the page, now. Raises ValueError."""
+        if not self._memory.is_page(message.page):
+            raise ValueError("a message about a page that the guest does not have")
+        to_home = isinstance(message, PageAsked | PageYielded)
+        if home_of(message.page, len(self._hosts.endpoints)) != (self._own if to_home else host):
+            raise ValueError("a message about a page that goes to or comes from another home")
+        if isinstance(message, PageYielded | PageGranted) and len(message.data) not in (0, PAGE_BYTES):
+            raise ValueError("what is in a page, but not of a page's size")
+        if isinstance(message, PageGranted):
+            if not self._cache.awaits(message.page):
+                raise ValueError("a page that nobody has asked for")
+            if message.fresh == self._is_here(message.page, False):
+                raise ValueError("what is in a page that is here, or not what is in one that is not")
 
     # Pages
 
@@ -283,8 +312,6 @@ class Node:
         self._work_off()
 
     def _obey_page(self, host: int, message: PageMessage) -> None:
-        if not self._memory.is_page(message.page):
-            raise ValueError("a message about a page that the guest does not have")
         match message:
             case PageAsked():
                 self._perform(self._directory.asked(host, message))
@@ -402,14 +429,13 @@ class Node:
     # Beats
 
     def _beat(self, now_s: float) -> None:
-        self._beat_s = now_s + _BEAT_S
+        self._beat_s = now_s + min(_BEAT_S, self._hosts.deadline_s / 8)
         self._page.beat(control.NODE)
         self._ping += 1
         for host, heard_s in self._heard_s.items():
             if now_s - heard_s > self._hosts.deadline_s:
-                endpoint = self._hosts.endpoints[host]
-                raise NodeError(f"host {host} ({endpoint}) has not been heard of by host {self._own} for "
-                                f"{self._hosts.deadline_s:g} s")
+                raise NodeError(f"the node of host {self._hosts.names[host]} has not been heard of by that of host "
+                                f"{self._hosts.names[self._own]} for {self._hosts.deadline_s:g} s")
             self._send(host, NodePing(self._ping & 0x7FFF_FFFF))
         if self._own:
             for vcpu in self._hosts.own_vcpus:
@@ -424,7 +450,7 @@ class Node:
     def _set_clock(self, nonce: int, now_ns: int, base_ns: int) -> None:
         """The guest's counters are the same on all hosts, as far as the quickest answer tells."""
         sent_ns = self._pings.pop(nonce, None)
-        if sent_ns is None:
+        if sent_ns is None or base_ns > now_ns:
             return
         here_ns = time.monotonic_ns()
         if self._clock_rtt_ns is None or here_ns - sent_ns < self._clock_rtt_ns:
@@ -448,6 +474,7 @@ def main() -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         node = Node(config, config.hosts, context)
+        signal.signal(signal.SIGTERM, lambda number, frame: node.end())
         try:
             node.serve()
         finally:

@@ -108,6 +108,11 @@ class PageCache:
         state.offset = offset
         return list(self._ask(page, state))
 
+    def awaits(self, page: int) -> bool:
+        """Whether a request of ours for this page is under way."""
+        state = self._pages.get(page)
+        return state is not None and state.asked
+
     def granted(self, message: PageGranted, now_s: float) -> list[Effect]:
         """The home gives us the page."""
         state = self._page(message.page)

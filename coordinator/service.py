@@ -11,7 +11,6 @@ between, since the launcher may have to say that the vCPU waited for is dead.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import Counter
 
@@ -19,7 +18,7 @@ import zmq
 
 from allstop.machine import control
 from allstop.machine.configuration import MachineConfig
-from allstop.machine.host_listener import admit_hosts
+from allstop.machine.host_listener import admit_hosts, report_refusals
 from allstop.machine.journal import open_journal
 from allstop.wire.channel import (
     COORDINATOR,
@@ -165,8 +164,7 @@ class Coordinator:
             self.refused["a connection without a key of this run"] += self._guard.refused
         if self._journal is not None:
             self._journal.close()
-        for reason, count in (+self.refused).most_common(10):
-            print(f"coordinator: refused {count} x {reason}", file=sys.stderr)
+        report_refusals(self._config, "coordinator", self.refused)
 
     # Messages in
 

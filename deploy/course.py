@@ -22,6 +22,7 @@ from typing import TypeAlias
 
 from allstop.wire.messages import (
     ROLE_COORDINATOR,
+    ROLE_HOST,
     VERDICTS,
     Boot,
     Message,
@@ -203,7 +204,8 @@ class Course:
         self.verdict, self.sentence = verdict, sentence
         self._ended_s = now_s
         self.phase = Phase.LEAVING
-        self.deadline_s = now_s + (LEAVE_AFTER_LOSS_S if verdict in ("lost", "error") else LEAVE_S)
+        hurried = verdict in ("lost", "error") and not any(member.role == ROLE_HOST for member in self._members)
+        self.deadline_s = now_s + (LEAVE_AFTER_LOSS_S if hurried else LEAVE_S)  # other hosts have much to tell then
         if self._over():
             return []
         if any(self._is_coordinator(index) for index in self._alive - self._killed):

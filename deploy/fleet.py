@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import select
 import socket
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, BinaryIO
@@ -25,17 +25,20 @@ import zmq
 
 from allstop import __version__
 from allstop.machine.configuration import HostsSpec, MachineConfig, SharedFds
+from allstop.wire.channel import MAX_FRAME_BYTES
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import PROTOCOL_VERSION, Message
 from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady, HostStatus, HostStop, VcpuTold
-from allstop.wire.security import Guard, KeyPair, open_to_hosts
-from deploy.hosts import HostEntry
+from allstop.wire.security import Guard, KeyPair, key_of, open_to_hosts
+from deploy.hosts import HostEntry, HostsFile
 from deploy.plan import Member
 from deploy.processes import ChildProcess, child_environment, describe_exit, last_line
 
-GATHER_S = 20.0
-DEADLINE_S = 5.0
 BEAT_S = 0.5
+_BEATS_IN_A_DEADLINE = 5
+_MESSAGES_AT_ONCE = 256
+_REPORTS_S = 0.5
+_LOG = re.compile(r"node|vcpu-\d{1,3}")
 _POLL_MS = 20
 
 
@@ -46,12 +49,13 @@ class FleetError(OSError):
 class Fleet:
     """The agents of all hosts but the first, which is this one. `hosts[0]` says under which address it is reached."""
 
-    def __init__(self, hosts: tuple[HostEntry, ...], vcpu_hosts: tuple[int, ...],
-                 deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, file: HostsFile, vcpu_hosts: tuple[int, ...]) -> None:
         """Listen for them. Raises FleetError."""
+        hosts = file.hosts
         self._hosts = hosts
         self._vcpu_hosts = vcpu_hosts
-        self._deadline_s = deadline_s
+        self._deadline_s = file.deadline_s
+        self._start_s = file.start_s
         self._keys = [KeyPair.make() for _ in hosts]
         self._token = secrets.token_hex(16)
         self._fence = secrets.randbits(63)
@@ -77,7 +81,9 @@ class Fleet:
             self.socket = self._context.socket(zmq.ROUTER)
             stack.callback(self.socket.close, 200)
             self.socket.linger = 0
+            self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
             open_to_hosts(self.socket, self._address(3), os.dup(self._listen_fds[3]), self._keys[0])
+            self._guard.watch(self.socket)
             self._endpoints[0] = self._address(0)
             self._stack = stack.pop_all()
 
@@ -95,12 +101,13 @@ class Fleet:
         """Start all agents and wait for them. Raises FleetError; also when `stop_fd` becomes readable."""
         for number, host in enumerate(self._hosts[1:], 1):
             self._children[number] = self._start(number, host, create_log(f"host-{host.name}"))
-        deadline_s = time.monotonic() + GATHER_S
+        deadline_s = time.monotonic() + self._start_s
         while len(self._identities) < len(self._children):
             if select.select([stop_fd], [], [], 0)[0]:
                 raise FleetError("interrupted while the hosts were gathered")
             if self.socket.poll(_POLL_MS):
                 self._gather_one()
+            self.beat(time.monotonic())  # who came first must not take us for dead while we wait for others
             for number, child in self._children.items():
                 status = child.exit_status()
                 if status is not None:
@@ -109,8 +116,8 @@ class Fleet:
                     raise FleetError(f"{self._name(number)} could not be had: its agent {describe_exit(status)}{said}")
             if time.monotonic() >= deadline_s:
                 missing = [number for number in self._children if number not in self._identities.values()]
-                raise FleetError(f"{' and '.join(map(self._name, missing))} did not answer within {GATHER_S:g} s: is "
-                                 f"{self._hosts[0].address} an address of this host that the others reach?")
+                raise FleetError(f"{' and '.join(map(self._name, missing))} did not answer within {self._start_s:g} s: "
+                                 f"is {self._hosts[0].address} an address of this host that the others reach?")
         self._heard_s = dict.fromkeys(self._children, time.monotonic())
 
     def spec(self, number: int, doorbell_fd: int = -1) -> HostsSpec:
@@ -118,7 +125,7 @@ class Fleet:
         return HostsSpec(
             number, tuple(self._endpoints), self._vcpu_hosts, tuple(key.public for key in self._keys),
             self._keys[number].secret, doorbell_fd, self._listen_fds[:3] if number == 0 else (), self._address(1),
-            self._address(2), self._deadline_s * 1.5)
+            self._address(2), self._deadline_s * 1.5, self.names)
 
     def send_plans(self, config: MachineConfig) -> None:
         """Have every host start its part of the machine."""
@@ -137,16 +144,14 @@ class Fleet:
     def receive(self) -> list[str]:
         """Take what has come; sentences about what was lost."""
         sentences = []
-        while self.socket.poll(0):
-            identity, data, *more = self.socket.recv_multipart()
+        for _ in range(_MESSAGES_AT_ONCE):
+            if not self.socket.poll(0):
+                break
+            identity, message, _ = self._take()
             number = self._identities.get(identity)
-            if number is None or more:
+            if number is None or message is None:
                 continue
             self._heard_s[number] = time.monotonic()
-            try:
-                message = decode(data)
-            except MalformedError:
-                continue
             if isinstance(message, HostStatus):
                 sentences.append(f"{self._name(number)}: {message.sentence}")
             elif isinstance(message, VcpuTold) and self._vcpu_hosts[message.vcpu:message.vcpu + 1] == (number,):
@@ -161,7 +166,7 @@ class Fleet:
         """Say that we live, from time to time; sentences about who does not."""
         if now_s < self._beat_s:
             return []
-        self._beat_s = now_s + BEAT_S
+        self._beat_s = now_s + beat_s(self._deadline_s)
         self._beats += 1
         for identity in self._identities:
             self._send(identity, HostBeat(self._beats))
@@ -180,19 +185,47 @@ class Fleet:
             for identity in self._identities:
                 self._send(identity, HostStop())
 
+    def await_reports(self) -> None:
+        """Give the reports of agents that have left in peace a moment to arrive."""
+        end_s = time.monotonic() + _REPORTS_S
+        while time.monotonic() < end_s and any(
+                child.exit_status() in (0, 1) for number, child in self._children.items() if number not in self._ended):
+            if self.socket.poll(_POLL_MS):
+                self.receive()
+
+    @property
+    def refused(self) -> int:
+        """How many connections to the launcher did not come in."""
+        return self._guard.refused
+
+    def reports(self) -> Iterator[tuple[str, list[str], dict[str, str]]]:
+        """Of each host that has ended in peace: its name, the notes and the logs of its processes."""
+        for number, report in sorted(self._ended.items()):
+            try:
+                raw = json.loads(report)
+                notes, logs = [str(note) for note in raw["notes"]], {str(a): str(b) for a, b in raw["logs"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                notes, logs = ["its report can not be read"], {}
+            yield self._hosts[number].name, notes, {name: text for name, text in logs.items() if _LOG.fullmatch(name)}
+
     def close(self) -> None:
         """Make sure that the processes of ours are gone; an agent whose launcher is gone ends by itself."""
         for child in self._children.values():
             child.close()
         self._stack.close()
 
-    def _gather_one(self) -> None:
-        identity, data, *_ = self.socket.recv_multipart()
+    def _take(self) -> tuple[bytes, Message | None, str]:
+        """The next message, from which identity and with which key; None for what is no message."""
+        identity, *frames = self.socket.recv_multipart(copy=False)
         try:
-            message = decode(data)
+            return identity.bytes, decode(frames[0].buffer) if len(frames) == 1 else None, key_of(identity)
         except MalformedError:
-            return
-        if not isinstance(message, HostReady) or message.fence != self._fence or message.host not in self._children:
+            return identity.bytes, None, ""
+
+    def _gather_one(self) -> None:
+        identity, message, key = self._take()
+        if not isinstance(message, HostReady) or message.fence != self._fence or message.host not in self._children \
+                or key != self._keys[message.host].public or message.host in self._identities.values():
             return
         name = self._name(message.host)
         if message.version != PROTOCOL_VERSION or message.package != __version__:
@@ -208,14 +241,16 @@ class Fleet:
         keys = self._keys[number]
         bootstrap = json.dumps({
             "host": number, "address": host.address, "launcher": self._address(3), "launcher_key": self._keys[0].public,
-            "public": keys.public, "secret": keys.secret, "fence": self._fence, "deadline_s": self._deadline_s})
+            "public": keys.public, "secret": keys.secret, "fence": self._fence, "deadline_s": self._deadline_s,
+            "start_s": self._start_s})
         try:
             child = ChildProcess.leading(Member.of_host(number, host.name), host.command, log, child_environment())
-            child.say(bootstrap + "\n")
-            return child
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, ValueError) as error:
             log.close()
             raise FleetError(f"{self._name(number)} could not be had: {error}") from None
+        with contextlib.suppress(OSError):  # it has left already: what it said is told when that is seen
+            child.say(bootstrap + "\n")
+        return child
 
     def _listener(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._hosts[0].address else socket.AF_INET
@@ -238,6 +273,11 @@ class Fleet:
 
     def _send(self, identity: bytes, message: Message) -> None:
         self.socket.send_multipart((identity, encode(message)))
+
+
+def beat_s(deadline_s: float) -> float:
+    """How often to say that one lives where the others give up after `deadline_s`."""
+    return min(BEAT_S, deadline_s / _BEATS_IN_A_DEADLINE)
 
 
 def engine() -> str:

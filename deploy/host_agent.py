@@ -29,21 +29,24 @@ from allstop.machine.control import ControlPage
 from allstop.machine.memory import create_memory
 from allstop.machine.node_memory import NodeMemory
 from allstop.wire.codec import MalformedError, decode, encode
-from allstop.wire.messages import PROTOCOL_VERSION, ROLE_HOST, Message
+from allstop.wire.messages import PROTOCOL_VERSION, ROLE_HOST, ROLE_NODE, ROLE_WORKER, Message
 from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady, HostStatus, HostStop, VcpuTold
 from allstop.wire.security import KeyPair, secure
 from deploy.assembly import swap_file
-from deploy.fleet import BEAT_S, engine
+from deploy.fleet import beat_s, engine
 from deploy.nursery import Nursery, NurseryEndedError
 from deploy.orphans import Orphans
 from deploy.plan import Member
 from deploy.processes import ChildProcess, describe_exit
+from deploy.watchdog import Watchdog
 
 CUT_OFF_EXIT_CODE = 3
 _POLL_MS = 50
+_LOOK_S = 0.25
 _START_POLL_MS = 5
 _LEAVE_S = 1.0
 _BOOTSTRAP_BYTES = 8192
+_REPORT_BYTES = 900_000
 
 
 class AgentError(RuntimeError):
@@ -56,6 +59,7 @@ class HostAgent:
     def __init__(self, raw: dict[str, Any], stack: contextlib.ExitStack) -> None:
         self._number = int(raw["host"])
         self._deadline_s = float(raw["deadline_s"])
+        self._start_s = float(raw["start_s"])
         self._stack = stack
         address = str(raw["address"])
         listener = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET))
@@ -79,11 +83,14 @@ class HostAgent:
         self._beat_s = 0.0
         self._beats = 0
         self._children: list[ChildProcess] = []
+        self._watchdogs: dict[int, Watchdog] = {}
+        self._look_s = 0.0
         self._page: ControlPage | None = None
         self._memory: NodeMemory | None = None
         self._nursery: Nursery | None = None
         self._config: MachineConfig | None = None
         self._workers: list[Member] = []
+        self._notes_fd = -1
         self._over = False
         self._pages_fd = -1
 
@@ -100,16 +107,20 @@ class HostAgent:
             if self._socket in events:
                 self._take()
             now_s = time.monotonic()
-            if now_s - self._heard_s > self._deadline_s:
-                raise AgentError(f"the launcher has not been heard of for {self._deadline_s:g} s: it is dead, hangs or "
-                                 "is cut off, so this host's part of the machine ends")
+            patience_s = self._deadline_s if self._config is not None else max(self._deadline_s, self._start_s)
+            if now_s - self._heard_s > patience_s:
+                raise AgentError(f"the launcher has not been heard of for {patience_s:g} s: it is dead, hangs or is "
+                                 "cut off, so this host's part of the machine ends")
             if now_s >= self._beat_s:
-                self._beat_s = now_s + BEAT_S
+                self._beat_s = now_s + beat_s(self._deadline_s)
                 self._beats += 1
                 self._send(HostBeat(self._beats))
             if waits:
                 self._start_workers()
             self._look_who_died()
+            if now_s >= self._look_s:
+                self._look_s = now_s + _LOOK_S
+                self._look_who_hangs(now_s)
 
     def end(self) -> None:
         """End every process of this host, and tell what they had to tell."""
@@ -119,20 +130,32 @@ class HostAgent:
                 page.post(vcpu, control.QUIT)
                 page.clear(vcpu, control.STOP)
             deadline_s = time.monotonic() + _LEAVE_S
+            for child in self._children:
+                if child.member.role == ROLE_NODE and not config.hosts.own_vcpus:
+                    child.terminate()
             while time.monotonic() < deadline_s and any(child.exit_status() is None for child in self._children):
                 select.select([child.pidfd for child in self._children if child.exit_status() is None], [], [], 0.05)
         if self._nursery is not None:
             self._nursery.close()
+        report = self._report()
         for child in self._children:
             child.close()
         if self._memory is not None and config is not None and config.hosts is not None:
             for vcpu in config.hosts.own_vcpus:
                 self._send(VcpuTold(vcpu, self._memory.told(vcpu, True)))
-        told: list[Any] = []
+        self._send(HostEnded(report))
+
+    def _report(self) -> bytes:
+        """What HostEnded tells: the notes of this host's processes, the end of what each of them has said, and which of
+        the pages whose home this is have moved."""
+        most_bytes = _REPORT_BYTES // (len(self._children) + 1)
+        logs = {child.member.name: _tail(child.log.fileno(), most_bytes) for child in self._children}
+        notes = "" if self._notes_fd < 0 else _tail(self._notes_fd, most_bytes)
+        pages: list[Any] = []
         if self._pages_fd >= 0:
             with contextlib.suppress(ValueError):
-                told = json.loads(os.pread(self._pages_fd, os.fstat(self._pages_fd).st_size, 0) or b"[]")
-        self._send(HostEnded(json.dumps({"pages": told}).encode()))
+                pages = json.loads(os.pread(self._pages_fd, os.fstat(self._pages_fd).st_size, 0) or b"[]")
+        return json.dumps({"notes": notes.splitlines(), "logs": logs, "pages": pages}).encode()
 
     def lament(self, sentence: str) -> None:
         """Tell the launcher why this host can not go on."""
@@ -164,18 +187,20 @@ class HostAgent:
         stage2_fd = self._memory_file("stage2", stage2.size_bytes(plan.memory_bytes))
         stage2.build_in(stage2_fd, plan.memory_bytes)
         swap_fd = swap_file(None, stack)
+        self._notes_fd = os.memfd_create("allstop-notes", os.MFD_CLOEXEC)
+        stack.callback(os.close, self._notes_fd)
         self._memory = NodeMemory(control_fd, ram_fd, stage2_fd, swap_fd)
         own = hosts.own_vcpus
         self._memory.share(doorbell_fd, [vcpu for vcpu in range(plan.vcpus) if vcpu not in own], False)
         self._pages_fd = os.memfd_create("allstop-pages", os.MFD_CLOEXEC)
         stack.callback(os.close, self._pages_fd)
-        fds = SharedFds(control_fd, ram_fd, stage2_fd, -1, swap_fd, -1, self._pages_fd)
+        fds = SharedFds(control_fd, ram_fd, stage2_fd, -1, swap_fd, self._notes_fd, self._pages_fd)
         config = replace(plan, hosts=hosts, fds=fds, cores=cores, launcher_pid=os.getpid())
         text = config.to_json().encode()
         config_fd = self._memory_file("config", len(text))
         os.pwrite(config_fd, text, 0)
         self._config = config
-        inherited = (control_fd, ram_fd, stage2_fd, swap_fd, self._pages_fd, doorbell_fd)
+        inherited = (control_fd, ram_fd, stage2_fd, swap_fd, doorbell_fd, self._notes_fd, self._pages_fd)
         try:
             self._children.append(ChildProcess(Member.node(), config_fd, (*inherited, self._listen_fd), _log("node")))
             if own:
@@ -205,6 +230,24 @@ class HostAgent:
             doing = "" if self._page is None else f" while {self._page.describe(child.member.slot)}"
             raise AgentError(f"{child.member.name} (process {child.pid}) {describe_exit(status)}{doing}{said}")
 
+    def _look_who_hangs(self, now_s: float) -> None:
+        """As the launcher looks after its own."""
+        page = self._page
+        for child in self._children if page is not None else ():
+            assert page is not None
+            watchdog = self._watchdogs.setdefault(child.pid, Watchdog(now_s))
+            if not watchdog.is_silent(now_s, page.heartbeat(child.member.slot)):
+                continue
+            if child.member.role == ROLE_WORKER:
+                page.post(child.member.slot, control.PING)
+            try:
+                phrase = watchdog.judge(*child.state())
+            except OSError:
+                continue  # it has just died, which is seen elsewhere
+            if phrase is not None:
+                raise AgentError(f"{child.member.name} (process {child.pid}) {phrase} while "
+                                 f"{page.describe(child.member.slot)}")
+
     def _memory_file(self, name: str, size_bytes: int) -> int:
         fd = create_memory(f"allstop-{name}", size_bytes)
         self._stack.callback(os.close, fd)
@@ -213,6 +256,15 @@ class HostAgent:
     def _send(self, message: Message) -> None:
         with contextlib.suppress(zmq.Again):
             self._socket.send(encode(message), zmq.NOBLOCK)
+
+
+def _tail(fd: int, most_bytes: int) -> str:
+    """The end of a memory file, as text whose JSON takes no more than `most_bytes`."""
+    size = os.fstat(fd).st_size
+    text = os.pread(fd, most_bytes, max(0, size - most_bytes)).decode(errors="replace")
+    while len(json.dumps(text)) > most_bytes:
+        text = text[len(text) // 2 + 1:]
+    return text
 
 
 def _log(name: str) -> BinaryIO:

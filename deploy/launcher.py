@@ -98,13 +98,13 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
 
 def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None, signals: SignalPipe,
                  around: Surroundings) -> Verdict:
-    entries = options.host_entries()
+    hosts = options.hosts_file()
     with contextlib.ExitStack() as stack:
         fleet = None
         placement: tuple[int, ...] = ()
-        if entries:
-            placement = place_vcpus(entries, options.vcpus)
-            fleet = Fleet(entries, placement)
+        if hosts is not None:
+            placement = place_vcpus(hosts.hosts, options.vcpus)
+            fleet = Fleet(hosts, placement)
             stack.callback(fleet.close)
             fleet.gather(lambda name: _create_log(name, folder), signals.fd)
         team = members(options.vcpus, options.gdb is not None, placement, () if fleet is None else fleet.names)
@@ -146,8 +146,9 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
         if folder is not None:
             with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
                 folder.write_text("figures.json", json.dumps(figures(assembly.page)) + "\n")
+        notes = [] if fleet is None else _hosts_reports(fleet, folder)
         wrong = audit(assembly.page, options.keep_going)
-        verdict = _verdict(course, console, assembly, fleet, options.symbols() if fleet is not None else {})
+        verdict = _verdict(course, console, assembly, notes, fleet, options.symbols() if fleet is not None else {})
         return verdict if options.keep_going else verdict.overruled(wrong)
 
 
@@ -192,12 +193,28 @@ def _writable(fd: int, signal_fd: int) -> bool:
     return all(ready != signal_fd for ready, _ in poll.poll())
 
 
-def _verdict(course: Course, console: ConsolePort, assembly: Assembly, fleet: Fleet | None,
+def _hosts_reports(fleet: Fleet, folder: RunFolder | None) -> list[str]:
+    """Keep the logs of the other hosts' processes in a folder for each host; the notes that they have."""
+    notes = []
+    if fleet.refused:
+        notes.append(f"launcher: refused {fleet.refused} x a connection without a key of this run")
+    for name, said, logs in fleet.reports():
+        notes += [f"host {name}: {note}" for note in said]
+        if folder is not None and logs:
+            with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
+                folder.make_folder(name)
+                for process, text in logs.items():
+                    folder.write_text(f"{name}/{process}.log", text)
+    return notes
+
+
+def _verdict(course: Course, console: ConsolePort, assembly: Assembly, hosts_notes: Sequence[str], fleet: Fleet | None,
              found: dict[str, int]) -> Verdict:
     page, scenario, notes_fd = assembly.page, Scenario.from_json(assembly.config.scenario), assembly.config.fds.notes
     counts = counters(page)
     notes = list(course.notes)
     notes += os.pread(notes_fd, os.fstat(notes_fd).st_size, 0).decode(errors="replace").splitlines()
+    notes += hosts_notes
     events = []
     for index, event in enumerate(scenario.events):
         done, refused = page.event_counts(index)

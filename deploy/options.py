@@ -34,7 +34,7 @@ from deploy.cluster import cluster_hosts
 from deploy.console_place import FILE, STDIO, ConsolePlace
 from deploy.errors import UsageError
 from deploy.gdb_address import GdbAddress
-from deploy.hosts import HostEntry, place_vcpus, read_hosts
+from deploy.hosts import HostsFile, place_vcpus, read_hosts
 from deploy.paths import LONGEST_SHOWN as _LONGEST_NUMBER
 from deploy.paths import absolute as absolute
 from deploy.paths import path_of as path_of
@@ -119,12 +119,12 @@ class RunOptions:
             if not self.semihosting_dir.is_dir():
                 raise UsageError(f"the folder for semihosting, {self.semihosting_dir}, is no folder")
         memory_size(self.memory_bytes)
-        if self.hosts is not None:
-            if self.cluster is not None:
-                raise UsageError("the hosts are those of a file or of a cluster: give one of --hosts and --cluster")
-            self.host_entries()
-        if self.cluster is None and self.cluster_hosts is not None:
-            raise UsageError("so many hosts of which cluster? Give --cluster, too")
+        if self.hosts is not None and self.cluster is not None:
+            raise UsageError("the hosts are those of a file or of a cluster: give one of --hosts and --cluster")
+        if self.cluster is None:
+            if self.cluster_hosts is not None:
+                raise UsageError("so many hosts of which cluster? Give --cluster, too")
+            self.hosts_file()
         check_choice("fetch policy", self.fetch, FETCH_POLICIES)
         check_choice("TLB discipline", self.tlb, TLB_DISCIPLINES)
         check_choice("decoder", self.decode, DECODERS)
@@ -148,15 +148,15 @@ class RunOptions:
         for drive_ in self.drives:
             _check_drive(drive_)
 
-    def host_entries(self) -> tuple[HostEntry, ...]:
-        """The machine's hosts; none where this one is the only one. Raises UsageError."""
+    def hosts_file(self) -> HostsFile | None:
+        """The machine's hosts, as a file or a cluster says; None where this one is the only one. Raises UsageError."""
         if self.cluster is not None:
-            return cluster_hosts(self.cluster, self.cluster_hosts, self.vcpus)
+            return HostsFile(cluster_hosts(self.cluster, self.cluster_hosts, self.vcpus))
         if self.hosts is None:
-            return ()
-        entries = read_hosts(self.hosts)
-        place_vcpus(entries, self.vcpus)
-        return entries
+            return None
+        file = read_hosts(self.hosts)
+        place_vcpus(file.hosts, self.vcpus)
+        return file
 
     def read_image(self) -> Image:
         """The image, read and checked. Raises UsageError.

@@ -119,6 +119,11 @@ class ChildProcess:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
+    def terminate(self) -> None:
+        """Ask it to end, unless it is dead already."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+
     def last_words(self) -> str:
         """The last line that it wrote, "" if it never wrote."""
         return last_line(self.log)

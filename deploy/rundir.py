@@ -66,7 +66,8 @@ class RunFolder:
 
     def write_text(self, name: str, text: str, mode: int = 0o666) -> None:
         """Write a whole file: it appears under its name complete, or not at all. Raises OSError."""
-        temporary = self.path / f".{name}.new"
+        temporary = self.path / f"{name}.new"
+        temporary = temporary.with_name(f".{temporary.name}")
         try:
             with open(temporary, "w", opener=lambda path, flags: os.open(path, flags, mode)) as file:
                 file.write(text)

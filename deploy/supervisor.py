@@ -96,6 +96,8 @@ class Supervisor:
             self._start_servers()
             while self._course.phase is not Phase.OVER:
                 self._turn()
+            if self._fleet is not None:
+                self._fleet.await_reports()
         finally:
             if self._status is not None:
                 self._status.clear()
@@ -154,15 +156,17 @@ class Supervisor:
         if self._course.deadline_s is not None:
             wake_s = min(wake_s, self._course.deadline_s)
         wait_ms = max(0, int((wake_s - time.monotonic()) * 1000) + 1)
-        return min(wait_ms, START_POLL_MS) if len(self._children) == self._servers else wait_ms
+        starting = len(self._children) == self._servers and self._course.phase is Phase.STARTING
+        return min(wait_ms, START_POLL_MS) if starting else wait_ms
 
     def _start_workers_when_served(self) -> None:
         """Workers connect to the two servers; a hundred of them starting would take those the cores to start on."""
         try:
             servers = self._team[:self._servers]
-            if all(self._page.heartbeat(member.slot) for member in servers) and self._nursery.is_ready():
-                workers = [member for member in self._team if member.role == ROLE_WORKER]
-                for child in self._nursery.bear(workers):
+            workers = [member for member in self._team if member.role == ROLE_WORKER]
+            if all(self._page.heartbeat(member.slot) for member in servers) and (
+                    not workers or self._nursery.is_ready()):
+                for child in self._nursery.bear(workers) if workers else ():
                     self._adopt(child)
                 for member in self._team[self._servers + len(workers):]:
                     self._adopt(self._start_member(member))
@@ -175,7 +179,8 @@ class Supervisor:
         try:
             for member in self._team[:self._servers]:
                 self._adopt(self._start_member(member))
-            self._nursery.open()
+            if any(member.role == ROLE_WORKER for member in self._team):  # else they are all on other hosts
+                self._nursery.open()
         except OSError as error:
             self._not_started(error)
 

@@ -26,7 +26,7 @@ import zmq
 from allstop.events.scenario import Scenario
 from allstop.events.vocabulary import DEVICE_STEP, event
 from allstop.machine.configuration import MachineConfig
-from allstop.machine.host_listener import admit_hosts
+from allstop.machine.host_listener import admit_hosts, report_refusals
 from allstop.machine.journal import open_journal
 from allstop.machine.user_code import text_of
 from allstop.wire.channel import COORDINATOR, LAUNCHER, identity_fits, listen
@@ -160,7 +160,8 @@ class DeviceServer:
         self._socket.close(LINGER_MS)
         if self._guard is not None:
             self._guard.close()
-            self.refused["a connection without a key of this run"] += self._guard.refused
+            report_refusals(self._config, "devicesrv", Counter({"a connection without a key of this run":
+                                                                self._guard.refused}))
         if self._journal is not None:
             self._journal.close()
 

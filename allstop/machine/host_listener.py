@@ -2,9 +2,13 @@
 """A server's second listener, for the machine's other hosts."""
 from __future__ import annotations
 
+import os
+import sys
+from collections import Counter
+
 import zmq
 
-from allstop.machine.configuration import HostsSpec
+from allstop.machine.configuration import HostsSpec, MachineConfig
 from allstop.wire.channel import ChannelError
 from allstop.wire.security import Guard, KeyPair, open_to_hosts
 
@@ -23,4 +27,15 @@ def admit_hosts(socket: zmq.Socket[bytes], context: zmq.Context[zmq.Socket[bytes
     except zmq.ZMQError as error:
         guard.close()
         raise ChannelError(f"cannot listen on {endpoint}: {error}") from None
+    guard.watch(socket)
     return guard
+
+
+def report_refusals(config: MachineConfig, who: str, refused: Counter[str]) -> None:
+    """Say in the process's log what it has refused and, where the machine is on several hosts and strangers may call,
+    in the verdict's notes, too."""
+    for reason, count in (+refused).most_common(10):
+        line = f"{who}: refused {count} x {reason}\n"
+        sys.stderr.write(line)
+        if config.hosts is not None and config.fds.notes >= 0:
+            os.write(config.fds.notes, line.encode(errors="replace"))

@@ -41,7 +41,7 @@ OPERATOR_PREFIX = b"op-"
 HELLO_DEADLINE_S = 10.0
 _SEND_DEADLINE_MS = 2000
 _RECONNECT_MS = 5
-_MAX_FRAME_BYTES = MAX_BLOB + 65536
+MAX_FRAME_BYTES = MAX_BLOB + 65536
 
 
 class ChannelError(RuntimeError):
@@ -75,7 +75,7 @@ def listen(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: byt
     connects (see `call`). Raises ChannelError when the address is taken or wrong."""
     socket = context.socket(zmq.ROUTER)
     socket.linger = 0
-    socket.setsockopt(zmq.MAXMSGSIZE, _MAX_FRAME_BYTES)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     if identity is not None:
         socket.setsockopt(zmq.IDENTITY, identity)
     if endpoint.startswith("ipc:"):
@@ -124,7 +124,7 @@ class Channel:
         socket.linger = 0
         socket.setsockopt(zmq.IDENTITY, identity)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
-        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_FRAME_BYTES)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         socket.setsockopt(zmq.SNDTIMEO, _SEND_DEADLINE_MS)
         try:
             socket.connect(endpoint)

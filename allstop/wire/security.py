@@ -6,13 +6,20 @@ authenticates and encrypts each connection, and drops what was recorded and is s
 """
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 _DOMAIN = b"allstop"
+_STOP_S = 2.0
 _HEARTBEAT_MS = 1000
+_HANDSHAKE_MS = 5000
+_FAILURES = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+             | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_MONITOR_STOPPED)
 
 
 class KeyPair(NamedTuple):
@@ -29,11 +36,13 @@ class KeyPair(NamedTuple):
 
 
 class Guard:
-    """Admits the given public keys to the servers of one context, and counts whom it has refused."""
+    """Admits the given public keys to the servers of one context. `refused` counts the connections that did not come
+    in: those without a key of this run, those without any, and what was no connection of ZeroMQ's at all."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], admitted: Iterable[str]) -> None:
         self._admitted = frozenset(key.encode() for key in admitted)
         self.refused = 0
+        self._watched: list[tuple[zmq.Socket[bytes], threading.Thread]] = []
         import zmq.auth.thread  # asyncio comes with it: only where it is needed
 
         self._authenticator = zmq.auth.thread.ThreadAuthenticator(context)
@@ -42,14 +51,30 @@ class Guard:
 
     def callback(self, domain: str, key: bytes) -> bool:
         """pyzmq asks whether this client may come in."""
-        if key in self._admitted:
-            return True
-        self.refused += 1
-        return False
+        return key in self._admitted
+
+    def watch(self, socket: zmq.Socket[bytes]) -> None:
+        """Count what is refused at this socket."""
+        monitor = socket.get_monitor_socket(_FAILURES)
+        thread = threading.Thread(target=self._count, args=(monitor,), daemon=True)
+        thread.start()
+        self._watched.append((socket, thread))
 
     def close(self) -> None:
         """Stop; before the context ends."""
+        for socket, thread in self._watched:
+            with contextlib.suppress(zmq.ZMQError):  # it may be closed, and its monitor has ended with it
+                socket.disable_monitor()
+            thread.join(_STOP_S)
+        self._watched = []
         self._authenticator.stop()
+
+    def _count(self, monitor: zmq.Socket[bytes]) -> None:
+        """All the time: what nobody reads would make the socket's own thread wait."""
+        with contextlib.suppress(zmq.ZMQError):
+            while recv_monitor_message(monitor)["event"] != zmq.EVENT_MONITOR_STOPPED:
+                self.refused += 1
+        monitor.close(0)
 
 
 def open_to_hosts(socket: zmq.Socket[bytes], endpoint: str, fd: int, keys: KeyPair) -> None:
@@ -59,6 +84,7 @@ def open_to_hosts(socket: zmq.Socket[bytes], endpoint: str, fd: int, keys: KeyPa
     socket.setsockopt(zmq.ZAP_DOMAIN, _DOMAIN)
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
     socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5 * _HEARTBEAT_MS)
     socket.setsockopt(zmq.USE_FD, fd)
@@ -70,3 +96,11 @@ def secure(socket: zmq.Socket[bytes], keys: KeyPair, server: str) -> None:
     socket.setsockopt_string(zmq.CURVE_PUBLICKEY, keys.public)
     socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
     socket.setsockopt_string(zmq.CURVE_SERVERKEY, server)
+
+
+def key_of(frame: zmq.Frame) -> str:
+    """The public key of whoever sent this frame, "" where it came without one."""
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return ""

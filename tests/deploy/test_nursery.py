@@ -13,7 +13,7 @@ import pytest
 
 from allstop.machine.configuration import MachineConfig, SharedFds
 from deploy.nursery import Nursery, NurseryEndedError
-from deploy.plan import SERVERS, Member, members
+from deploy.plan import Member, members
 
 
 def parent_of(pid: int) -> int:
@@ -114,7 +114,7 @@ def test_a_nursery_that_dies_when_it_was_ready_is_one_that_died(until: Any) -> N
         nursery.open()
         until(nursery.is_ready, "the nursery is ready")
         with pytest.raises(NurseryEndedError, match=r"nursery \(process \d+\) was killed by SIGKILL") as e:
-            list(nursery.bear(members(1)[SERVERS:]))
+            list(nursery.bear(members(1)[2:]))
         assert e.value.killed
     finally:
         nursery.close()

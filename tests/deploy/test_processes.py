@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deploy.plan import SERVERS, Member, members
+from deploy.plan import Member, members
 from deploy.processes import ChildProcess, child_environment, describe_exit, words_of_the_named
 
 
@@ -30,7 +30,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Ch
 def test_the_plan_starts_servers_first() -> None:
     plan = members(3)
     assert [member.name for member in plan] == ["coordinator", "devicesrv", "vcpu-0", "vcpu-1", "vcpu-2"]
-    assert [member.name for member in plan[:SERVERS]] == ["coordinator", "devicesrv"]
+    assert [member.name for member in plan if member.is_server] == ["coordinator", "devicesrv"]
     assert len({member.slot for member in plan}) == 5
     assert plan[4].arguments(7) == ("-P", "-m", "vcpu_worker", "--config-fd", "7", "--vcpu", "2")
     assert plan[0].arguments(7) == ("-P", "-m", "coordinator", "--config-fd", "7")

@@ -161,16 +161,21 @@ class Hosts:
         self.network = network
         self.folder = folder
 
-    def file(self, hosts: int = 2, vcpus: list[int] | None = None, extra: str = "", name: str = "hosts.toml") -> Path:
-        """A hosts file with the first `hosts`; `vcpus` says how many each of them has. `extra` precedes them."""
+    def file(self, hosts: int = 2, vcpus: list[int] | None = None, extra: str = "",
+             agents: dict[int, tuple[str, ...]] | None = None) -> Path:
+        """A hosts file with the first `hosts`; `vcpus` says how many each of them has. `extra` precedes them. `agents`
+        are Python programs that are started in the place of a host's agent."""
         tables = [extra]
         for number in range(hosts):
             tables.append(f'[[host]]\nname = "{NAMES[number]}"\naddress = "{self.network.addresses[number]}"')
             if number:
-                tables.append(f"command = {json.dumps(self.network.enter(number))}")
+                words = self.network.enter(number)
+                if agents and number in agents:
+                    words = [*words, sys.executable, *agents[number]]
+                tables.append(f"command = {json.dumps(words)}")
             if vcpus is not None:
                 tables.append(f"vcpus = {vcpus[number]}")
-        path = self.folder / name
+        path = self.folder / "hosts.toml"
         path.write_text("\n".join(tables) + "\n")
         return path
 
