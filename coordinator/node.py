@@ -96,6 +96,7 @@ class Node:
         self._directory = PageDirectory(hosts.index)
         self._cache = PageCache(hosts.index, len(hosts.endpoints), node_memory.DEVICES, self._is_here,
                                 self._memory.progress)
+        self._share_time()
         self._page.set_pid(control.NODE, os.getpid())
         self._page.set_activity(control.NODE, control.ACTIVITY_IDLE)
         self._token = bytes.fromhex(config.token)
@@ -456,6 +457,11 @@ class Node:
         if self._clock_rtt_ns is None or here_ns - sent_ns < self._clock_rtt_ns:
             self._clock_rtt_ns = here_ns - sent_ns
             self._memory.set_clock_base(max(0, base_ns - now_ns + (sent_ns + here_ns) // 2))
+            self._share_time()
+
+    def _share_time(self) -> None:
+        """The guest's counters are also the time by which the hosts take turns."""
+        self._cache.clock_offset_s = -self._memory.clock_base() / 1e9
 
     def _send(self, host: int, message: Message) -> None:
         self._peers[host].send(encode(message))

@@ -4,16 +4,21 @@
 What a host has of a page is its stage-2 entry, which is not kept here twice: effects change it, and say what was found.
 What is kept is who waits for what, the last grant of each page, and how long a page stays.
 
-A page that a vCPU was given stays until the instruction that wanted it has retired, or else two hosts would take it
-from each other for ever, without either's instruction being executed. An instruction may need several pages, so that
-two hosts may each keep what the other waits for: a page stays for the host's patience at most, and hosts are unequally
-patient, so that one of them gets all. And a page that may be written to stays `RESIDENCE_S` at least, so that a host
-that works on it does some work before it moves on.
+A page that a vCPU was given stays until the instruction that wanted it has retired, for `PATIENCE_S` at most, or else
+two hosts would take it from each other for ever, without either's instruction being executed. And a page that may be
+written to stays `RESIDENCE_S` at least, so that a host that works on it does some work before it moves on.
+
+An instruction may need several pages, so that hosts may each keep what another waits for. Only one host at a time may
+do that for long: hosts take turns, by the clock that they share (`clock_offset_s`). In its turn a host keeps the pages
+of a vCPU that waits for one more; all others let go of theirs after a moment (`GRACE_S`), so what the host waits for
+comes to it, however many queue for it before. So each host gets on at least once in a round of turns. Clocks that
+differ cost time only. The moment is not the same for all hosts, so that two of them need not wait for their turns.
 
 Time comes in with each call, in seconds of a monotonic clock.
 """
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -23,7 +28,9 @@ from coordinator.page_directory import Send, home_of
 
 RESIDENCE_S = 0.0005
 PATIENCE_S = 0.004
-_RANKS = 8
+GRACE_S = 0.0005
+TURN_S = 0.002  # for each host that there is
+_RANKS = 4
 
 
 class Install(NamedTuple):
@@ -79,8 +86,9 @@ class _Page:
     offset: int = 0               # of the last access that wanted it
     recall: PageRecalled | None = None
     keepers: dict[int, int] = field(default_factory=dict)              # slot: its progress when it was given the page
-    stays_until_s: float = 0.0
-    goes_at_s: float = 0.0        # whatever the keepers do
+    granted_s: float = 0.0
+    recalled_s: float = 0.0
+    owned: bool = False           # by the last grant
     had_code: bool = False
 
 
@@ -95,15 +103,22 @@ class PageCache:
         self._first_device = first_device
         self._is_here = is_here
         self._progress = progress
-        self._patience_s = PATIENCE_S * (1 + (hosts - 1 - host) % _RANKS)
+        self._grace_s = GRACE_S * (1 + (hosts - 1 - host) % _RANKS)
+        self._turn_s = TURN_S * hosts
         self._pages: dict[int, _Page] = {}
         self._recalled: set[int] = set()
+        self._waiting: Counter[int] = Counter()  # slot: the pages that it waits for
+        self._served_s: dict[int, float] = {}    # slot: when it last got a page
+        self._now_s = 0.0
+        self.clock_offset_s = 0.0
+        """What to add to this host's time to have the time that the machine's hosts share."""
 
     def wanted(self, slot: int, page: int, write: bool, execute: bool, offset: int = 0) -> list[Effect]:
         """Somebody here waits for a page, for an access at `offset` in it. To be said once for each time."""
         state = self._page(page)
         if self._is_here(page, write):
             return [Have(slot, page, write)]
+        self._waiting[slot] += slot not in state.wants
         state.wants[slot] = (write, execute)
         state.offset = offset
         return list(self._ask(page, state))
@@ -124,12 +139,12 @@ class PageCache:
             effects.append(Install(message.page, message.data, message.write, execute, state.had_code))
         elif message.write:
             effects.append(Upgrade(message.page))
-        state.keepers = {}
-        state.goes_at_s = now_s + self._patience_s
-        state.stays_until_s = now_s + (RESIDENCE_S if message.write else 0.0)
+        self._now_s = state.granted_s = now_s
+        state.owned = message.write
         for slot, (write, _) in list(state.wants.items()):
             if message.write or not write:
                 del state.wants[slot]
+                self._waiting[slot] -= 1
                 effects.append(Have(slot, message.page, write))
         effects += self._ask(message.page, state)
         return effects
@@ -138,11 +153,13 @@ class PageCache:
         """The slot has what it waited for; `progress` is how far it is."""
         if slot < self._first_device:
             self._page(page).keepers[slot] = progress
+            self._served_s[slot] = self._now_s
 
     def recalled(self, message: PageRecalled, now_s: float) -> list[Effect]:
         """The home wants the page."""
         state = self._page(message.page)
         state.recall = message
+        state.recalled_s = self._now_s = now_s
         self._recalled.add(message.page)
         return list(self._let_go(message.page, state, now_s))
 
@@ -154,6 +171,7 @@ class PageCache:
 
     def look(self, now_s: float) -> list[Effect]:
         """Time has passed, or somebody got on: what is recalled may go now."""
+        self._now_s = now_s
         effects: list[Effect] = []
         for page in sorted(self._recalled):
             effects += self._let_go(page, self._pages[page], now_s)
@@ -162,26 +180,42 @@ class PageCache:
     def due_s(self) -> float | None:
         """When `look` has something to do, at the latest; None when no page is recalled."""
         waiting = [self._pages[page] for page in self._recalled]
-        return min((state.goes_at_s if self._is_kept(state) else state.stays_until_s for state in waiting
-                    if state.recall is not None and state.recall.after <= state.seen), default=None)
+        return min((self._stays_until_s(state) for state in waiting if self._can_go(state)), default=None)
 
     def _let_go(self, page: int, state: _Page, now_s: float) -> Iterator[Effect]:
         recall = state.recall
-        if recall is None or recall.after > state.seen:  # it has overtaken the grant, which will come
+        if recall is None or not self._can_go(state):
             return
-        if now_s < state.goes_at_s:
-            if self._is_kept(state):
-                yield from map(Watch, state.keepers)
-                return
-            if now_s < state.stays_until_s:
-                return
+        if now_s < self._stays_until_s(state):
+            yield from map(Watch, self._keepers(state))
+            return
         state.recall = None
         state.keepers = {}
         self._recalled.discard(page)
         yield Revoke(page, recall.transaction, recall.share, recall.data)
 
-    def _is_kept(self, state: _Page) -> bool:
-        return any(self._progress(slot) == progress for slot, progress in state.keepers.items())
+    def _can_go(self, state: _Page) -> bool:
+        """Whether the recall is of the grant that was seen last: else it has overtaken the grant, which will come."""
+        return state.recall is not None and state.recall.after == state.seen
+
+    def _stays_until_s(self, state: _Page) -> float:
+        """When a page that is recalled goes, if nothing else happens."""
+        until_s = state.granted_s + (RESIDENCE_S if state.owned else 0.0)
+        for slot in self._keepers(state):
+            if not self._waiting[slot]:
+                until_s = max(until_s, self._served_s[slot] + PATIENCE_S)
+            else:
+                until_s = max(until_s, state.granted_s + self._grace_s, self._turn_ends_s())
+        return min(until_s, state.recalled_s + self._turn_s + PATIENCE_S)
+
+    def _turn_ends_s(self) -> float:
+        """When this host's turn ends; 0.0 when it has none now."""
+        turn, into_s = divmod(self._now_s + self.clock_offset_s, self._turn_s)
+        return self._now_s + self._turn_s - into_s if int(turn) % self._hosts == self._host else 0.0
+
+    def _keepers(self, state: _Page) -> list[int]:
+        """The slots that were given the page and have not got on since."""
+        return [slot for slot, progress in state.keepers.items() if self._progress(slot) == progress]
 
     def _ask(self, page: int, state: _Page) -> Iterator[Effect]:
         if state.asked or not state.wants:
