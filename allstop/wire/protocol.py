@@ -47,8 +47,8 @@ DEALER to each server it needs; the coordinator is itself a peer of the device s
 | agent of host k | `h<k>-` and the run's fence | launcher |
 
 Where there are several hosts, nodes and the launcher are servers, too, and what comes from another host comes by TCP
-with CURVE: each host has one key pair, made for the run, and a server admits the run's hosts only. A node's first message
-to another is NodeHello, an agent's to the launcher HostReady.
+with CURVE: each host has one key pair, made for the run, and a server admits the run's hosts only. A node's first
+message to another is NodeHello, an agent's to the launcher HostReady.
 
 An identity belongs to the connection that came first with it, as long as that lasts.
 

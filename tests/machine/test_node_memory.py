@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A host's shared memory as its node uses it: pages, and requests to other hosts' vCPUs. Both sides are this process."""
+"""A host's shared memory as its node uses it: pages, and requests to other hosts' vCPUs. Both sides are here."""
 from __future__ import annotations
 
 import os
