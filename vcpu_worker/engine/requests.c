@@ -238,7 +238,8 @@ void vcpu_invalidate_tlb(struct vcpu *v)
             shoot(v, by_page ? CP_TLB_PAGES : CP_TLB_FLUSH, discipline == CP_TLB_IPI, discipline != CP_TLB_EARLY, true);
     }
     for (uint32_t i = 0; i < v->host->vcpus; i++)
-        if (same_stay(before[i], atomic_load(&cp_vcpu(v->host, i)->mode))) {
+        if (same_stay(before[i], atomic_load(&cp_vcpu(v->host, i)->mode))
+            && !(cp_is_remote(cp_vcpu(v->host, i)) && is_surely_off(v->host, cp_vcpu(v->host, i)))) {
             cp_count(v->slot, CP_COUNT_STALE_TLB);
             stale++;
         }
