@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import multiprocessing
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +27,7 @@ from allstop.wire.node_messages import PageAsked, PageGranted, Posted, PostsDone
 from allstop.wire.security import Guard, KeyPair, secure
 from bench import environment
 from deploy.machine import Machine
+from deploy.processes import child_environment
 from deploy.verdict import Verdict
 
 IMAGE = Path(__file__).resolve().parent.parent / "guests" / "images" / "pages.elf"
@@ -38,7 +39,8 @@ _WARM_UP = 50
 _STOP = b""
 
 
-def _answer(address: str, keys: KeyPair, client: str, started: object) -> None:
+def answer(address: str, keys: KeyPair, client: str) -> None:
+    """Be the answering end, print the port, and answer until an empty request comes."""
     context = zmq.Context()
     guard = Guard(context, [client])
     socket = context.socket(zmq.ROUTER)
@@ -46,8 +48,7 @@ def _answer(address: str, keys: KeyPair, client: str, started: object) -> None:
     socket.setsockopt(zmq.ZAP_DOMAIN, b"allstop")
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
-    port = socket.bind_to_random_port(f"tcp://{address}")
-    started.send(port)  # type: ignore[attr-defined]
+    print(socket.bind_to_random_port(f"tcp://{address}"), flush=True)
     replies = dict((_PAGE, _POST))
     while True:
         identity, data = socket.recv(), socket.recv()
@@ -81,23 +82,23 @@ class Echo:
 def echo(address: str = "127.0.0.1") -> Iterator[Echo]:
     """The yardstick, with its answering end in a process of its own on this host."""
     ours, theirs = KeyPair.make(), KeyPair.make()
-    spawn = multiprocessing.get_context("spawn")
-    receiving, sending = spawn.Pipe(False)
-    process = spawn.Process(target=_answer, args=(address, theirs, ours.public, sending), daemon=True)
-    process.start()
-    try:
-        port = receiving.recv()
-        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-            socket.linger = 500
-            socket.rcvtimeo = 10_000
-            secure(socket, ours, theirs.public)
-            socket.connect(f"tcp://{address}:{port}")
-            yield Echo(socket)
-            socket.send(_STOP)
-        process.join(5)
-    finally:
-        process.kill()
-        process.join()
+    with subprocess.Popen((sys.executable, "-m", "bench.hosts", "--answer", address), stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True, env=child_environment()) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps([theirs, ours.public]) + "\n")
+            process.stdin.flush()
+            port = int(process.stdout.readline())
+            with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+                socket.linger = 500
+                socket.rcvtimeo = 10_000
+                secure(socket, ours, theirs.public)
+                socket.connect(f"tcp://{address}:{port}")
+                yield Echo(socket)
+                socket.send(_STOP)
+            process.wait(5)
+        finally:
+            process.kill()
 
 
 @dataclass
@@ -156,7 +157,12 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=200, metavar="N", help="pages in each (default: %(default)s)")
     parser.add_argument("--hosts", type=Path, metavar="FILE.toml", help="two hosts; default: this one twice")
     parser.add_argument("--results", type=Path, metavar="DIR", help="keep the raw results in a new file of this folder")
+    parser.add_argument("--answer", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.answer is not None:
+        keys, client = json.loads(sys.stdin.readline())
+        answer(arguments.answer, KeyPair(*keys), client)
+        return 0
     pages = {operation: Row(title, *goal) for operation, title, goal in (
         ("read", "a page of another host's, to read", (3, 1.5)),
         ("fetch", "a page that two hosts have, to write", (3, 1.5)),
