@@ -137,9 +137,9 @@ class Coordinator:
                 for _ in range(_MESSAGES_AT_ONCE):
                     if not self._take(zmq.NOBLOCK):
                         break
+                if self._barrier.missing and self._remote.missing and not self._local_missing:
+                    self._take(0)  # only other hosts are waited for: they will say
                 if self._barrier.missing:
-                    if self._remote.missing and not self._local_missing:
-                        self._take(0)  # only other hosts are waited for: they will say
                     self._press_stop()
                 if not self._barrier.missing:
                     page.set_activity(control.COORDINATOR, control.ACTIVITY_IDLE)

@@ -10,6 +10,7 @@
  *
  * The parameter is N (200).
  */
+#include "gic.h"
 #include "mmu.h"
 #include "sync.h"
 
@@ -53,12 +54,19 @@ static void tell(const char *operation)
           nanoseconds(samples[0]), nanoseconds(samples[n / 2]), nanoseconds(samples[n * 99 / 100]));
 }
 
-static void arrive(uint32_t number) { store_release(&phase.word, number); }
+/* Who waits sleeps: it would need the core of somebody who is measured. */
+static void arrive(uint32_t number)
+{
+    store_release(&phase.word, number);
+    gic_send_sgi_to_others(0);
+}
 
 static void wait_for(uint32_t number)
 {
-    while (load_acquire(&phase.word) < number)
-        wfe();
+    while (load_acquire(&phase.word) < number) {
+        wfi();
+        gic_end(gic_acknowledge());
+    }
 }
 
 static void touch(bool write)
@@ -95,6 +103,7 @@ static void compute(unsigned side)
 
 static void play(unsigned id)
 {
+    gic_init_interface();
     if (id == 0) {
         touch(true);
         arrive(1);
@@ -111,6 +120,7 @@ static void play(unsigned id)
         wait_for(5);
         print("result: guest=pages operation=private first_ns=%u last_ns=%u\n", nanoseconds(took[0]), nanoseconds(took[1]));
         store_release(&ended.word, 1);
+        gic_send_sgi_to_others(0);
     } else if (id == vcpu_count() - 1) {
         wait_for(1);
         touch(false);
@@ -124,8 +134,10 @@ static void play(unsigned id)
         compute(1);
         arrive(5);
     } else {
-        while (!load_acquire(&ended.word))
-            wfe();
+        while (!load_acquire(&ended.word)) {
+            wfi();
+            gic_end(gic_acknowledge());
+        }
     }
 }
 
@@ -135,6 +147,7 @@ int main(void)
     if (n == 0 || n > PAGES)
         n = PAGES;
     mmu_enable();
+    gic_init_distributor();
     on_all_vcpus(play);
     return 0;
 }
