@@ -32,7 +32,7 @@ from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady,
 from allstop.wire.security import Guard, KeyPair, key_of, open_to_hosts
 from deploy.hosts import HostEntry, HostsFile
 from deploy.plan import Member
-from deploy.processes import ChildProcess, child_environment, describe_exit, last_line
+from deploy.processes import ChildProcess, child_environment, describe_exit, last_line, printable
 
 BEAT_S = 0.5
 _BEATS_IN_A_DEADLINE = 5
@@ -152,9 +152,10 @@ class Fleet:
                 continue
             self._heard_s[number] = time.monotonic()
             if isinstance(message, HostStatus):
-                sentences.append(f"{self._name(number)}: {message.sentence}")
+                sentences.append(f"{self._name(number)}: {printable(message.sentence)}")
             elif isinstance(message, VcpuTold) and self._vcpu_hosts[message.vcpu:message.vcpu + 1] == (number,):
-                self.told(message.vcpu, message.told)
+                with contextlib.suppress(ValueError):  # what no vCPU tells of itself
+                    self.told(message.vcpu, message.told)
             elif isinstance(message, HostEnded):
                 self._ended[number] = message.report
         return sentences
