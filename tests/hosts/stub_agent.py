@@ -67,7 +67,7 @@ def harass(ours: zmq.Socket[bytes], plan: MachineConfig) -> None:
         ours.send_multipart((data, b"more"))
     with zmq.Context() as context:
         for endpoint in (hosts.endpoints[0], hosts.coordinator_endpoint, hosts.devices_endpoint):
-            for identity in (b"rogue", b"n0", b"n2", b"w0", b"launcher", b"coordinator"):
+            for identity in (b"rogue", b"n0", b"n2"):
                 socket = context.socket(zmq.DEALER)
                 socket.setsockopt(zmq.IDENTITY, identity)
                 secure(socket, own, hosts.public_keys[0])
