@@ -47,7 +47,7 @@ from allstop.wire.node_messages import (
     PowerChanged,
     VcpuTold,
 )
-from allstop.wire.security import KeyPair, key_of, secure
+from allstop.wire.security import Breaks, KeyPair, key_of, secure
 from coordinator.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch
 from coordinator.page_directory import PageDirectory, PageMessage, Send, home_of
 
@@ -57,6 +57,7 @@ _LEVELS, _STOP = 1, 2
 _IDLE_MS = 100
 _LOOK_AGAIN_MS = 1
 _BEAT_S = 0.5
+_BREAK_S = 0.9
 _ON_THE_SPOT_S = 0.0003
 _MESSAGES_AT_ONCE = 64
 _CLOCK_PINGS = 8
@@ -99,6 +100,7 @@ class Node:
         self._router.setsockopt(zmq.RCVHWM, 0)
         self._router.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         self._guard = admit_hosts(self._router, context, hosts, 0)
+        self._breaks: dict[int, Breaks] = {}
         self._peers = {host: self._call(context, host) for host in range(len(hosts.endpoints)) if host != hosts.index}
         self._heard_s = dict.fromkeys(self._peers, time.monotonic())
         self._known: dict[bytes, int] = {}
@@ -146,7 +148,8 @@ class Node:
 
     def close(self) -> None:
         """Close the sockets."""
-        for socket in self._peers.values():
+        for host, socket in self._peers.items():
+            self._breaks[host].close()
             socket.close(100)
         self._router.close(0)
         if self._guard is not None:
@@ -162,6 +165,7 @@ class Node:
         socket.setsockopt(zmq.IDENTITY, node_identity(self._own))
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
         secure(socket, KeyPair(hosts.public_keys[self._own], hosts.secret_key), hosts.public_keys[host])
+        self._breaks[host] = Breaks(socket)
         try:
             socket.connect(hosts.endpoints[host])
         except zmq.ZMQError as error:
@@ -398,6 +402,9 @@ class Node:
             if now_s - heard_s > self._hosts.deadline_s:
                 raise NodeError(f"the node of host {self._hosts.names[host]} has not been heard of by that of host "
                                 f"{self._hosts.names[self._own]} for {self._hosts.deadline_s:g} s")
+            if self._breaks[host].broken_s(now_s) > _BREAK_S:  # at the run's end the others may leave first
+                raise NodeError(f"the connection from the node of host {self._hosts.names[self._own]} to that of host "
+                                f"{self._hosts.names[host]} was broken, and what was on its way is lost")
             self._send(host, NodePing(self._ping & 0x7FFF_FFFF))
         if self._own:
             for vcpu in self._hosts.own_vcpus:

@@ -81,7 +81,8 @@ class Fleet:
             stack.callback(self.socket.close, 200)
             self.socket.linger = 0
             self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-            open_to_hosts(self.socket, self._address(3), os.dup(self._listen_fds[3]), self._keys[0])
+            open_to_hosts(self.socket, self._address(3), os.dup(self._listen_fds[3]), self._keys[0],
+                          2 * self._deadline_s)
             self._guard.watch(self.socket)
             self._endpoints[0] = self._address(0)
             self._stack = stack.pop_all()

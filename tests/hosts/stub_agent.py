@@ -2,15 +2,20 @@
 """An agent that goes wrong: `python stub_agent.py STEP ACT ...` does ACT at STEP, and is a real agent until then.
 
 STEP is `call` (nothing was said yet), `ready` (HostReady was said), `plan` (the plan has come), `workers` (its node
-runs, its workers are about to be started), `rogue` (it harasses the others, and goes on) or `told` (what HostReady says
-is what ACT gives). ACT is `exit`, `kill`, `stop`, or the fields of HostReady to change, as JSON.
+runs, its workers are about to be started), `rogue` (it harasses the others, and goes on), `proxy` (its node is reached
+through a proxy, whose connections SIGUSR1 resets) or `told` (what HostReady says is what ACT gives). ACT is `exit`,
+`kill`, `stop`, or the fields of HostReady to change, as JSON.
 """
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import socket
+import struct
 import sys
+import threading
 from typing import Any
 
 import zmq
@@ -68,15 +73,52 @@ def harass(ours: zmq.Socket[bytes], plan: MachineConfig) -> None:
     with zmq.Context() as context:
         for endpoint in (hosts.endpoints[0], hosts.coordinator_endpoint, hosts.devices_endpoint):
             for identity in (b"rogue", b"n0", b"n2"):
-                socket = context.socket(zmq.DEALER)
-                socket.setsockopt(zmq.IDENTITY, identity)
-                secure(socket, own, hosts.public_keys[0])
-                socket.connect(endpoint)
+                stranger = context.socket(zmq.DEALER)
+                stranger.setsockopt(zmq.IDENTITY, identity)
+                secure(stranger, own, hosts.public_keys[0])
+                stranger.connect(endpoint)
                 for data in bad:
-                    socket.send(data)
-                    socket.send_multipart((data, b"more"))
-                socket.send(b"x" * (4 << 20))
-                socket.close(4000)
+                    stranger.send(data)
+                    stranger.send_multipart((data, b"more"))
+                stranger.send(b"x" * (4 << 20))
+                stranger.close(4000)
+
+
+class Proxy(threading.Thread):
+    """Carries connections to a port of ours, and resets them all when SIGUSR1 comes."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(daemon=True)
+        self._port = int(endpoint.rpartition(":")[2])
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._others: dict[socket.socket, socket.socket] = {}
+        signal.signal(signal.SIGUSR1, lambda number, frame: self.reset())
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            for each in select.select([self._listener, *self._others], [], [], 0.05)[0]:
+                if each is self._listener:
+                    near, far = self._listener.accept()[0], socket.create_connection(("127.0.0.1", self._port))
+                    self._others |= {near: far, far: near}
+                elif each in self._others:
+                    try:
+                        data = each.recv(65536)
+                        self._others[each].sendall(data)
+                    except OSError:
+                        data = b""
+                    if not data:
+                        other = self._others.pop(each)
+                        self._others.pop(other, None)
+                        each.close()
+                        other.close()
+
+    def reset(self) -> None:
+        """RST to both ends of each connection, which the loop then sees."""
+        for each in list(self._others):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            each.shutdown(socket.SHUT_RD)
 
 
 class Stub(host_agent.HostAgent):
@@ -85,6 +127,8 @@ class Stub(host_agent.HostAgent):
     def _send(self, message: Message) -> None:
         if isinstance(message, HostReady):
             at("call")
+            if STEP == "proxy":
+                message = message._replace(endpoint=Proxy(message.endpoint).endpoint)
             if STEP == "told":
                 message = message._replace(**json.loads(ACT))
         super()._send(message)

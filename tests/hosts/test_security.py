@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -128,6 +129,33 @@ def test_a_host_that_says_what_it_may_not_harms_nobody_else(command: Any, guests
                   r"^node: refused \d+ x a NodeHello of another run or version",
                   r"^coordinator: refused \d+ x bytes that are no message"):
         assert re.search(words, notes, re.MULTILINE), notes
+
+
+def test_a_connection_between_nodes_that_is_reset_ends_the_run(command: Any, guests: Path, tmp_path: Path, until: Any,
+                                                              ) -> None:
+    """ZeroMQ connects again, and what was on its way is lost: a page that nobody sends again, say."""
+    stub = str(Path(__file__).parent / "stub_agent.py")
+    process = command.start("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 10_000_000,
+                            "--hosts", loopback_hosts(tmp_path, command=[sys.executable, stub, "proxy", "-"]))
+
+    def words_of(pid: int) -> str:
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            return ""
+
+    try:
+        until(lambda: any("--vcpu\x001\x00" in words_of(pid) for pid in descendants(process.pid)), "the worker there")
+        agent = next(pid for pid in descendants(process.pid) if "stub_agent" in words_of(pid))
+        os.kill(agent, signal.SIGUSR1)
+        out, err = process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    verdict = json.loads(out)
+    assert (process.returncode, verdict["verdict"]) == (4, "lost"), err
+    assert "the connection from the node of host here to that of host there was broken" in verdict["sentence"]
 
 
 @pytest.mark.parametrize("secret", ["secret_key", "token"])
