@@ -32,7 +32,7 @@ from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady,
 from allstop.wire.security import Guard, KeyPair, key_of, open_to_hosts
 from deploy.hosts import HostEntry, HostsFile
 from deploy.plan import Member
-from deploy.processes import ChildProcess, child_environment, describe_exit, last_line
+from deploy.processes import ChildProcess, child_environment, describe_exit, last_line, printable
 
 BEAT_S = 0.5
 _BEATS_IN_A_DEADLINE = 5
@@ -82,7 +82,8 @@ class Fleet:
             stack.callback(self.socket.close, 200)
             self.socket.linger = 0
             self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-            open_to_hosts(self.socket, self._address(3), os.dup(self._listen_fds[3]), self._keys[0])
+            open_to_hosts(self.socket, self._address(3), os.dup(self._listen_fds[3]), self._keys[0],
+                          2 * self._deadline_s)
             self._guard.watch(self.socket)
             self._endpoints[0] = self._address(0)
             self._stack = stack.pop_all()
@@ -153,9 +154,10 @@ class Fleet:
                 continue
             self._heard_s[number] = time.monotonic()
             if isinstance(message, HostStatus):
-                sentences.append(f"{self._name(number)}: {message.sentence}")
+                sentences.append(f"{self._name(number)}: {printable(message.sentence)}")
             elif isinstance(message, VcpuTold) and self._vcpu_hosts[message.vcpu:message.vcpu + 1] == (number,):
-                self.told(message.vcpu, message.told)
+                with contextlib.suppress(ValueError):  # what no vCPU tells of itself
+                    self.told(message.vcpu, message.told)
             elif isinstance(message, HostEnded):
                 self._ended[number] = message.report
                 with contextlib.suppress(ValueError):

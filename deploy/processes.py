@@ -148,7 +148,12 @@ def last_line(log: BinaryIO) -> str:
     size = os.fstat(fd).st_size
     tail = os.pread(fd, _LAST_WORDS_BYTES, max(0, size - _LAST_WORDS_BYTES)).decode(errors="replace")
     line = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "")
-    return "".join(c if c.isprintable() else "?" for c in line[:_LAST_WORDS_CHARACTERS])
+    return printable(line)
+
+
+def printable(words: str) -> str:
+    """What somebody else has said, as a part of one sentence."""
+    return "".join(c if c.isprintable() else "?" for c in words[:_LAST_WORDS_CHARACTERS])
 
 
 def child_environment() -> dict[str, str]:

@@ -26,7 +26,7 @@ from allstop.machine.control import (
     QUIT,
     ControlPage,
 )
-from allstop.wire.channel import Channel, worker_identity
+from allstop.wire.channel import Channel, ChannelError, worker_identity
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import (
     MMIO_OK,
@@ -49,7 +49,7 @@ from allstop.wire.messages import (
     StopWorld,
     WorldStopped,
 )
-from allstop.wire.security import KeyPair
+from allstop.wire.security import Breaks, KeyPair
 from vcpu_worker.access_oracle import AccessOracle
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 BEAT_S = 0.25
 RESEND_BEATS = 2
+_BREAK_S = 0.9
 _POLL_NS = 200_000  # some answers' time; after that, waking up costs little beside the wait
 M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
@@ -95,6 +96,8 @@ class Links:
                                      server=server, keys=keys)
         self._coordinator = Channel.open(self._context, config.coordinator_endpoint, identity, config.token,
                                          ROLE_WORKER, vcpu, server=server, keys=keys)
+        far = (self._devices, self._coordinator) if keys is not None else ()
+        self._breaks = [Breaks(channel.socket) for channel in far]
         self._devices.socket.rcvtimeo = int(BEAT_S * 1000)
         self._send = self._devices.socket.send
         self._receive = self._devices.socket.recv
@@ -107,6 +110,8 @@ class Links:
 
     def close(self) -> None:
         """Disconnect; what the coordinator has yet to read gets a moment."""
+        for breaks in self._breaks:
+            breaks.close()
         self._coordinator.close(linger_s=0.2)
         self._devices.close()
         self._context.term()
@@ -256,6 +261,9 @@ class Links:
         self._page.beat(self._vcpu)
         if self._page.requests(self._vcpu) & QUIT:
             raise RunIsOver
+        for breaks in self._breaks:
+            if breaks.broken_s(time.monotonic()) > _BREAK_S:  # at the run's end the servers may leave first
+                raise ChannelError("the connection to the first host was broken, and what was on its way is lost")
 
 
 def say_last_words(sentence: str) -> None:

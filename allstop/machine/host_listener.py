@@ -23,7 +23,7 @@ def admit_hosts(socket: zmq.Socket[bytes], context: zmq.Context[zmq.Socket[bytes
     guard = Guard(context, hosts.public_keys)
     try:
         open_to_hosts(socket, endpoint, hosts.listen_fds[place], KeyPair(hosts.public_keys[hosts.index],
-        hosts.secret_key))
+                                                                         hosts.secret_key), 2 * hosts.deadline_s)
     except zmq.ZMQError as error:
         guard.close()
         raise ChannelError(f"cannot listen on {endpoint}: {error}") from None

@@ -77,16 +77,38 @@ class Guard:
         monitor.close(0)
 
 
-def open_to_hosts(socket: zmq.Socket[bytes], endpoint: str, fd: int, keys: KeyPair) -> None:
+class Breaks:
+    """Whether a connection of ours was broken. ZeroMQ makes a new one, and what was on its way is lost: where nothing
+    says a thing again, that has to be known."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._socket = socket
+        self._since_s: float | None = None
+
+    def broken_s(self, now_s: float) -> float:
+        """For how long it has been known; 0 for one that was never broken."""
+        if self._since_s is None and self._monitor.poll(0):
+            self._since_s = now_s
+        return 0.0 if self._since_s is None else now_s - self._since_s
+
+    def close(self) -> None:
+        """Before the socket is closed."""
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+
+
+def open_to_hosts(socket: zmq.Socket[bytes], endpoint: str, fd: int, keys: KeyPair, silence_s: float) -> None:
     """Have a server's socket listen on TCP, too, under `keys`: on `fd`, which is bound to the address and listens.
 
-    What is bound or connected before keeps its own security. Needs a Guard in the context. Raises zmq.ZMQError."""
+    A connection is given up when nothing has come for `silence_s`. What is bound or connected before keeps its own
+    security. Needs a Guard in the context. Raises zmq.ZMQError."""
     socket.setsockopt(zmq.ZAP_DOMAIN, _DOMAIN)
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
     socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
     socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5 * _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, max(5 * _HEARTBEAT_MS, int(silence_s * 1000)))
     socket.setsockopt(zmq.USE_FD, fd)
     socket.bind(endpoint)
 

@@ -2,20 +2,39 @@
 """An agent that goes wrong: `python stub_agent.py STEP ACT ...` does ACT at STEP, and is a real agent until then.
 
 STEP is `call` (nothing was said yet), `ready` (HostReady was said), `plan` (the plan has come), `workers` (its node
-runs, its workers are about to be started) or `told` (what HostReady says is what ACT gives). ACT is `exit`, `kill`,
-`stop`, or the fields of HostReady to change, as JSON.
+runs, its workers are about to be started), `rogue` (it harasses the others, and goes on), `proxy` (its node is reached
+through a proxy, whose connections SIGUSR1 resets) or `told` (what HostReady says is what ACT gives). ACT is `exit`,
+`kill`, `stop`, or the fields of HostReady to change, as JSON.
 """
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import socket
+import struct
 import sys
+import threading
 from typing import Any
 
+import zmq
+
 from allstop.machine.configuration import MachineConfig
-from allstop.wire.messages import Message
-from allstop.wire.node_messages import HostReady
+from allstop.wire.codec import encode
+from allstop.wire.messages import PROTOCOL_VERSION, ROLE_WORKER, GuestFinished, Hello, Message, PsciCall
+from allstop.wire.node_messages import (
+    HostPlan,
+    HostReady,
+    NodeHello,
+    NodePong,
+    PageAsked,
+    PageGranted,
+    PageYielded,
+    Posted,
+    VcpuTold,
+)
+from allstop.wire.security import KeyPair, secure
 from deploy import host_agent
 
 STEP, ACT = sys.argv[1:3]
@@ -31,12 +50,85 @@ def at(step: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL if ACT == "kill" else signal.SIGSTOP)
 
 
+def harass(ours: zmq.Socket[bytes], plan: MachineConfig) -> None:
+    """Say to everybody, with the good keys of this host, what it may not say."""
+    hosts = plan.hosts
+    assert hosts is not None
+    own = KeyPair(hosts.public_keys[hosts.index], hosts.secret_key)
+    token = bytes.fromhex(plan.token)
+    for vcpu, told in ((0, b"x" * 8), (0, b"x" * 4096), (65535, b""), (1, b"x" * 5000), (1, b"y")):
+        ours.send(encode(VcpuTold(vcpu, told)))
+    bad = [b"", b"garbage", os.urandom(500), encode(HostReady(2, 1, 1, "x", "y", "z", 1)),
+           encode(HostPlan(b"{}")), encode(PageAsked(0x40000, True)),
+           encode(PageGranted(0x40000, 7, True, True, b"x" * 100)), encode(PageYielded(1, 1, b"")),
+           encode(Posted(1, b"x" * 19)), encode(NodePong(1, 2 ** 64 - 1, 0)), encode(PsciCall(0x84000008, 0, 0, 0)),
+           encode(NodeHello(PROTOCOL_VERSION, token, 0)), encode(NodeHello(PROTOCOL_VERSION, token, 2)),
+           encode(NodeHello(PROTOCOL_VERSION, b"wrong", 1)),
+           encode(Hello(PROTOCOL_VERSION, b"wrong" * 4, ROLE_WORKER, 0, 1)),
+           encode(Hello(PROTOCOL_VERSION, token, ROLE_WORKER, 0, 1)),
+           encode(Hello(PROTOCOL_VERSION, token, 200, 7, 1)), encode(GuestFinished(0, ""))]
+    for data in bad:
+        ours.send(data)
+        ours.send_multipart((data, b"more"))
+    with zmq.Context() as context:
+        for endpoint in (hosts.endpoints[0], hosts.coordinator_endpoint, hosts.devices_endpoint):
+            for identity in (b"rogue", b"n0", b"n2"):
+                stranger = context.socket(zmq.DEALER)
+                stranger.setsockopt(zmq.IDENTITY, identity)
+                secure(stranger, own, hosts.public_keys[0])
+                stranger.connect(endpoint)
+                for data in bad:
+                    stranger.send(data)
+                    stranger.send_multipart((data, b"more"))
+                stranger.send(b"x" * (4 << 20))
+                stranger.close(4000)
+
+
+class Proxy(threading.Thread):
+    """Carries connections to a port of ours, and resets them all when SIGUSR1 comes."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(daemon=True)
+        self._port = int(endpoint.rpartition(":")[2])
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._others: dict[socket.socket, socket.socket] = {}
+        signal.signal(signal.SIGUSR1, lambda number, frame: self.reset())
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            for each in select.select([self._listener, *self._others], [], [], 0.05)[0]:
+                if each is self._listener:
+                    near, far = self._listener.accept()[0], socket.create_connection(("127.0.0.1", self._port))
+                    self._others |= {near: far, far: near}
+                elif each in self._others:
+                    try:
+                        data = each.recv(65536)
+                        self._others[each].sendall(data)
+                    except OSError:
+                        data = b""
+                    if not data:
+                        other = self._others.pop(each)
+                        self._others.pop(other, None)
+                        each.close()
+                        other.close()
+
+    def reset(self) -> None:
+        """RST to both ends of each connection, which the loop then sees."""
+        for each in list(self._others):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            each.shutdown(socket.SHUT_RD)
+
+
 class Stub(host_agent.HostAgent):
     """Goes wrong at a step."""
 
     def _send(self, message: Message) -> None:
         if isinstance(message, HostReady):
             at("call")
+            if STEP == "proxy":
+                message = message._replace(endpoint=Proxy(message.endpoint).endpoint)
             if STEP == "told":
                 message = message._replace(**json.loads(ACT))
         super()._send(message)
@@ -48,6 +140,8 @@ class Stub(host_agent.HostAgent):
     def _begin(self, plan: MachineConfig) -> None:
         at("plan")
         super()._begin(plan)
+        if STEP == "rogue":
+            harass(self._socket, plan)
 
     def _start_workers(self) -> None:
         before: Any = self._nursery
