@@ -47,6 +47,7 @@
 
 /* mode, in the low two bits of the mode word */
 enum { CP_OUTSIDE = 0, CP_IN_GUEST = 1, CP_EXITING = 2, CP_SLEEPING = 3, CP_MODE_MASK = 3 };
+#define CP_ENDING CP_SLEEPING /* of a vCPU on another host, which is never seen asleep: its stay may be about to end */
 
 /* request bits */
 enum {
@@ -244,19 +245,22 @@ static inline bool cp_is_remote(struct cp_vcpu *v)
  *
  *   asker A                                  node
  *   outbox |= bits                           taken = outbox, outbox = 0; sends it, one more under way
- *   mode = EXITING (this stay)               an acknowledgement: one less under way; none, and outbox == 0:
- *   outbox |= bits                             a new stay
+ *   mode = EXITING (this stay)               an acknowledgement: one less under way; when there is none any more:
+ *   outbox |= bits                             mode = ENDING (this stay)
+ *                                              outbox == 0 ? and mode still ENDING: a new stay, by compare and swap
  *
- * If the new stay begins before A marks one, A marks the new one, and its second |= keeps that from ending too early. If it
- * begins between the mark and the second |=, then A's first bits were acknowledged. STOP is a level: what is in force
- * already is not carried over again. */
+ * The node looks at two words, so it says first that it is about to. If A's first |= comes after the node's look, A's mark
+ * comes after ENDING and undoes it, or comes after the new stay and marks that. So a stay never ends before what was posted
+ * before its mark was acknowledged. If the new stay begins before A marks one, A's second |= has it end, too. The marks of a
+ * stay come and go: who waits looks at its count alone (cp_wait_left). docs/model/stop.pml checks all this. STOP is a level:
+ * what is in force already is not carried over again. */
 static inline uint32_t cp_post_remote(struct cp_vcpu *v, uint32_t bits)
 {
     uint32_t levels = bits & (CP_STOP | CP_QUIT);
     uint32_t before = levels ? atomic_fetch_or(&v->requests, levels) : 0;
     uint32_t mode = atomic_load(&v->mode), exiting;
     if (bits == CP_STOP && before & CP_STOP)
-        return (mode & CP_MODE_MASK) == CP_EXITING ? mode : 0;
+        return (mode & CP_MODE_MASK) != CP_IN_GUEST ? mode : 0;
     atomic_fetch_or(&v->outbox, bits);
     do {
         mode = atomic_load(&v->mode);
@@ -344,11 +348,12 @@ static inline bool cp_may_poll(struct cp_host *host, uint32_t vcpu)
 /* Wait until v has left the entry that `exiting` names. False when `deadline_ns` has passed. */
 static inline bool cp_wait_left(struct cp_vcpu *v, uint32_t exiting, uint64_t deadline_ns)
 {
-    while (atomic_load(&v->mode) == exiting) {
+    uint32_t ignored = cp_is_remote(v) ? CP_MODE_MASK : 0, mode;
+    while (((mode = atomic_load(&v->mode)) | ignored) == (exiting | ignored)) {
         uint64_t now = cp_now_ns();
         if (now >= deadline_ns)
             return false;
-        cp_futex_wait(&v->mode, exiting, deadline_ns - now);
+        cp_futex_wait(&v->mode, mode, deadline_ns - now);
     }
     return true;
 }

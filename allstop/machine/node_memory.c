@@ -393,11 +393,13 @@ static PyObject *memory_end_stay(NodeMemory *self, PyObject *arg)
     struct cp_vcpu *v = slot_of(self, PyLong_AsUnsignedLong(arg));
     if (v == NULL)
         return NULL;
-    if (atomic_load(&v->outbox) != 0)
+    uint32_t mode = atomic_load(&v->mode), ending;
+    do
+        ending = (mode & ~(uint32_t)CP_MODE_MASK) | CP_ENDING;
+    while (!atomic_compare_exchange_strong(&v->mode, &mode, ending));
+    if (atomic_load(&v->outbox) != 0
+        || !atomic_compare_exchange_strong(&v->mode, &ending, ((ending | CP_MODE_MASK) + 1) | CP_IN_GUEST))
         Py_RETURN_FALSE;
-    uint32_t mode = atomic_load(&v->mode);
-    while (!atomic_compare_exchange_strong(&v->mode, &mode, ((mode | CP_MODE_MASK) + 1) | CP_IN_GUEST)) {
-    }
     cp_futex_wake(&v->mode);
     Py_RETURN_TRUE;
 }
