@@ -146,6 +146,8 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
             with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
                 folder.write_text("figures.json", json.dumps(figures(assembly.page)) + "\n")
         notes = [] if fleet is None else _hosts_reports(fleet, folder)
+        if fleet is not None and options.journal:
+            notes.append("journals are kept of this host's processes only, not of the other hosts'")
         wrong = audit(assembly.page, options.keep_going)
         verdict = _verdict(course, console, assembly, notes)
         return verdict if options.keep_going else verdict.overruled(wrong)
