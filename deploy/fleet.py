@@ -35,6 +35,8 @@ from deploy.plan import Member
 from deploy.processes import ChildProcess, child_environment, describe_exit, last_line, printable
 
 BEAT_S = 0.5
+CUT_OFF_EXIT_CODE = 3
+"""An agent's, which has not heard of the launcher for the deadline."""
 _BEATS_IN_A_DEADLINE = 5
 _MESSAGES_AT_ONCE = 256
 _REPORTS_S = 0.5

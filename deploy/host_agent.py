@@ -33,14 +33,13 @@ from allstop.wire.messages import PROTOCOL_VERSION, ROLE_HOST, ROLE_NODE, ROLE_W
 from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady, HostStatus, HostStop, VcpuTold
 from allstop.wire.security import KeyPair, secure
 from deploy.assembly import swap_file
-from deploy.fleet import beat_s, engine
+from deploy.fleet import CUT_OFF_EXIT_CODE, beat_s, engine
 from deploy.nursery import Nursery, NurseryEndedError
 from deploy.orphans import Orphans
 from deploy.plan import Member
 from deploy.processes import ChildProcess, describe_exit
-from deploy.watchdog import Watchdog
+from deploy.watchdog import NODE_PATIENCE, Watchdog
 
-CUT_OFF_EXIT_CODE = 3
 _POLL_MS = 50
 _LOOK_S = 0.25
 _START_POLL_MS = 5
@@ -227,7 +226,8 @@ class HostAgent:
         page = self._page
         for child in self._children if page is not None else ():
             assert page is not None
-            watchdog = self._watchdogs.setdefault(child.pid, Watchdog(now_s))
+            watchdog = self._watchdogs.setdefault(
+                child.pid, Watchdog(now_s, NODE_PATIENCE if child.member.role == ROLE_NODE else 1.0))
             if not watchdog.is_silent(now_s, page.heartbeat(child.member.slot)):
                 continue
             if child.member.role == ROLE_WORKER:
