@@ -9,7 +9,7 @@ from collections.abc import Callable
 from allstop.machine import control
 from allstop.machine.configuration import RAM_BASE, MachineConfig
 from allstop.machine.control import ControlPage
-from allstop.machine.stage2 import read_guest
+from allstop.machine.stage2 import first_away, read_guest
 from allstop.wire.channel import worker_identity
 from allstop.wire.messages import (
     ALL_VCPUS,
@@ -124,6 +124,9 @@ class Operators:
         if not RAM_BASE <= ipa <= RAM_BASE + size_bytes - length_bytes:
             return Refused(f"{length_bytes} bytes at {ipa:#010x} are not all in the guest's memory, which is "
                            f"{RAM_BASE:#010x} to {RAM_BASE + size_bytes - 1:#010x}")
+        if self._config.hosts is not None and (away := first_away(self._config, ipa, length_bytes)) is not None:
+            return Refused(f"the page at {away:#010x} is on another host, and what this one has of it is old: it can "
+                           "be read when a vCPU or a device of the first host has used it")
         # To read, not to map: a hole that is read through a mapping costs memory.
         return Memory(ipa, read_guest(self._config, ipa, length_bytes))
 

@@ -19,12 +19,19 @@ def bounces(fleet: Fleet, pages_fd: int, symbols: dict[str, int]) -> list[dict[s
     raw: list[Any] = list(fleet.bounces)
     with contextlib.suppress(ValueError, OSError):
         raw += json.loads(os.pread(pages_fd, os.fstat(pages_fd).st_size, 0) or b"[]")
-    raw.sort(key=lambda bounce: -bounce[1])
     names = sorted((value, name) for name, value in symbols.items() if not name.startswith("$"))
-    host = fleet.names
-    return [{"ipa": page << 12, "moves": moves, "between": [[host[a], host[b], n] for a, b, n in between],
-             "touched": [[host[a], _name((page << 12) + offset, names), n] for a, offset, n in touched]}
-            for page, moves, between, touched in raw[:_TOLD]]
+    told = []
+    for bounce in raw:
+        with contextlib.suppress(TypeError, ValueError, IndexError):  # another host can tell anything
+            told.append(_told(bounce, names, fleet.names))
+    return sorted(told, key=lambda bounce: -bounce["moves"])[:_TOLD]
+
+
+def _told(bounce: Any, names: list[tuple[int, str]], hosts: tuple[str, ...]) -> dict[str, Any]:
+    page, moves, between, touched = bounce
+    return {"ipa": int(page) << 12, "moves": int(moves),
+            "between": [[hosts[a], hosts[b], int(n)] for a, b, n in between],
+            "touched": [[hosts[a], _name((page << 12) + int(offset), names), int(n)] for a, offset, n in touched]}
 
 
 def _name(ipa: int, names: list[tuple[int, str]]) -> str:

@@ -19,17 +19,21 @@ CONTROL_MODE = 0o600
 
 @dataclass(frozen=True)
 class ControlFile:
-    """`endpoint` is the coordinator's, `token` (hex) opens it, `pid` is the launcher's."""
+    """`endpoint` is the coordinator's, `token` (hex) opens it, `pid` is the launcher's. `hosts` names the host of each
+    vCPU that is not on the launcher's, where there are several."""
 
     endpoint: str
     token: str
     pid: int
     vcpus: int
+    hosts: tuple[str, ...] = ()
 
     @classmethod
     def of_machine(cls, config: MachineConfig) -> ControlFile:
         """What is to be written for a machine."""
-        return cls(config.coordinator_endpoint, config.token, config.launcher_pid, config.vcpus)
+        hosts = config.hosts
+        names = () if hosts is None else tuple(hosts.names[host] if host else "" for host in hosts.vcpu_hosts)
+        return cls(config.coordinator_endpoint, config.token, config.launcher_pid, config.vcpus, names)
 
     def to_json(self) -> str:
         """The file's text."""
@@ -39,7 +43,8 @@ class ControlFile:
     def from_json(cls, text: str) -> ControlFile:
         """Inverse of `to_json`. Raises ValueError, KeyError or TypeError on anything else."""
         raw = json.loads(text)
-        control = cls(str(raw["endpoint"]), str(raw["token"]), int(raw["pid"]), int(raw["vcpus"]))
+        control = cls(str(raw["endpoint"]), str(raw["token"]), int(raw["pid"]), int(raw["vcpus"]),
+                      tuple(str(name) for name in raw.get("hosts", ())))
         bytes.fromhex(control.token)
         return control
 

@@ -35,6 +35,8 @@ from deploy.plan import Member
 from deploy.processes import ChildProcess, child_environment, describe_exit, last_line, printable
 
 BEAT_S = 0.5
+CUT_OFF_EXIT_CODE = 3
+"""An agent's, which has not heard of the launcher for the deadline."""
 _BEATS_IN_A_DEADLINE = 5
 _MESSAGES_AT_ONCE = 256
 _REPORTS_S = 0.5
@@ -69,6 +71,7 @@ class Fleet:
         self._beats = 0
         self._stopping = False
         self.bounces: list[Any] = []
+        self._events: dict[int, list[tuple[int, int]]] = {}
         self.told: Callable[[int, bytes], None] = lambda vcpu, data: None
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(self._listener()) for _ in range(4)]
@@ -160,8 +163,10 @@ class Fleet:
                     self.told(message.vcpu, message.told)
             elif isinstance(message, HostEnded):
                 self._ended[number] = message.report
-                with contextlib.suppress(ValueError):
-                    self.bounces += json.loads(message.report).get("pages", [])
+                with contextlib.suppress(ValueError, TypeError, AttributeError, IndexError):  # it can tell anything
+                    raw = json.loads(message.report)
+                    self.bounces += list(raw.get("pages", []))
+                    self._events[number] = [(int(done), int(refused)) for done, refused in raw.get("events", [])]
         return sentences
 
     def beat(self, now_s: float) -> list[str]:
@@ -209,6 +214,11 @@ class Fleet:
             except (ValueError, KeyError, TypeError, AttributeError):
                 notes, logs = ["its report can not be read"], {}
             yield self._hosts[number].name, notes, {name: text for name, text in logs.items() if _LOG.fullmatch(name)}
+
+    def event_counts(self, index: int) -> tuple[int, int]:
+        """How often an event of the scenario was performed on the other hosts, and refused."""
+        counts = [events[index] for events in self._events.values() if index < len(events)]
+        return sum(done for done, _ in counts), sum(refused for _, refused in counts)
 
     def close(self) -> None:
         """Make sure that the processes of ours are gone; an agent whose launcher is gone ends by itself."""

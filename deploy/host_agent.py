@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import zmq
 
 from allstop import __version__
+from allstop.events.scenario import Scenario
 from allstop.machine import control, stage2
 from allstop.machine.configuration import TLB_DISCIPLINES, HostsSpec, MachineConfig, SharedFds
 from allstop.machine.control import ControlPage
@@ -33,14 +34,13 @@ from allstop.wire.messages import PROTOCOL_VERSION, ROLE_HOST, ROLE_NODE, ROLE_W
 from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady, HostStatus, HostStop, VcpuTold
 from allstop.wire.security import KeyPair, secure
 from deploy.assembly import swap_file
-from deploy.fleet import beat_s, engine
+from deploy.fleet import CUT_OFF_EXIT_CODE, beat_s, engine
 from deploy.nursery import Nursery, NurseryEndedError
 from deploy.orphans import Orphans
 from deploy.plan import Member
 from deploy.processes import ChildProcess, describe_exit
-from deploy.watchdog import Watchdog
+from deploy.watchdog import NODE_PATIENCE, Watchdog
 
-CUT_OFF_EXIT_CODE = 3
 _POLL_MS = 50
 _LOOK_S = 0.25
 _START_POLL_MS = 5
@@ -146,8 +146,8 @@ class HostAgent:
         self._send(HostEnded(report))
 
     def _report(self) -> bytes:
-        """What HostEnded tells: the notes of this host's processes, the end of what each of them has said, and which of
-        the pages whose home this is have moved."""
+        """What HostEnded tells: the notes of this host's processes, the end of what each of them has said, which of the
+        pages whose home this is have moved, and how often each event of the scenario was performed and refused here."""
         most_bytes = _REPORT_BYTES // (len(self._children) + 1)
         logs = {child.member.name: _tail(child.log.fileno(), most_bytes) for child in self._children}
         notes = "" if self._notes_fd < 0 else _tail(self._notes_fd, most_bytes)
@@ -155,7 +155,11 @@ class HostAgent:
         if self._pages_fd >= 0:
             with contextlib.suppress(ValueError):
                 pages = json.loads(os.pread(self._pages_fd, os.fstat(self._pages_fd).st_size, 0) or b"[]")
-        return json.dumps({"notes": notes.splitlines(), "logs": logs, "pages": pages}).encode()
+        events = []
+        if self._page is not None and self._config is not None:
+            count = len(Scenario.from_json(self._config.scenario).events)
+            events = [self._page.event_counts(index) for index in range(count)]
+        return json.dumps({"notes": notes.splitlines(), "logs": logs, "pages": pages, "events": events}).encode()
 
     def lament(self, sentence: str) -> None:
         """Tell the launcher why this host can not go on."""
@@ -235,7 +239,8 @@ class HostAgent:
         page = self._page
         for child in self._children if page is not None else ():
             assert page is not None
-            watchdog = self._watchdogs.setdefault(child.pid, Watchdog(now_s))
+            watchdog = self._watchdogs.setdefault(
+                child.pid, Watchdog(now_s, NODE_PATIENCE if child.member.role == ROLE_NODE else 1.0))
             if not watchdog.is_silent(now_s, page.heartbeat(child.member.slot)):
                 continue
             if child.member.role == ROLE_WORKER:

@@ -147,6 +147,8 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
             with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
                 folder.write_text("figures.json", json.dumps(figures(assembly.page)) + "\n")
         notes = [] if fleet is None else _hosts_reports(fleet, folder)
+        if fleet is not None and options.journal:
+            notes.append("journals are kept of this host's processes only, not of the other hosts'")
         wrong = audit(assembly.page, options.keep_going)
         verdict = _verdict(course, console, assembly, notes, fleet, options.symbols() if fleet is not None else {})
         return verdict if options.keep_going else verdict.overruled(wrong)
@@ -218,6 +220,9 @@ def _verdict(course: Course, console: ConsolePort, assembly: Assembly, hosts_not
     events = []
     for index, event in enumerate(scenario.events):
         done, refused = page.event_counts(index)
+        if fleet is not None:
+            elsewhere = fleet.event_counts(index)
+            done, refused = done + elsewhere[0], refused + elsewhere[1]
         events.append({"name": event.name, "action": event.action, "done": done, "refused": refused})
         if not done:
             why = f"it was refused {refused} times: the logs say why" if refused else "its trigger never fired"

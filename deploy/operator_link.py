@@ -131,6 +131,9 @@ class OperatorLink:
     def kill(self, vcpu: int) -> int:
         """Kill the process of `vcpu`, as an accident would, and give its number. The run is lost by that."""
         pid = int(self.status()["vcpus"][vcpu]["pid"])
+        if any(self._control.hosts[vcpu:vcpu + 1]):
+            raise RefusedError(f"vCPU {vcpu} is process {pid} of host {self._control.hosts[vcpu]}: it can be killed "
+                               "there only")
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:

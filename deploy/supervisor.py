@@ -22,6 +22,7 @@ from allstop.wire.messages import (
     ROLE_DEVICES,
     ROLE_HOST,
     ROLE_LAUNCHER,
+    ROLE_NODE,
     ROLE_WORKER,
     VERDICTS,
     Hello,
@@ -33,7 +34,7 @@ from allstop.wire.messages import (
 )
 from deploy.console_port import ConsolePort
 from deploy.course import Course, Effect, Kill, Phase
-from deploy.fleet import Fleet
+from deploy.fleet import CUT_OFF_EXIT_CODE, Fleet
 from deploy.nursery import Nursery, NurseryEndedError
 from deploy.plan import Member
 from deploy.processes import ChildProcess, describe_exit, words_of_the_named
@@ -41,7 +42,7 @@ from deploy.signals import SignalPipe
 from deploy.situation import activity, describe_vcpus
 from deploy.status_line import StatusLine, status_text
 from deploy.verdict import USAGE_EXIT_CODE
-from deploy.watchdog import Watchdog
+from deploy.watchdog import NODE_PATIENCE, Watchdog
 
 LOOK_S = 0.25
 PING_S = 0.5
@@ -187,7 +188,8 @@ class Supervisor:
     def _adopt(self, child: ChildProcess) -> None:
         index = len(self._children)
         self._children[index] = child
-        self._watchdogs[index] = Watchdog(time.monotonic())
+        patience = NODE_PATIENCE if child.member.role == ROLE_NODE else 1.0
+        self._watchdogs[index] = Watchdog(time.monotonic(), patience)
         self._running.add(index)
         self._course.started(index)
         self._poller.register(child.pidfd, zmq.POLLIN)
@@ -239,7 +241,9 @@ class Supervisor:
         if status == USAGE_EXIT_CODE and child.member.role == ROLE_DEVICES and (words := child.last_words()):
             self._perform(self._course.refused(index, words.removeprefix(f"{child.member.name}: "), now_s))
         else:
-            self._perform(self._course.gone(index, self._story(child, describe_exit(status)), status, now_s))
+            cut_off = child.member.role == ROLE_HOST and status == CUT_OFF_EXIT_CODE
+            phrase = "was cut off from this host, and has ended its part" if cut_off else describe_exit(status)
+            self._perform(self._course.gone(index, self._story(child, phrase), status, now_s))
 
     def _look(self, now_s: float) -> None:
         ping = now_s >= self._ping_s

@@ -20,15 +20,19 @@ SLEPT_S = 1.5
 SPUN_S = 1.5
 START_FACTOR = 8.0
 MAX_GAP_S = 0.5
+NODE_PATIENCE = 2.0  # a node waits for vCPUs to leave the guest
 
 _STOPPED_STATES = "TtZX"
 _SLEEPING_STATES = "SDI"
 
 
 class Watchdog:
-    """Watches one process: call `is_silent` at each look, and `judge` where it says True."""
+    """Watches one process: call `is_silent` at each look, and `judge` where it says True.
 
-    def __init__(self, now_s: float) -> None:
+    `patience` is for one that may have to wait for others: if they hang, they are to be found first."""
+
+    def __init__(self, now_s: float, patience: float = 1.0) -> None:
+        self._patience = patience
         self._looked_s = now_s
         self._gap_s = 0.0
         self._heartbeat = 0
@@ -61,7 +65,7 @@ class Watchdog:
         self._stopped_s = self._stopped_s + self._gap_s if stopped and self._was_stopped else 0.0
         self._was_stopped = stopped
         self._slept_s = self._slept_s + self._gap_s if state in _SLEEPING_STATES else 0.0
-        patience = 1.0 if self._heartbeat else START_FACTOR
+        patience = self._patience * (1.0 if self._heartbeat else START_FACTOR)
         if self._stopped_s >= STOPPED_S:
             return "is stopped"
         if self._slept_s >= SLEPT_S * patience:

@@ -389,6 +389,7 @@ static PyObject *page_describe(ControlPage *self, PyObject *arg)
     case CP_ACTIVITY_MMIO:
     case CP_ACTIVITY_FETCH:
     case CP_ACTIVITY_DEVICE:
+    case CP_ACTIVITY_PAGE:
         snprintf(digits, sizeof digits, " 0x%08llx", (unsigned long long)detail);
         break;
     case CP_ACTIVITY_SHOOTDOWN:

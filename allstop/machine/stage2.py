@@ -39,6 +39,16 @@ def read_guest(config: MachineConfig, ipa: int, length_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
+def first_away(config: MachineConfig, ipa: int, length_bytes: int) -> int | None:
+    """Of a machine on several hosts: the first page of guest RAM in this range that is not here, if there is one. An
+    entry that says nothing at all is that of another host's page. Raises OSError."""
+    first, last = (ipa - RAM_BASE) // PAGE_BYTES, (ipa + length_bytes - 1 - RAM_BASE) // PAGE_BYTES
+    for page in range(first, last + 1):
+        if not any(os.pread(config.fds.stage2, 8, LEVEL3_OFFSET + page * 8)):
+            return RAM_BASE + page * PAGE_BYTES
+    return None
+
+
 def size_bytes(memory_bytes: int) -> int:
     """Bytes of the tables for so much RAM, a multiple of a page. Raises ValueError for a RAM that can not be."""
     if memory_bytes <= 0 or memory_bytes % _BLOCK_BYTES or memory_bytes > MAX_MEMORY_BYTES:

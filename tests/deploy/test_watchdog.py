@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.watchdog import MAX_GAP_S, SLEPT_S, SPUN_S, START_FACTOR, STOPPED_S, Watchdog
+from deploy.watchdog import MAX_GAP_S, NODE_PATIENCE, SLEPT_S, SPUN_S, START_FACTOR, STOPPED_S, Watchdog
 
 
 def watch(looks: list[tuple[float, int, str, float]]) -> tuple[float, str] | None:
@@ -92,3 +92,13 @@ def test_who_beats_at_every_look_is_never_accused(steps: list[tuple[float, str, 
         cpu_s += used_s
         looks.append((now_s, beat, state, cpu_s))
     assert watch(looks) is None
+
+
+def test_who_waits_for_others_is_found_after_them() -> None:
+    """Both fall silent at once, one because the other is stopped: it is not the one that is accused."""
+    waits, stopped = Watchdog(0.0, NODE_PATIENCE), Watchdog(0.0)
+    for now_s, heartbeat, _, cpu_s in steady("S"):
+        assert not (waits.is_silent(now_s, heartbeat) and waits.judge("S", cpu_s)), "the one that waits was accused"
+        if stopped.is_silent(now_s, heartbeat) and stopped.judge("T", cpu_s):
+            return
+    raise AssertionError("nobody was found")
