@@ -58,7 +58,7 @@ def node() -> Iterator[Node]:
         free = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         endpoints = tuple(f"tcp://127.0.0.1:{each.getsockname()[1]}" for each in (free, listener))
         hosts = HostsSpec(1, endpoints, (0, 1), tuple(key.public for key in keys), keys[1].secret, doorbell,
-                          (os.dup(listener.fileno()),), "", "", 60.0, ("here", "there"))
+                          (os.dup(listener.fileno()),), endpoints[0], "", 60.0, ("here", "there"))
         config = MachineConfig(2, RAM_BYTES, "00" * 16, "", "", fds, 2, hosts=hosts)
         context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
         made = Node(config, hosts, context)

@@ -31,7 +31,6 @@ class Host:
         self.progress = {0: 0, 1: 0}
         self.cache = PageCache(0, 3, DEVICE, lambda page, write: self.here.get(page, False) or
                                (page in self.here and not write), self.progress.__getitem__)
-        self.cache.clock_offset_s = 0.006  # the turns of hosts 1 and 2 come first
 
     def get(self, slot: int, page: int, write: bool, transaction: int, now_s: float) -> list[Effect]:
         """The slot wants the page, and is given it at once."""
@@ -106,6 +105,16 @@ def test_a_page_to_write_stays_a_while_though_its_instruction_has_retired(host: 
     assert host.cache.look(1.0 + RESIDENCE_S) == [revoke(2)]
 
 
+def test_a_page_stays_a_while_after_its_vcpu_has_got_the_last_that_it_waited_for(host: Host) -> None:
+    """Would break: a vCPU that has both its pages for no time at all, since the first has waited for the second."""
+    host.get(0, PAGE, True, 1, 1.0)
+    served_s = 1.0 + RESIDENCE_S / 2
+    host.get(0, OTHER, True, 1, served_s)
+    host.progress[0] += 1
+    assert host.cache.recalled(recalled(2, 1), 1.0 + RESIDENCE_S) == []
+    assert host.cache.look(served_s + RESIDENCE_S) == [revoke(2)]
+
+
 def test_a_page_to_read_does_not(host: Host) -> None:
     """Would break: writers that wait for readers that are done."""
     host.get(0, PAGE, False, 1, 1.0)
@@ -122,17 +131,17 @@ def test_devices_keep_nothing(host: Host) -> None:
 def test_who_waits_for_another_page_keeps_its_pages_in_its_turn_only(host: Host) -> None:
     """Would break: hosts that each keep what another waits for, until nobody has got on."""
     grace_s = 3 * GRACE_S
-    host.get(0, PAGE, True, 1, 1.0)      # 1.006 is host 2's turn: 167 turns of 6 ms have gone, and 4 ms of the next
+    host.get(0, PAGE, True, 1, 1.0)      # it is host 1's turn: 166 turns of 6 ms have gone, and 4 ms of the next
     host.cache.wanted(0, OTHER, True, False)
     assert host.cache.recalled(recalled(2, 1), 1.0) == [Watch(0)]
     assert host.cache.due_s() == pytest.approx(1.0 + grace_s)
     assert host.cache.look(1.0 + grace_s) == [revoke(2)]
     host.here.pop(PAGE)
-    host.get(0, PAGE, True, 3, 1.002)    # host 0's turn begins
-    host.cache.recalled(recalled(4, 3), 1.0021)
-    assert host.cache.look(1.007) == [Watch(0)]
-    assert host.cache.due_s() == pytest.approx(1.008)
-    assert host.cache.look(1.0081) == [revoke(4)]
+    host.get(0, PAGE, True, 3, 1.0081)   # host 0's turn has begun
+    host.cache.recalled(recalled(4, 3), 1.0082)
+    assert host.cache.look(1.0139) == [Watch(0)]
+    assert host.cache.due_s() == pytest.approx(1.014)
+    assert host.cache.look(1.0141) == [revoke(4)]
 
 
 def test_a_recall_that_has_overtaken_its_grant_waits_for_it(host: Host) -> None:
