@@ -186,7 +186,8 @@ class Node:
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.IDENTITY, node_identity(self._own))
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
-        secure(socket, KeyPair(hosts.public_keys[self._own], hosts.secret_key), hosts.public_keys[host])
+        secure(socket, KeyPair(hosts.public_keys[self._own], hosts.secret_key), hosts.public_keys[host],
+               hosts.endpoints[host])
         self._breaks[host] = Breaks(socket)
         try:
             socket.connect(hosts.endpoints[host])

@@ -75,7 +75,7 @@ class HostAgent:
         self._socket = context.socket(zmq.DEALER)
         stack.callback(self._socket.close, 500)
         self._socket.setsockopt(zmq.IDENTITY, f"h{self._number}-{raw['fence']}".encode())
-        secure(self._socket, KeyPair(raw["public"], raw["secret"]), raw["launcher_key"])
+        secure(self._socket, KeyPair(raw["public"], raw["secret"]), raw["launcher_key"], raw["launcher"])
         self._socket.connect(raw["launcher"])
         self._send(HostReady(self._number, int(raw["fence"]), PROTOCOL_VERSION, __version__, engine(),
                              f"tcp://{shown}:{listener.getsockname()[1]}", os.getpid()))

@@ -16,6 +16,9 @@
     ssh = "me@there"         # how to get there; or
     command = ["ip", "netns", "exec", "there"]    # what to put before the agent's own command line
     python = "/opt/allstop/bin/python"            # its interpreter with allstop; default: this one
+
+What ssh is given it joins by spaces for a shell there: the words are quoted for that. It carries no environment over,
+so the interpreter there has to have allstop installed.
 """
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def execute(arguments: argparse.Namespace) -> int:
     rows: list[Row] = []
     if not arguments.json:
         write_all(_STDOUT, _HEAD)
-    for row in matrix(fetches, disciplines, enough, trial):
+    for row in matrix(fetches, disciplines, enough, trial, arguments.hosts is not None):
         rows.append(row)
         if not arguments.json:
             write_all(_STDOUT, _line(row))

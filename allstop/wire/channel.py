@@ -120,7 +120,7 @@ class Channel:
         `server`, and `keys` are ours. Raises ChannelError when the address is wrong."""
         socket = context.socket(zmq.DEALER)
         if keys is not None:
-            secure(socket, keys, server)
+            secure(socket, keys, server, endpoint)
         socket.linger = 0
         socket.setsockopt(zmq.IDENTITY, identity)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)

@@ -109,15 +109,23 @@ def open_to_hosts(socket: zmq.Socket[bytes], endpoint: str, fd: int, keys: KeyPa
     socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
     socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, max(5 * _HEARTBEAT_MS, int(silence_s * 1000)))
+    _choose_family(socket, endpoint)
     socket.setsockopt(zmq.USE_FD, fd)
     socket.bind(endpoint)
 
 
-def secure(socket: zmq.Socket[bytes], keys: KeyPair, server: str) -> None:
-    """Have a socket that is about to connect use `keys`, and only speak to the server with this public key."""
+def secure(socket: zmq.Socket[bytes], keys: KeyPair, server: str, endpoint: str) -> None:
+    """Have a socket that is about to connect to `endpoint` use `keys`, and only speak to the server with this public
+    key."""
+    _choose_family(socket, endpoint)
     socket.setsockopt_string(zmq.CURVE_PUBLICKEY, keys.public)
     socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
     socket.setsockopt_string(zmq.CURVE_SERVERKEY, server)
+
+
+def _choose_family(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """ZeroMQ takes an IPv6 address only where it is told so, and then turns an IPv4 address into one."""
+    socket.setsockopt(zmq.IPV6, int("[" in endpoint))
 
 
 def key_of(frame: zmq.Frame) -> str:

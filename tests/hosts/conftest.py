@@ -65,7 +65,7 @@ def pids_in(namespace: str) -> list[int]:
 
 
 class Network:
-    """Some hosts and the wires between them. Use as a context. Raises NoNetworkError where it can not be made."""
+    """Some hosts and the wires between them; one for each process. Raises NoNetworkError where it can not be made."""
 
     def __init__(self, hosts: int) -> None:
         remove_leftovers()
@@ -105,6 +105,18 @@ class Network:
     def enter(self, host: int) -> list[str]:
         """What to put before a command that is to run on the host."""
         return ["ip", "netns", "exec", self.namespaces[host]]
+
+    def clean(self) -> None:
+        """Remove what killed test processes have left."""
+        remove_leftovers()
+
+    def leave(self) -> str:
+        """Make a namespace as a test process that was killed leaves it; its name."""
+        with subprocess.Popen(("true",)) as process:
+            process.wait()
+        name = f"{_PREFIX}{process.pid}-here"
+        ip("netns", "add", name)
+        return name
 
     def left(self, hosts: int | None = None) -> list[str]:
         """The processes on the hosts, by what they are."""

@@ -75,7 +75,7 @@ def harass(ours: zmq.Socket[bytes], plan: MachineConfig) -> None:
             for identity in (b"rogue", b"n0", b"n2"):
                 stranger = context.socket(zmq.DEALER)
                 stranger.setsockopt(zmq.IDENTITY, identity)
-                secure(stranger, own, hosts.public_keys[0])
+                secure(stranger, own, hosts.public_keys[0], endpoint)
                 stranger.connect(endpoint)
                 for data in bad:
                     stranger.send(data)

@@ -109,7 +109,7 @@ def test_strangers_are_refused_and_harm_nobody(command: Any, guests: Path, tmp_p
                     stranger = context.socket(zmq.DEALER)
                     stranger.setsockopt(zmq.IDENTITY, b"h1-0")
                     if keys is not None:
-                        secure(stranger, keys, server)
+                        secure(stranger, keys, server, "")
                     stranger.connect(f"tcp://127.0.0.1:{port}")
                     for message in (Hello(PROTOCOL_VERSION, b"", ROLE_OPERATOR, 0, 1), HostStop(), PageAsked(0, True)):
                         stranger.send(encode(message))

@@ -97,3 +97,12 @@ def test_ssh_gets_us_there(command: Any, guests: Path, tmp_path: Path) -> None:
                    hosts_file(tmp_path, ssh="me@there", python=str(python)), env=environment)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "said").read_text().endswith("-P -m deploy.host_agent\n")
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this host has no IPv6")
+def test_hosts_with_ipv6_addresses(command: Any, guests: Path, tmp_path: Path) -> None:
+    file = tmp_path / "hosts.toml"
+    file.write_text("".join(f'[[host]]\nname = "{name}"\naddress = "::1"\n' for name in ("here", "there", "yonder")))
+    done = command("run", guests / "hello.elf", "--vcpus", 3, "--hosts", file)
+    assert done.returncode == 0, done.stderr
+    assert "hello from vCPU 2 of 3" in done.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploy.verdict import Latency, Verdict
-from stress.race import Row, Trial, matrix, with_trial
+from stress.race import RACE, Row, Trial, matrix, with_trial
 
 
 def trial(wrong: int = 0, verdict: str = "pass", fetches: int = 100, guest_wrong: int = 0) -> Trial:
@@ -60,3 +60,11 @@ def test_only_the_cell_of_the_race_is_run_on_and_not_for_ever(
 def test_the_interval_never_claims_certainty() -> None:
     low, high = with_trial(Row("stop-world", "ipi"), trial(0)).interval
     assert low == 0.0 and 0.0 < high < 0.05
+
+
+def test_between_hosts_the_race_is_not_asked_for() -> None:
+    """And a wrong decode under a sound policy is wrong there, too."""
+    assert not Row(*RACE, trials=1, fetches=100, apart=True).complaint
+    assert Row(*RACE, trials=1, fetches=100, apart=True).has_enough(1)
+    assert Row(*RACE, trials=1, fetches=100).complaint
+    assert Row("validate", "broadcast", trials=1, fetches=100, wrong=1, apart=True).complaint
