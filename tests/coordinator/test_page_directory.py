@@ -87,4 +87,4 @@ def test_the_pages_that_moved_most() -> None:
     yield_(directory, 1, 2)
     directory.asked(1, PageAsked(PAGE + 1, False))
     directory.yielded(0, PageYielded(PAGE + 1, 1, b""))
-    assert directory.bounces(1) == [(PAGE, 2, [(0, 1, 1), (1, 0, 1)])]
+    assert directory.bounces(1) == [(PAGE, 2, [(0, 1, 1), (1, 0, 1)], [(1, 0, 1), (0, 0, 1)])]
