@@ -24,8 +24,6 @@ import struct
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import zmq
@@ -56,17 +54,15 @@ from allstop.wire.node_messages import (
     VcpuTold,
 )
 from allstop.wire.security import Breaks, KeyPair, key_of, secure
+from coordinator.courier import Courier
 from coordinator.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch
 from coordinator.page_directory import PageDirectory, PageMessage, Send, home_of
 
 PAGE_BYTES = 4096
-POST = struct.Struct("<HIBQI")
-_LEVELS, _STOP = 1, 2
 _IDLE_MS = 100
 _LOOK_AGAIN_MS = 1
 _BEAT_S = 0.5
 _BREAK_S = 0.9
-_ON_THE_SPOT_S = 0.0003
 _MESSAGES_AT_ONCE = 64
 _CLOCK_PINGS = 8
 _TOLD_BOUNCES = 16
@@ -75,15 +71,6 @@ _POWERS = (control.POWER_OFF, control.POWER_PENDING, control.POWER_ON)
 
 class NodeError(RuntimeError):
     """The node can not go on; one sentence."""
-
-
-@dataclass
-class Waiting:
-    """Requests of another host, posted here, of which some vCPUs have yet to leave the guest: then `say`."""
-
-    say: Callable[[], None]
-    left: list[tuple[int, int, int]]
-    ipi: bool = False
 
 
 class Node:
@@ -103,7 +90,6 @@ class Node:
         self._page.set_activity(control.NODE, control.ACTIVITY_IDLE)
         self._first_vcpu = hosts.own_vcpus[0] if hosts.own_vcpus else 0
         self._token = bytes.fromhex(config.token)
-        self._ipi = config.tlb == "ipi"
         self._router = context.socket(zmq.ROUTER)
         self._router.linger = 0
         self._router.setsockopt(zmq.SNDHWM, 0)
@@ -120,10 +106,7 @@ class Node:
         self._known: dict[bytes, int] = {}
         self._announced: dict[int, tuple[int, bool, bool]] = {}
         self._to_self: deque[PageMessage] = deque()
-        self._waiting: list[Waiting] = []
-        self._posts = 0
-        self._under_way: dict[int, list[int]] = {}
-        self._in_flight: Counter[int] = Counter()
+        self._courier = Courier(hosts, self._memory, config.tlb == "ipi", self._send)
         self._beat_s = 0.0
         self._ended = False
         self._clock_rtt_ns: int | None = None
@@ -152,11 +135,11 @@ class Node:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._hosts.doorbell_fd, 8)
             self._announce_wants()
-            self._carry_posts()
+            self._courier.carry()
         more = self._take()
         if self._coordinator is not None:
             self._take_from_coordinator(self._coordinator)
-        self._look_who_left()
+        self._courier.look()
         now_s = time.monotonic()
         self._perform(self._cache.look(now_s))
         self._work_off()
@@ -208,7 +191,7 @@ class Node:
 
     def _wait_ms(self) -> int:
         due_s = self._cache.due_s()
-        wait_ms = _LOOK_AGAIN_MS if self._waiting else _IDLE_MS
+        wait_ms = _LOOK_AGAIN_MS if self._courier.waits else _IDLE_MS
         if due_s is not None:
             wait_ms = min(wait_ms, max(0, int((due_s - time.monotonic()) * 1000 + 0.999)))
         return wait_ms
@@ -254,12 +237,9 @@ class Node:
                     return
                 case StopHost(hold, exempt):
                     spared = {vcpu for (vcpu,) in struct.iter_unpack("<H", exempt)} if len(exempt) % 2 == 0 else set()
-                    left = [(vcpu, self._memory.deliver(vcpu, 0, True, True, 0, control.POWER_ON)[0], 0)
-                            for vcpu in self._hosts.own_vcpus if vcpu not in spared]
-                    self._wait_for(Waiting(partial(coordinator.send, HostStopped(hold)), left))
+                    self._courier.stop(spared, partial(coordinator.send, HostStopped(hold)))
                 case ResumeHost():
-                    for vcpu in self._hosts.own_vcpus:
-                        self._memory.deliver(vcpu, 0, True, False, 0, control.POWER_ON)
+                    self._courier.resume()
 
     def _obey(self, host: int, message: Message) -> None:
         """Do what another host's node says. Raises ValueError where that can not be, and has then done nothing."""
@@ -269,9 +249,9 @@ class Node:
                 self._check_page(host, message)
                 self._obey_page(host, message)
             case Posted(number, posts):
-                self._deliver(host, number, posts)
+                self._courier.deliver(host, number, posts)
             case PostsDone(number):
-                self._done(number)
+                self._courier.done(host, number)
             case PowerChanged(vcpu, power):
                 self._check_host_of(vcpu, host)
                 if power not in _POWERS:
@@ -371,75 +351,6 @@ class Node:
             return do(*arguments)  # type: ignore[operator, no-any-return]
         except RuntimeError as error:
             raise NodeError(str(error)) from None
-
-    # Requests
-
-    def _carry_posts(self) -> None:
-        """What was posted here to vCPUs of other hosts: one message for each host."""
-        posts: dict[int, list[int]] = {}
-        packed: dict[int, bytearray] = {}
-        for vcpu, bits, stop, line, power in self._memory.take_outbox():
-            host = self._hosts.vcpu_hosts[vcpu]
-            if host == self._own:
-                for peer in self._peers:
-                    self._send(peer, PowerChanged(vcpu, power))
-                continue
-            flags = (_LEVELS if self._own == 0 else 0) | (_STOP if stop else 0)
-            posts.setdefault(host, []).append(vcpu)
-            packed.setdefault(host, bytearray()).extend(POST.pack(vcpu, bits, flags, line, power))
-        for host, vcpus in posts.items():
-            self._posts = self._posts % 0xFFFF_FFFF + 1
-            self._under_way[self._posts] = vcpus
-            self._in_flight.update(vcpus)
-            self._send(host, Posted(self._posts, bytes(packed[host])))
-
-    def _deliver(self, host: int, number: int, posts: bytes) -> None:
-        """Another node's posts to our vCPUs: waited for on the spot where that is a matter of a moment."""
-        if len(posts) % POST.size:
-            raise ValueError("posts of no whole number")
-        items = list(POST.iter_unpack(posts))
-        if any(self._hosts.vcpu_hosts[vcpu:vcpu + 1] != (self._own,) for vcpu, *_ in items):
-            raise ValueError("posts to a vCPU that is not here")
-        flushes = any(bits & node_memory.FLUSHES for _, bits, *_ in items)
-        if flushes:
-            self._memory.invalidation(False)
-        left = []
-        for vcpu, bits, flags, line, power in items:
-            levels = bool(flags & _LEVELS) and host == 0
-            exiting, ticket = self._memory.deliver(vcpu, bits, levels, bool(flags & _STOP), line, power)
-            if exiting or (self._ipi and ticket):
-                left.append((vcpu, exiting, ticket))
-        def say() -> None:
-            if flushes:
-                self._memory.invalidation(True)
-            self._send(host, PostsDone(number))
-
-        self._wait_for(Waiting(say, left, self._ipi))
-
-    def _wait_for(self, waiting: Waiting) -> None:
-        """On the spot where that is a matter of a moment."""
-        if not waiting.ipi:
-            for vcpu, exiting, _ in waiting.left:
-                self._memory.wait_left(vcpu, exiting, _ON_THE_SPOT_S)
-        if not self._all_left(waiting):
-            self._waiting.append(waiting)
-
-    def _all_left(self, waiting: Waiting) -> bool:
-        waiting.left = [(vcpu, exiting, ticket) for vcpu, exiting, ticket in waiting.left
-                        if not self._memory.has_left(vcpu, exiting, ticket, waiting.ipi)]
-        if not waiting.left:
-            waiting.say()
-        return not waiting.left
-
-    def _look_who_left(self) -> None:
-        if self._waiting:
-            self._waiting = [waiting for waiting in self._waiting if not self._all_left(waiting)]
-
-    def _done(self, number: int) -> None:
-        for vcpu in self._under_way.pop(number, []):
-            self._in_flight[vcpu] -= 1
-            if not self._in_flight[vcpu] and not self._memory.end_stay(vcpu):
-                self._carry_posts()
 
     # Beats
 

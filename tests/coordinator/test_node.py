@@ -32,7 +32,8 @@ from allstop.wire.node_messages import (
     VcpuTold,
 )
 from allstop.wire.security import KeyPair
-from coordinator.node import POST, Node
+from coordinator.courier import POST
+from coordinator.node import Node
 
 RAM_BYTES = 2 << 20
 PAGE = 0x40000
