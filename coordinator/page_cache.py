@@ -6,8 +6,8 @@ What is kept is who waits for what, the last grant of each page, and how long a 
 
 A page that a vCPU was given stays until the instruction that wanted it has retired, for `PATIENCE_S` at most, or else
 two hosts would take it from each other for ever, without either's instruction being executed. And a page that may be
-written to stays `RESIDENCE_S` at least after its vCPU has got the last page that it waited for, so that a host does some
-work before its pages move on, several times what the journey takes. (A guest with three spin locks, a vCPU on each of
+written to stays `RESIDENCE_S` at least after its vCPU has got the last page that it waited for, several times what the
+journey takes, so that a host does some work before its pages move on. (A guest with three spin locks, a vCPU on each of
 three hosts, needed 0.4 s instead of 25.)
 
 An instruction may need several pages, so that hosts may each keep what another waits for. Only one host at a time may
