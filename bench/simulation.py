@@ -2,8 +2,8 @@
 """How faults and stops grow with the number of hosts: `python -m bench.simulation [--hosts N,...] [--write DOCS]`.
 
 The directory, the cache and the barrier are the real ones; hosts, network and time are simulated. A node handles one
-message after the other, each in `handling_s`; a message takes `latency_s` and its bytes' time on its sender's one link. The
-parameters are stated, and can be given: only the shapes are a claim, not the microseconds.
+message after the other, each in `handling_s`; a message takes `latency_s` and its bytes' time on its sender's one link.
+The parameters are stated, and can be given: only the shapes are a claim, not the microseconds.
 """
 from __future__ import annotations
 
