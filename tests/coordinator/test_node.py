@@ -146,7 +146,7 @@ def test_no_message_breaks_a_node(node: Node, message: Message) -> None:
         message = replace_quit(message)
     obey(node, message)
     node._work_off()
-    node._look_who_left()
+    node._courier.look()
 
 
 def replace_quit(message: Posted) -> Posted:

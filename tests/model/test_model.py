@@ -20,7 +20,8 @@ pytestmark = [
 
 def verify(folder: Path, model: str, *definitions: str) -> str:
     """What the verifier of a model says, in which all states were looked at unless it found an error."""
-    subprocess.run(["spin", "-a", *definitions, MODELS / model], cwd=folder, check=True, capture_output=True, timeout=60)
+    subprocess.run(["spin", "-a", *definitions, MODELS / model], cwd=folder, check=True, capture_output=True,
+                   timeout=60)
     subprocess.run(["gcc", "-O1", "-w", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c"],
                    cwd=folder, check=True, capture_output=True, timeout=60)
     said = subprocess.run(["./pan", "-m200000", "-E", "-n"], cwd=folder, capture_output=True, text=True,
@@ -36,9 +37,9 @@ def verify(folder: Path, model: str, *definitions: str) -> str:
     ("stop.pml", ("-DSTOPS=0",)),
     ("stop.pml", ("-DFLUSHES=0", "-DSTOPS=2")),
     ("stop.pml", ("-DFLUSHES=1", "-DSTOPS=1")),
-], ids=" ".join)
+])
 def test_the_protocol_holds(tmp_path: Path, model: str, definitions: tuple[str, ...]) -> None:
-    """Would break: any order of events that leads to an old value, to a post that is lost, or to one who waits for ever."""
+    """Would break: any order of events that leads to an old value, to a lost post, or to one who waits for ever."""
     said = verify(tmp_path, model, *definitions)
     assert "errors: 0" in said, said
 
