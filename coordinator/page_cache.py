@@ -6,9 +6,9 @@ What is kept is who waits for what, the last grant of each page, and how long a 
 
 A page that a vCPU was given stays until the instruction that wanted it has retired, for `PATIENCE_S` at most, or else
 two hosts would take it from each other for ever, without either's instruction being executed. And a page that may be
-written to stays `RESIDENCE_S` at least after its vCPU has got the last page that it waited for, several times what the
-journey takes, so that a host does some work before its pages move on. (A guest with three spin locks, a vCPU on each of
-three hosts, needed 0.4 s instead of 25.)
+written to stays `RESIDENCE_S` at least after its vCPU has got the last page that it waited for, so that a host does
+some work before its pages move on, several times what the journey takes. (A guest with three spin locks, a vCPU on each
+of three hosts, needed 0.4 s instead of 25.)
 
 An instruction may need several pages, so that hosts may each keep what another waits for. Only one host at a time may
 do that for long: hosts take turns, by the clock that they share (`clock_offset_s`). In its turn a host keeps the pages
@@ -85,6 +85,7 @@ class _Page:
     asked: bool = False           # a request is under way,
     asked_write: bool = False     # ... to write
     wants: dict[int, tuple[bool, bool]] = field(default_factory=dict)  # slot: (write, execute)
+    offset: int = 0               # of the last access that wanted it
     recall: PageRecalled | None = None
     keepers: dict[int, int] = field(default_factory=dict)              # slot: its progress when it was given the page
     granted_s: float = 0.0
@@ -114,14 +115,20 @@ class PageCache:
         self.clock_offset_s = 0.0
         """What to add to this host's time to have the time that the machine's hosts share."""
 
-    def wanted(self, slot: int, page: int, write: bool, execute: bool) -> list[Effect]:
-        """Somebody here waits for a page. To be said once for each time."""
+    def wanted(self, slot: int, page: int, write: bool, execute: bool, offset: int = 0) -> list[Effect]:
+        """Somebody here waits for a page, for an access at `offset` in it. To be said once for each time."""
         state = self._page(page)
         if self._is_here(page, write):
             return [Have(slot, page, write)]
         self._waiting[slot] += slot not in state.wants
         state.wants[slot] = (write, execute)
+        state.offset = offset
         return list(self._ask(page, state))
+
+    def awaits(self, page: int) -> bool:
+        """Whether a request of ours for this page is under way."""
+        state = self._pages.get(page)
+        return state is not None and state.asked
 
     def granted(self, message: PageGranted, now_s: float) -> list[Effect]:
         """The home gives us the page."""
@@ -221,7 +228,7 @@ class PageCache:
             return
         state.asked = True
         state.asked_write = any(write for write, _ in state.wants.values())
-        yield Send(self._home(page), PageAsked(page, state.asked_write))
+        yield Send(self._home(page), PageAsked(page, state.asked_write, state.offset))
 
     def _home(self, page: int) -> int:
         return home_of(page, self._hosts)
