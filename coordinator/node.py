@@ -55,6 +55,7 @@ from allstop.wire.node_messages import (
 )
 from allstop.wire.security import Breaks, KeyPair, key_of, secure
 from coordinator.courier import Courier
+from coordinator.host_clock import ASKED, HostClock
 from coordinator.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch
 from coordinator.page_directory import PageDirectory, PageMessage, Send, home_of
 
@@ -64,7 +65,6 @@ _LOOK_AGAIN_MS = 1
 _BEAT_S = 0.5
 _BREAK_S = 0.9
 _MESSAGES_AT_ONCE = 64
-_CLOCK_PINGS = 8
 _TOLD_BOUNCES = 16
 _POWERS = (control.POWER_OFF, control.POWER_PENDING, control.POWER_ON)
 
@@ -109,8 +109,7 @@ class Node:
         self._courier = Courier(hosts, self._memory, config.tlb == "ipi", self._send)
         self._beat_s = 0.0
         self._ended = False
-        self._clock_rtt_ns: int | None = None
-        self._pings: dict[int, int] = {}
+        self._clock = HostClock()
         self._ping = 0
         self.refused: Counter[str] = Counter()
         self.moved_pages = 0
@@ -123,7 +122,8 @@ class Node:
             poller.register(self._hosts.doorbell_fd, select.EPOLLIN)
             if self._coordinator is not None:
                 poller.register(int(self._coordinator.socket.getsockopt(zmq.FD)), select.EPOLLIN)
-                self._ask_clock()
+                for _ in range(ASKED):
+                    self._send(0, NodePing(self._clock.ask(time.monotonic_ns())))
             more = True
             while not self._is_over():
                 rang = self._hosts.doorbell_fd in dict(poller.poll(0 if more else self._wait_ms() / 1000))
@@ -356,7 +356,8 @@ class Node:
 
     def _beat(self, now_s: float) -> None:
         self._beat_s = now_s + min(_BEAT_S, self._hosts.deadline_s / 8)
-        self._page.beat(control.NODE)
+        if self._own == 0 or self._clock.is_set:  # workers wait for the first beat
+            self._page.beat(control.NODE)
         self._ping += 1
         for host, heard_s in self._heard_s.items():
             if now_s - heard_s > self._hosts.deadline_s:
@@ -370,21 +371,11 @@ class Node:
             for vcpu in self._hosts.own_vcpus:
                 self._send(0, VcpuTold(vcpu, self._memory.told(vcpu, False)))
 
-    def _ask_clock(self) -> None:
-        for number in range(_CLOCK_PINGS):
-            nonce = 0x8000_0000 + number
-            self._pings[nonce] = time.monotonic_ns()
-            self._send(0, NodePing(nonce))
-
     def _set_clock(self, nonce: int, now_ns: int, base_ns: int) -> None:
         """The guest's counters are the same on all hosts, as far as the quickest answer tells."""
-        sent_ns = self._pings.pop(nonce, None)
-        if sent_ns is None or base_ns > now_ns:
-            return
-        here_ns = time.monotonic_ns()
-        if self._clock_rtt_ns is None or here_ns - sent_ns < self._clock_rtt_ns:
-            self._clock_rtt_ns = here_ns - sent_ns
-            self._memory.set_clock_base(max(0, base_ns - now_ns + (sent_ns + here_ns) // 2))
+        base = self._clock.answered(nonce, now_ns, base_ns, time.monotonic_ns())
+        if base is not None:
+            self._memory.set_clock_base(base)
             self._share_time()
 
     def _share_time(self) -> None:

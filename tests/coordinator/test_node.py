@@ -111,8 +111,7 @@ def test_a_clock_is_set_by_an_answer_only(node: Node) -> None:
     before = node._memory.clock_base()
     for message in (NodePong(0x80000000, 2 ** 64 - 1, 0), NodePong(5, 0, 2 ** 64 - 1)):
         obey(node, message)
-    node._pings[7] = 1
-    obey(node, NodePong(7, 0, 2 ** 64 - 1))
+    obey(node, NodePong(node._clock.ask(1), 0, 2 ** 64 - 1))
     assert node._memory.clock_base() == before
 
 

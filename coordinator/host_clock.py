@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a host learns when the guest's counters were 0, by its own clock. Pure: times come in as nanoseconds."""
+from __future__ import annotations
+
+ASKED = 8
+_FIRST_NONCE = 0x8000_0000
+
+
+class HostClock:
+    """Of a host that is not the first. The quickest answer to `ASKED` questions tells best: it is off by half of the time
+    that it took, at most."""
+
+    def __init__(self) -> None:
+        self._sent_ns: dict[int, int] = {}
+        self._quickest_ns: int | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there was an answer."""
+        return self._quickest_ns is not None
+
+    def ask(self, now_ns: int) -> int:
+        """A question is sent: its nonce."""
+        nonce = _FIRST_NONCE + len(self._sent_ns)
+        self._sent_ns[nonce] = now_ns
+        return nonce
+
+    def answered(self, nonce: int, their_now_ns: int, their_base_ns: int, now_ns: int) -> int | None:
+        """The first host's clock shows this, and showed that when the counters were 0: when that was by ours, where this is
+        the quickest answer so far. What was not asked is no answer."""
+        sent_ns = self._sent_ns.pop(nonce, None)
+        if sent_ns is None or their_base_ns > their_now_ns:
+            return None
+        took_ns = now_ns - sent_ns
+        if self._quickest_ns is not None and took_ns >= self._quickest_ns:
+            return None
+        self._quickest_ns = took_ns
+        return max(0, their_base_ns - their_now_ns + (sent_ns + now_ns) // 2)
