@@ -7,8 +7,8 @@ _FIRST_NONCE = 0x8000_0000
 
 
 class HostClock:
-    """Of a host that is not the first. The quickest answer to `ASKED` questions tells best: it is off by half of the time
-    that it took, at most."""
+    """Of a host that is not the first. The quickest answer to `ASKED` questions tells best: it is off by half of the
+    time that it took, at most."""
 
     def __init__(self) -> None:
         self._sent_ns: dict[int, int] = {}
@@ -26,8 +26,8 @@ class HostClock:
         return nonce
 
     def answered(self, nonce: int, their_now_ns: int, their_base_ns: int, now_ns: int) -> int | None:
-        """The first host's clock shows this, and showed that when the counters were 0: when that was by ours, where this is
-        the quickest answer so far. What was not asked is no answer."""
+        """The first host's clock shows this, and showed that when the counters were 0: when that was by ours, where this
+        is the quickest answer so far. What was not asked is no answer."""
         sent_ns = self._sent_ns.pop(nonce, None)
         if sent_ns is None or their_base_ns > their_now_ns:
             return None
