@@ -26,8 +26,8 @@ class HostClock:
         return nonce
 
     def answered(self, nonce: int, their_now_ns: int, their_base_ns: int, now_ns: int) -> int | None:
-        """The first host's clock shows this, and showed that when the counters were 0: when that was by ours, where this
-        is the quickest answer so far. What was not asked is no answer."""
+        """The first host's clock shows this, and showed that when the counters were 0: when that was by ours, where
+        this is the quickest answer so far. What was not asked is no answer."""
         sent_ns = self._sent_ns.pop(nonce, None)
         if sent_ns is None or their_base_ns > their_now_ns:
             return None
