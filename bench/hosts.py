@@ -94,7 +94,7 @@ def echo(address: str = "127.0.0.1") -> Iterator[Echo]:
             with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
                 socket.linger = 500
                 socket.rcvtimeo = 10_000
-                secure(socket, ours, theirs.public)
+                secure(socket, ours, theirs.public, f"tcp://{address}:{port}")
                 socket.connect(f"tcp://{address}:{port}")
                 yield Echo(socket)
                 socket.send(_STOP)
