@@ -9,7 +9,7 @@ FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno
 PAGE = "allstop/machine/control_page.h"
 LEDGER = "allstop/machine/access_ledger.h"
 JOURNAL = "allstop/machine/journal.h"
-PAGES = ["allstop/machine/stage2_entry.h", "allstop/machine/swap_file.h"]
+PAGES = ["allstop/machine/stage2_entry.h", "allstop/machine/swap_file.h", "allstop/machine/mapped_machine.h"]
 ENGINE = "vcpu_worker/engine"
 ENGINE_SOURCES = ["module", "vcpu", "exits", "requests", "turns", "state", "stage2", "swap", "seam",
                   "seam_library", "seam_access", "seam_poll", "seam_reading", "seam_registers", "seam_walk",

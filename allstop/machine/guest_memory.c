@@ -27,45 +27,20 @@
 #include <Python.h>
 #include <sched.h>
 #include <structmember.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
-#include "control_page.h"
-#include "swap_file.h"
+#include "mapped_machine.h"
 
 #define PARK_NS 1000000ull
 #define SLICE_NS 50000000ull /* how long a wait goes on without a beat */
 
 typedef struct {
     PyObject_HEAD
-    struct cp_host *host;
-    size_t host_bytes, stage2_bytes;
-    struct guest_pages pages;
+    struct mapped_machine m;
     int as_shipped;
     unsigned long long swapped_in, written_while_out;
 } GuestMemory;
 
 static PyObject *access_error;
-
-static void *map_all(int fd, size_t *bytes)
-{
-    struct stat status;
-    if (fstat(fd, &status) != 0)
-        return NULL;
-    *bytes = (size_t)status.st_size;
-    void *at = mmap(NULL, *bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    return at == MAP_FAILED ? NULL : at;
-}
-
-static void unmap_all(GuestMemory *self)
-{
-    if (self->host)
-        munmap(self->host, self->host_bytes);
-    if (self->pages.ram)
-        munmap(self->pages.ram, self->pages.ram_bytes);
-    if (self->pages.stage2)
-        munmap(self->pages.stage2, self->stage2_bytes);
-}
 
 static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -76,25 +51,14 @@ static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     GuestMemory *self = (GuestMemory *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    size_t ram_bytes = 0;
-    self->host = map_all(control_fd, &self->host_bytes);
-    if (self->host)
-        self->pages.ram = map_all(ram_fd, &ram_bytes);
-    self->pages.ram_bytes = ram_bytes;
-    if (self->pages.ram)
-        self->pages.stage2 = map_all(stage2_fd, &self->stage2_bytes);
-    if (self->pages.stage2 == NULL) {
-        PyErr_SetFromErrno(PyExc_OSError);
-        Py_DECREF(self);
-        return NULL;
-    }
-    self->pages.swap_fd = swap_fd;
+    enum mapped_result result = mapped_open(&self->m, control_fd, ram_fd, stage2_fd, swap_fd);
     self->as_shipped = as_shipped;
-    if (self->host_bytes < CP_HOST_BYTES || self->host->magic != CP_MAGIC || self->host->vcpus > CP_MAX_VCPUS
-        || self->host_bytes < CP_HOST_BYTES + (size_t)self->host->vcpus * CP_VCPU_BYTES
-        || self->stage2_bytes < STAGE2_PAGES_OFFSET + ram_bytes / SWAP_PAGE * 8) {
+    if (result != MAPPED) {
+        if (result == MAPPED_NOT)
+            PyErr_SetFromErrno(PyExc_OSError);
+        else
+            PyErr_SetString(PyExc_ValueError, "these are not the control page, the RAM and the stage-2 tables of one machine");
         Py_DECREF(self);
-        PyErr_SetString(PyExc_ValueError, "these are not the control page, the RAM and the stage-2 tables of one machine");
         return NULL;
     }
     return (PyObject *)self;
@@ -102,13 +66,8 @@ static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 
 static void memory_dealloc(GuestMemory *self)
 {
-    unmap_all(self);
+    mapped_close(&self->m);
     Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static bool run_is_over(GuestMemory *self)
-{
-    return atomic_load(&cp_vcpu(self->host, 0)->requests) & CP_QUIT;
 }
 
 static bool can_be_executed(GuestMemory *self, uint64_t entry)
@@ -120,15 +79,15 @@ static bool can_be_executed(GuestMemory *self, uint64_t entry)
 static bool want(GuestMemory *self, uint32_t ipa, bool write)
 {
     uint32_t wanted = cp_want(ipa, write, false);
-    atomic_store(&self->host->devices_want, wanted);
-    cp_ring(self->host->doorbell);
-    while (atomic_load(&self->host->devices_want) == wanted) {
-        if (run_is_over(self)) {
+    atomic_store(&self->m.host->devices_want, wanted);
+    cp_ring(self->m.host->doorbell);
+    while (atomic_load(&self->m.host->devices_want) == wanted) {
+        if (mapped_run_is_over(&self->m)) {
             PyErr_SetString(access_error, "the run is over");
             return false;
         }
-        cp_beat(&self->host->devices);
-        cp_futex_wait(&self->host->devices_want, wanted, SLICE_NS);
+        cp_beat(&self->m.host->devices);
+        cp_futex_wait(&self->m.host->devices_want, wanted, SLICE_NS);
     }
     return true;
 }
@@ -136,8 +95,8 @@ static bool want(GuestMemory *self, uint32_t ipa, bool write)
 /* Take the page that begins at `ipa`: its entry as it was is in *was. False with an exception set. */
 static bool take(GuestMemory *self, uint32_t ipa, bool write, uint64_t *was)
 {
-    _Atomic uint64_t *entry = page_entry(&self->pages, ipa);
-    bool hosts = self->host->doorbell != 0;
+    _Atomic uint64_t *entry = page_entry(&self->m.pages, ipa);
+    bool hosts = self->m.host->doorbell != 0;
     for (;;) {
         uint64_t old = atomic_load(entry);
         if (hosts && page_is_away(old, write)) {
@@ -154,7 +113,7 @@ static bool take(GuestMemory *self, uint32_t ipa, bool write, uint64_t *was)
         if (old & SWAPPED) {
             char sentence[SENTENCE_BYTES];
             bool written;
-            enum swap_result result = swap_page_in(&self->pages, ipa, &written, sentence);
+            enum swap_result result = swap_page_in(&self->m.pages, ipa, &written, sentence);
             if (result == SWAP_FAILED) {
                 PyErr_SetString(PyExc_RuntimeError, sentence);
                 return false;
@@ -165,12 +124,12 @@ static bool take(GuestMemory *self, uint32_t ipa, bool write, uint64_t *was)
         }
         if (old & BROKEN)
             atomic_compare_exchange_strong(entry, &old, old | WANTED);
-        if (run_is_over(self)) {
+        if (mapped_run_is_over(&self->m)) {
             PyErr_SetString(access_error, "the run is over");
             return false;
         }
-        cp_beat(&self->host->devices);
-        cp_shootdown_park(self->host, PARK_NS);
+        cp_beat(&self->m.host->devices);
+        cp_shootdown_park(self->m.host, PARK_NS);
         sched_yield();
     }
 }
@@ -179,7 +138,7 @@ static bool take(GuestMemory *self, uint32_t ipa, bool write, uint64_t *was)
  * keeps what was translated from it. */
 static void drop_code(GuestMemory *self, uint32_t ipa)
 {
-    struct cp_host *host = self->host;
+    struct cp_host *host = self->m.host;
     uint32_t exiting[CP_MAX_VCPUS];
     atomic_fetch_add(&host->invalidations_begun, 1);
     atomic_fetch_add(&host->code_writes, 1);
@@ -196,7 +155,7 @@ static void drop_code(GuestMemory *self, uint32_t ipa)
     for (uint32_t i = 0; i < host->vcpus; i++)
         while (exiting[i] && !cp_wait_left(cp_vcpu(host, i), exiting[i], cp_now_ns() + SLICE_NS)) {
             cp_beat(&host->devices);
-            if (run_is_over(self))
+            if (mapped_run_is_over(&self->m))
                 break;
         }
     cp_shootdown_end(host);
@@ -205,7 +164,7 @@ static void drop_code(GuestMemory *self, uint32_t ipa)
 /* All of the bytes are in RAM; else an exception is set. */
 static bool in_ram(GuestMemory *self, unsigned long long ipa, unsigned long long bytes)
 {
-    uint64_t ram_bytes = self->pages.ram_bytes;
+    uint64_t ram_bytes = self->m.pages.ram_bytes;
     if (ipa >= RAM_BASE && ipa - RAM_BASE <= ram_bytes && bytes <= ram_bytes - (ipa - RAM_BASE))
         return true;
     PyErr_Format(access_error, "the %llu bytes at 0x%llx are not in the guest's memory", bytes, ipa);
@@ -215,11 +174,11 @@ static bool in_ram(GuestMemory *self, unsigned long long ipa, unsigned long long
 /* Copy page by page between RAM and `data`. Two bytes go in one piece: they do not cross a page then. */
 static bool copy(GuestMemory *self, uint32_t ipa, unsigned char *data, size_t bytes, bool write, bool one_piece)
 {
-    cp_beat(&self->host->devices);
+    cp_beat(&self->m.host->devices);
     while (bytes) {
         uint32_t page = ipa & ~(SWAP_PAGE - 1);
         size_t piece = SWAP_PAGE - (ipa - page) < bytes ? SWAP_PAGE - (ipa - page) : bytes;
-        unsigned char *at = self->pages.ram + (ipa - RAM_BASE);
+        unsigned char *at = self->m.pages.ram + (ipa - RAM_BASE);
         uint64_t was;
         if (!take(self, page, write, &was))
             return false;
@@ -232,9 +191,9 @@ static bool copy(GuestMemory *self, uint32_t ipa, unsigned char *data, size_t by
             *(uint16_t *)(void *)data = __atomic_load_n((uint16_t *)(void *)at, __ATOMIC_ACQUIRE);
         else
             memcpy(write ? at : data, write ? data : at, piece);
-        atomic_store(page_entry(&self->pages, page), was);
+        atomic_store(page_entry(&self->m.pages, page), was);
         if (code)
-            atomic_fetch_add(&self->host->invalidations_done, 1);
+            atomic_fetch_add(&self->m.host->invalidations_done, 1);
         ipa += (uint32_t)piece;
         data += piece;
         bytes -= piece;

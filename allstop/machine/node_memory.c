@@ -13,11 +13,8 @@
 #include <Python.h>
 #include <sched.h>
 #include <stddef.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
-#include "control_page.h"
-#include "swap_file.h"
+#include "mapped_machine.h"
 
 #define PARK_NS 200000ull
 #define SLICE_NS 50000000ull
@@ -26,20 +23,8 @@
 
 typedef struct {
     PyObject_HEAD
-    struct cp_host *host;
-    size_t host_bytes, stage2_bytes;
-    struct guest_pages pages;
+    struct mapped_machine m;
 } NodeMemory;
-
-static void *map_all(int fd, size_t *bytes)
-{
-    struct stat status;
-    if (fstat(fd, &status) != 0)
-        return NULL;
-    *bytes = (size_t)status.st_size;
-    void *at = mmap(NULL, *bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    return at == MAP_FAILED ? NULL : at;
-}
 
 static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -50,22 +35,13 @@ static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     NodeMemory *self = (NodeMemory *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    size_t ram_bytes = 0;
-    if ((self->host = map_all(control_fd, &self->host_bytes)) != NULL
-        && (self->pages.ram = map_all(ram_fd, &ram_bytes)) != NULL)
-        self->pages.stage2 = map_all(stage2_fd, &self->stage2_bytes);
-    self->pages.ram_bytes = ram_bytes;
-    self->pages.swap_fd = swap_fd;
-    if (self->pages.stage2 == NULL) {
-        PyErr_SetFromErrno(PyExc_OSError);
+    enum mapped_result result = mapped_open(&self->m, control_fd, ram_fd, stage2_fd, swap_fd);
+    if (result != MAPPED) {
+        if (result == MAPPED_NOT)
+            PyErr_SetFromErrno(PyExc_OSError);
+        else
+            PyErr_SetString(PyExc_ValueError, "these are not the control page, the RAM and the stage-2 tables of one machine");
         Py_DECREF(self);
-        return NULL;
-    }
-    if (self->host_bytes < CP_HOST_BYTES || self->host->magic != CP_MAGIC || self->host->vcpus > CP_MAX_VCPUS
-        || self->host_bytes < CP_HOST_BYTES + (size_t)self->host->vcpus * CP_VCPU_BYTES
-        || self->stage2_bytes < STAGE2_PAGES_OFFSET + ram_bytes / SWAP_PAGE * 8) {
-        Py_DECREF(self);
-        PyErr_SetString(PyExc_ValueError, "these are not the control page, the RAM and the stage-2 tables of one machine");
         return NULL;
     }
     return (PyObject *)self;
@@ -73,19 +49,14 @@ static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 
 static void memory_dealloc(NodeMemory *self)
 {
-    if (self->host)
-        munmap(self->host, self->host_bytes);
-    if (self->pages.ram)
-        munmap(self->pages.ram, self->pages.ram_bytes);
-    if (self->pages.stage2)
-        munmap(self->pages.stage2, self->stage2_bytes);
+    mapped_close(&self->m);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
 static struct cp_vcpu *slot_of(NodeMemory *self, unsigned long vcpu)
 {
-    if (vcpu < self->host->vcpus)
-        return cp_vcpu(self->host, (uint32_t)vcpu);
+    if (vcpu < self->m.host->vcpus)
+        return cp_vcpu(self->m.host, (uint32_t)vcpu);
     PyErr_Format(PyExc_ValueError, "there is no vCPU %lu", vcpu);
     return NULL;
 }
@@ -94,15 +65,10 @@ static struct cp_vcpu *slot_of(NodeMemory *self, unsigned long vcpu)
 static bool page_at(NodeMemory *self, unsigned long page, uint32_t *ipa)
 {
     *ipa = (uint32_t)page << 12;
-    if (page <= UINT32_MAX >> 12 && *ipa >= RAM_BASE && *ipa - RAM_BASE < self->pages.ram_bytes)
+    if (page <= UINT32_MAX >> 12 && *ipa >= RAM_BASE && *ipa - RAM_BASE < self->m.pages.ram_bytes)
         return true;
     PyErr_Format(PyExc_ValueError, "page 0x%lx is not in the guest's memory", page);
     return false;
-}
-
-static bool run_is_over(NodeMemory *self)
-{
-    return atomic_load(&cp_vcpu(self->host, 0)->requests) & CP_QUIT;
 }
 
 static PyObject *memory_share(NodeMemory *self, PyObject *args)
@@ -125,10 +91,10 @@ static PyObject *memory_share(NodeMemory *self, PyObject *args)
     Py_DECREF(iterator);
     if (PyErr_Occurred())
         return NULL;
-    self->host->doorbell = (uint32_t)doorbell + 1;
-    self->host->has_coordinator = (uint32_t)owns_all;
-    for (uint64_t page = 0; owns_all && page < self->pages.ram_bytes; page += SWAP_PAGE)
-        atomic_store(page_entry(&self->pages, RAM_BASE + (uint32_t)page), OWNED);
+    self->m.host->doorbell = (uint32_t)doorbell + 1;
+    self->m.host->has_coordinator = (uint32_t)owns_all;
+    for (uint64_t page = 0; owns_all && page < self->m.pages.ram_bytes; page += SWAP_PAGE)
+        atomic_store(page_entry(&self->m.pages, RAM_BASE + (uint32_t)page), OWNED);
     Py_RETURN_NONE;
 }
 
@@ -139,7 +105,7 @@ enum taken { TAKEN, TAKEN_NOT, TAKEN_FAILED };
 /* Break the entry, whatever the page is doing here. TAKEN_NOT: it is not here, or the run is over. */
 static enum taken take(NodeMemory *self, uint32_t ipa, uint64_t *was, char sentence[SENTENCE_BYTES])
 {
-    _Atomic uint64_t *entry = page_entry(&self->pages, ipa);
+    _Atomic uint64_t *entry = page_entry(&self->m.pages, ipa);
     for (;;) {
         uint64_t old = atomic_load(entry);
         if (old == 0)
@@ -152,22 +118,22 @@ static enum taken take(NodeMemory *self, uint32_t ipa, uint64_t *was, char sente
         }
         if (old & SWAPPED) {
             bool written;
-            if (swap_page_in(&self->pages, ipa, &written, sentence) == SWAP_FAILED)
+            if (swap_page_in(&self->m.pages, ipa, &written, sentence) == SWAP_FAILED)
                 return TAKEN_FAILED;
             continue;
         }
         if (old & BROKEN)
             atomic_compare_exchange_strong(entry, &old, old | WANTED);
-        if (run_is_over(self))
+        if (mapped_run_is_over(&self->m))
             return TAKEN_NOT;
-        cp_shootdown_park(self->host, PARK_NS);
+        cp_shootdown_park(self->m.host, PARK_NS);
         sched_yield();
     }
 }
 
 static void flush(NodeMemory *self, uint32_t ipa, bool code)
 {
-    struct cp_host *host = self->host;
+    struct cp_host *host = self->m.host;
     uint32_t exiting[CP_MAX_VCPUS], bits = CP_TLB_FLUSH | (code ? CP_CODE_FLUSH : 0);
     if (code) { /* whoever reads code by hand has to look again; for other pages nobody has to */
         atomic_fetch_add(&host->invalidations_begun, 1);
@@ -183,7 +149,7 @@ static void flush(NodeMemory *self, uint32_t ipa, bool code)
         exiting[i] = cp_post(v, bits);
     }
     for (uint32_t i = 0; i < host->vcpus; i++)
-        while (exiting[i] && !cp_wait_left(cp_vcpu(host, i), exiting[i], cp_now_ns() + SLICE_NS) && !run_is_over(self)) {
+        while (exiting[i] && !cp_wait_left(cp_vcpu(host, i), exiting[i], cp_now_ns() + SLICE_NS) && !mapped_run_is_over(&self->m)) {
         }
     cp_shootdown_end(host);
     if (code)
@@ -219,11 +185,11 @@ static PyObject *memory_revoke(NodeMemory *self, PyObject *args)
         bool writable = (was & ACCESS_MASK) == READ_WRITE;
         if ((was & VALID) && (!share || writable))
             flush(self, ipa, ever_executed(was));
-        memcpy(frame, self->pages.ram + (ipa - RAM_BASE), SWAP_PAGE);
+        memcpy(frame, self->m.pages.ram + (ipa - RAM_BASE), SWAP_PAGE);
         uint64_t entry = 0;
         if (share) /* a page that was writable and executable stays executable: its code was just flushed */
             entry = ipa | ATTRIBUTES | READ_ONLY | (was & VALID && !(was & XN) ? 0 : XN) | (was & FLIP_MASK);
-        atomic_store(page_entry(&self->pages, ipa), entry);
+        atomic_store(page_entry(&self->m.pages, ipa), entry);
     }
     Py_END_ALLOW_THREADS
     if (result == TAKEN_FAILED) {
@@ -252,19 +218,19 @@ static PyObject *memory_install(NodeMemory *self, PyObject *args)
         good = false;
     }
     if (good) {
-        unsigned char *frame = self->pages.ram + (ipa - RAM_BASE);
+        unsigned char *frame = self->m.pages.ram + (ipa - RAM_BASE);
         if (data.len)
             memcpy(frame, data.buf, SWAP_PAGE);
         else if (!is_zero((uint64_t *)(void *)frame))
             memset(frame, 0, SWAP_PAGE);
         if (had_code) {
-            cp_log_code(self->host, ipa >> 12);
-            for (uint32_t i = 0; i < self->host->vcpus; i++)
-                if (!cp_is_remote(cp_vcpu(self->host, i)))
-                    cp_post(cp_vcpu(self->host, i), CP_CODE_FLUSH);
+            cp_log_code(self->m.host, ipa >> 12);
+            for (uint32_t i = 0; i < self->m.host->vcpus; i++)
+                if (!cp_is_remote(cp_vcpu(self->m.host, i)))
+                    cp_post(cp_vcpu(self->m.host, i), CP_CODE_FLUSH);
         }
         uint64_t access = owned ? OWNED | (execute ? READ_ONLY : READ_WRITE | XN) : READ_ONLY | (execute ? 0 : XN);
-        atomic_store(page_entry(&self->pages, ipa), ipa | ATTRIBUTES | access);
+        atomic_store(page_entry(&self->m.pages, ipa), ipa | ATTRIBUTES | access);
     }
     PyBuffer_Release(&data);
     return good ? Py_NewRef(Py_None) : NULL;
@@ -282,7 +248,7 @@ static PyObject *memory_upgrade(NodeMemory *self, PyObject *arg)
     Py_BEGIN_ALLOW_THREADS
     result = take(self, ipa, &was, sentence);
     if (result == TAKEN) /* no vCPU loses a right by this, so nobody flushes; an executable page is flipped by who writes */
-        atomic_store(page_entry(&self->pages, ipa), was | OWNED | (was & XN ? READ_WRITE : 0));
+        atomic_store(page_entry(&self->m.pages, ipa), was | OWNED | (was & XN ? READ_WRITE : 0));
     Py_END_ALLOW_THREADS
     if (result == TAKEN_FAILED) {
         PyErr_SetString(PyExc_RuntimeError, sentence);
@@ -294,11 +260,11 @@ static PyObject *memory_upgrade(NodeMemory *self, PyObject *arg)
 static PyObject *memory_wants(NodeMemory *self, PyObject *unused)
 {
     PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list && i <= self->host->vcpus; i++) {
-        bool devices = i == self->host->vcpus;
-        if (!devices && cp_is_remote(cp_vcpu(self->host, i)))
+    for (uint32_t i = 0; list && i <= self->m.host->vcpus; i++) {
+        bool devices = i == self->m.host->vcpus;
+        if (!devices && cp_is_remote(cp_vcpu(self->m.host, i)))
             continue;
-        uint32_t want = atomic_load(devices ? &self->host->devices_want : &cp_vcpu(self->host, i)->want);
+        uint32_t want = atomic_load(devices ? &self->m.host->devices_want : &cp_vcpu(self->m.host, i)->want);
         if (want == 0)
             continue;
         PyObject *item = Py_BuildValue("(IIOOI)", devices ? DEVICES_SLOT : i, cp_wanted_page(want),
@@ -320,7 +286,7 @@ static PyObject *memory_have(NodeMemory *self, PyObject *args)
     struct cp_vcpu *v = slot == DEVICES_SLOT ? NULL : slot_of(self, slot);
     if (v == NULL && slot != DEVICES_SLOT)
         return NULL;
-    _Atomic uint32_t *want = v ? &v->want : &self->host->devices_want;
+    _Atomic uint32_t *want = v ? &v->want : &self->m.host->devices_want;
     uint32_t seen = atomic_load(want);
     if (seen && cp_wanted_page(seen) == page && (write || !(seen & 1)) && atomic_compare_exchange_strong(want, &seen, 0))
         cp_futex_wake(want);
@@ -346,7 +312,7 @@ static PyObject *memory_is_page(NodeMemory *self, PyObject *arg)
     unsigned long page = PyLong_AsUnsignedLong(arg);
     if (PyErr_Occurred())
         return NULL;
-    return PyBool_FromLong(page >= RAM_BASE >> 12 && (page - (RAM_BASE >> 12)) < self->pages.ram_bytes / SWAP_PAGE);
+    return PyBool_FromLong(page >= RAM_BASE >> 12 && (page - (RAM_BASE >> 12)) < self->m.pages.ram_bytes / SWAP_PAGE);
 }
 
 static PyObject *memory_is_here(NodeMemory *self, PyObject *args)
@@ -356,7 +322,7 @@ static PyObject *memory_is_here(NodeMemory *self, PyObject *args)
     uint32_t ipa;
     if (!PyArg_ParseTuple(args, "kp", &page, &write) || !page_at(self, page, &ipa))
         return NULL;
-    return PyBool_FromLong(!page_is_away(atomic_load(page_entry(&self->pages, ipa)), write));
+    return PyBool_FromLong(!page_is_away(atomic_load(page_entry(&self->m.pages, ipa)), write));
 }
 
 static PyObject *memory_entry(NodeMemory *self, PyObject *arg)
@@ -365,7 +331,7 @@ static PyObject *memory_entry(NodeMemory *self, PyObject *arg)
     uint32_t ipa;
     if (PyErr_Occurred() || !page_at(self, page, &ipa))
         return NULL;
-    return PyLong_FromUnsignedLongLong(atomic_load(page_entry(&self->pages, ipa)));
+    return PyLong_FromUnsignedLongLong(atomic_load(page_entry(&self->m.pages, ipa)));
 }
 
 /* ---- requests to vCPUs of other hosts ---- */
@@ -373,8 +339,8 @@ static PyObject *memory_entry(NodeMemory *self, PyObject *arg)
 static PyObject *memory_take_outbox(NodeMemory *self, PyObject *unused)
 {
     PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list && i < self->host->vcpus; i++) {
-        struct cp_vcpu *v = cp_vcpu(self->host, i);
+    for (uint32_t i = 0; list && i < self->m.host->vcpus; i++) {
+        struct cp_vcpu *v = cp_vcpu(self->m.host, i);
         if (atomic_load(&v->outbox) == 0)
             continue;
         uint32_t bits = atomic_exchange(&v->outbox, 0);
@@ -476,7 +442,7 @@ static PyObject *memory_invalidation(NodeMemory *self, PyObject *arg)
     int done = PyObject_IsTrue(arg);
     if (done < 0)
         return NULL;
-    atomic_fetch_add(done ? &self->host->invalidations_done : &self->host->invalidations_begun, 1);
+    atomic_fetch_add(done ? &self->m.host->invalidations_done : &self->m.host->invalidations_begun, 1);
     Py_RETURN_NONE;
 }
 
@@ -537,13 +503,13 @@ static PyObject *memory_set_clock_base(NodeMemory *self, PyObject *arg)
     unsigned long long base = PyLong_AsUnsignedLongLong(arg);
     if (PyErr_Occurred())
         return NULL;
-    self->host->clock_base_ns = base;
+    self->m.host->clock_base_ns = base;
     Py_RETURN_NONE;
 }
 
 static PyObject *memory_clock_base(NodeMemory *self, PyObject *unused)
 {
-    return PyLong_FromUnsignedLongLong(self->host->clock_base_ns);
+    return PyLong_FromUnsignedLongLong(self->m.host->clock_base_ns);
 }
 
 static PyMethodDef memory_methods[] = {
