@@ -81,7 +81,8 @@ class DaskExecutor:
 
     def start(self, lease: Lease) -> None:
         """As of Executor."""
-        self._loop.call_soon_threadsafe(self._start, lease)
+        with contextlib.suppress(RuntimeError):  # the loop is over: ExecutorFailed is on its way, and the lease void
+            self._loop.call_soon_threadsafe(self._start, lease)
 
     def end(self) -> None:
         """As of Executor. Runs under way are told to end; workers do so within a second."""

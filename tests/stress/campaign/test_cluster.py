@@ -2,16 +2,20 @@
 """Campaigns on a real Dask cluster, started by the commands of deploy/, and what becomes of them when its parts die."""
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from deploy.processes import child_environment
+from stress.campaign.cluster import DaskExecutor
+from stress.campaign.result import Lease
 from stress.campaign.store import MAX_TRIES, Counts, Row, Store
 from tests.conftest import Command
 from tests.stress.campaign.conftest import ROOT, Cluster, commands_of, counts, started, wait_for
@@ -212,3 +216,11 @@ def test_the_slurm_job_runs_a_campaign(spec: Callable[..., Path], empty_cluster:
             "SLURM_JOB_ID": "1", "ALLSTOP_PORT": str(empty_cluster.port), "TMPDIR": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert counts(tmp_path / "spec.store") == Counts(0, 0, 3, 0) and (tmp_path / "spec.html").exists()
+
+
+def test_a_lease_for_a_cluster_that_has_just_gone_is_void() -> None:
+    """Would break: an internal error where the loop is over and nobody has yet been told."""
+    executor = DaskExecutor.__new__(DaskExecutor)
+    executor._loop = asyncio.new_event_loop()
+    executor._loop.close()
+    executor.start(cast(Lease, None))
