@@ -24,7 +24,7 @@ import zmq
 
 from allstop.wire.codec import encode
 from allstop.wire.journal import Kind
-from allstop.wire.node_messages import PageAsked, PageGranted, Posted, PostsDone
+from allstop.wire.node_messages import HostStopped, PageAsked, PageGranted, StopHost
 from allstop.wire.security import Guard, KeyPair, secure
 from bench import environment
 from deploy.machine import Machine
@@ -35,7 +35,7 @@ from stress.recorded_run import RecordedRun
 IMAGE = Path(__file__).resolve().parent.parent / "guests" / "images" / "pages.elf"
 LATENCY = IMAGE.with_name("latency.elf")
 _PAGE = (encode(PageAsked(0x40020, False)), encode(PageGranted(0x40020, 1, False, True, bytes(range(256)) * 16)))
-_POST = (encode(Posted(1, bytes(19))), encode(PostsDone(1)))
+_STOP_HOST = (encode(StopHost(1, b"")), encode(HostStopped(1)))
 _DEADLINE_S = 120.0
 _WARM_UP = 50
 _STOP = b""
@@ -51,7 +51,7 @@ def answer(address: str, keys: KeyPair, client: str) -> None:
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
     print(socket.bind_to_random_port(f"tcp://{address}"), flush=True)
-    replies = dict((_PAGE, _POST))
+    replies = dict((_PAGE, _STOP_HOST))
     while True:
         identity, data = socket.recv(), socket.recv()
         if data == _STOP:
@@ -198,10 +198,10 @@ def main() -> int:
             here, _ = run(IMAGE, 2, arguments.samples, None)
             alone.append(max(int(here["private"][name]) for name in ("first_ns", "last_ns")))
             for hosts, row in stops.items():
-                bare = yardstick.p50_us(_POST[0], 400)
+                bare = yardstick.p50_us(_STOP_HOST[0], 400)
                 path = two if hosts == 2 else hosts_file(Path(folder), hosts)
                 stopped_us = stops_us(hosts, path, Path(folder) / f"stops-{hosts}-{number}")
-                bare = (bare + yardstick.p50_us(_POST[0], 400)) / 2
+                bare = (bare + yardstick.p50_us(_STOP_HOST[0], 400)) / 2
                 row.ours.append(stopped_us)
                 row.theirs.append(bare)
             print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)

@@ -17,8 +17,7 @@ from allstop.machine.node_memory import NodeMemory
 from allstop.wire.messages import Message
 from allstop.wire.node_messages import Posted, PostsDone, PowerChanged
 
-POST = struct.Struct("<HIBQI")
-_LEVELS, _STOP = 1, 2
+POST = struct.Struct("<HIQ")
 _ON_THE_SPOT_S = 0.0003
 
 
@@ -53,16 +52,15 @@ class Courier:
         """What was posted here to vCPUs of other hosts: one message for each host."""
         posts: dict[int, list[int]] = {}
         packed: dict[int, bytearray] = {}
-        for vcpu, bits, stop, line, power in self._memory.take_outbox():
+        for vcpu, bits, line, power in self._memory.take_outbox():
             host = self._hosts.vcpu_hosts[vcpu]
             if host == self._own:
                 for peer in range(len(self._hosts.endpoints)):
                     if peer != self._own:
                         self._send(peer, PowerChanged(vcpu, power))
                 continue
-            flags = (_LEVELS if self._own == 0 else 0) | (_STOP if stop else 0)
             posts.setdefault(host, []).append(vcpu)
-            packed.setdefault(host, bytearray()).extend(POST.pack(vcpu, bits, flags, line, power))
+            packed.setdefault(host, bytearray()).extend(POST.pack(vcpu, bits, line))
         for host, vcpus in posts.items():
             self._number = self._number % 0xFFFF_FFFF + 1
             self._under_way[host, self._number] = vcpus
@@ -83,13 +81,14 @@ class Courier:
         items = list(POST.iter_unpack(posts))
         if any(self._hosts.vcpu_hosts[vcpu:vcpu + 1] != (self._own,) for vcpu, *_ in items):
             raise ValueError("posts to a vCPU that is not here")
+        if any(bits & control.STOP for _, bits, _ in items):
+            raise ValueError("posts of a stop, which is the coordinator's to say")
         flushes = any(bits & node_memory.FLUSHES for _, bits, *_ in items)
         if flushes:
             self._memory.invalidation(False)
         left = []
-        for vcpu, bits, flags, line, power in items:
-            levels = bool(flags & _LEVELS) and host == 0
-            exiting, ticket = self._memory.deliver(vcpu, bits, levels, bool(flags & _STOP), line, power)
+        for vcpu, bits, line in items:
+            exiting, ticket = self._memory.deliver(vcpu, bits, line)
             if exiting or (self._ipi and ticket):
                 left.append((vcpu, exiting, ticket))
 
@@ -102,14 +101,13 @@ class Courier:
 
     def stop(self, spared: Iterable[int], say: Callable[[], None]) -> None:
         """Keep our vCPUs outside the guest, but for those spared, and `say` when they are."""
-        left = [(vcpu, self._memory.deliver(vcpu, 0, True, True, 0, control.POWER_ON)[0], 0)
-                for vcpu in self._hosts.own_vcpus if vcpu not in set(spared)]
+        left = [(vcpu, self._memory.stop(vcpu), 0) for vcpu in self._hosts.own_vcpus if vcpu not in set(spared)]
         self._wait_for(_Waiting(say, left))
 
     def resume(self) -> None:
         """Let them in again."""
         for vcpu in self._hosts.own_vcpus:
-            self._memory.deliver(vcpu, 0, True, False, 0, control.POWER_ON)
+            self._memory.resume(vcpu)
 
     def look(self) -> None:
         """See who has left the guest meanwhile."""

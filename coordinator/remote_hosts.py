@@ -22,8 +22,6 @@ class RemoteHosts:
             for vcpu, host in enumerate(hosts.vcpu_hosts):
                 if host != hosts.index:
                     self._vcpus[host] = self._vcpus.get(host, frozenset()) | {vcpu}
-        self.vcpus = frozenset().union(*self._vcpus.values())
-        """All vCPUs of other hosts."""
         self._waiting: set[int] = set()
         self._exempt: frozenset[int] = frozenset()
         self._hold = 0

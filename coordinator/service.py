@@ -398,7 +398,7 @@ class Coordinator:
     def _look_who_left(self, slice_s: float) -> None:
         """Post the stop in force (again, which does nothing) and wait a little for those who are still inside."""
         hold = self._hold
-        self._local_missing = self._page.stop(hold.exempt | self._remote.vcpus, slice_s)
+        self._local_missing = self._page.stop(hold.exempt, slice_s)
         self._say_who_left()
 
     def _say_who_left(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from allstop.arm.psci import PsciFunction
 from allstop.machine import board
 from allstop.machine.configuration import MachineConfig
-from allstop.machine.control import ACTIVITY_OFF, ACTIVITY_PSCI, COUNT_UNASSIGNED, POWER_ON, ControlPage
+from allstop.machine.control import ACTIVITY_OFF, ACTIVITY_PSCI, COUNT_UNASSIGNED, POWER_OFF, POWER_ON, ControlPage
 from allstop.machine.journal import open_journal
 from allstop.wire.messages import (
     MMIO_OK,
@@ -219,9 +219,11 @@ class Worker:
             return
         self._page.set_activity(self._number, ACTIVITY_PSCI)
         began_ns = time.perf_counter_ns()
+        if function == PsciFunction.CPU_OFF:  # before the coordinator knows, who may have it switched on again
+            self._page.set_power(self._number, POWER_OFF)
+            self._page.set_activity(self._number, ACTIVITY_OFF)
         self._links.tell(PsciCall(function, *arguments))
         if function == PsciFunction.CPU_OFF:
-            self._page.set_activity(self._number, ACTIVITY_OFF)
             if self._journal is not None:
                 self._journal.event(self._journal.POWERED_OFF, self._number)
             self._debuggee.went_off()

@@ -224,7 +224,7 @@ static PyObject *page_wait_outside(ControlPage *self, PyObject *args)
 
 static PyObject *page_stop(ControlPage *self, PyObject *args)
 {
-    /* Post STOP to all but `owners` and wait for them, natively: the vCPU numbers that are still in the guest. */
+    /* Post STOP to all vCPUs of this host but `owners` and wait for them, natively: those that are still in the guest. */
     PyObject *owners;
     double timeout_s;
     if (!PyArg_ParseTuple(args, "Od", &owners, &timeout_s))
@@ -248,7 +248,7 @@ static PyObject *page_stop(ControlPage *self, PyObject *args)
     uint64_t deadline = cp_now_ns() + (uint64_t)(timeout_s > 0 ? timeout_s * 1e9 : 0);
     Py_BEGIN_ALLOW_THREADS
     for (uint32_t i = 0; i < vcpus; i++)
-        exiting[i] = skip[i] ? 0 : cp_post(cp_vcpu(self->host, i), CP_STOP);
+        exiting[i] = skip[i] || cp_is_remote(cp_vcpu(self->host, i)) ? 0 : cp_post(cp_vcpu(self->host, i), CP_STOP);
     for (uint32_t i = 0; i < vcpus; i++)
         if (exiting[i] && !cp_wait_left(cp_vcpu(self->host, i), exiting[i], deadline))
             missing[i] = true;
@@ -268,7 +268,8 @@ static PyObject *page_stop(ControlPage *self, PyObject *args)
 static PyObject *page_resume(ControlPage *self, PyObject *unused)
 {
     for (uint32_t i = 0; i < self->host->vcpus; i++)
-        cp_clear(cp_vcpu(self->host, i), CP_STOP);
+        if (!cp_is_remote(cp_vcpu(self->host, i)))
+            cp_clear(cp_vcpu(self->host, i), CP_STOP);
     Py_RETURN_NONE;
 }
 
@@ -313,9 +314,7 @@ static PyObject *page_set_power(ControlPage *self, PyObject *args)
 {
     unsigned power;
     VCPU_ARGS("I", &power);
-    atomic_store(&v->power, power);
-    if (self->host->doorbell)
-        cp_tell_nodes(v, self->host->doorbell);
+    cp_set_power(self->host, v, power);
     Py_RETURN_NONE;
 }
 

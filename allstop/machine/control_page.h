@@ -238,7 +238,7 @@ static inline bool cp_is_remote(struct cp_vcpu *v)
     return atomic_load_explicit(&v->doorbell, memory_order_relaxed) != 0;
 }
 
-#define CP_CHANGED (1u << 31) /* in an outbox: look at the slot's STOP, line and power */
+#define CP_CHANGED (1u << 31) /* in an outbox, of an own vCPU: its power has changed */
 
 /* cp_post for a vCPU on another host. The node takes the outbox, and begins a new stay when all that it took was
  * acknowledged and nothing came meanwhile.
@@ -252,15 +252,14 @@ static inline bool cp_is_remote(struct cp_vcpu *v)
  * The node looks at two words, so it says first that it is about to. If A's first |= comes after the node's look, A's mark
  * comes after ENDING and undoes it, or comes after the new stay and marks that. So a stay never ends before what was posted
  * before its mark was acknowledged. If the new stay begins before A marks one, A's second |= has it end, too. The marks of a
- * stay come and go: who waits looks at its count alone (cp_wait_left). docs/model/stop.pml checks all this. STOP is a level:
- * what is in force already is not carried over again. */
+ * stay come and go: who waits looks at its count alone (cp_wait_left). docs/model/stop.pml checks all this.
+ *
+ * STOP does not go this way. It is the coordinator's to set and to take back, which says so to each host's node itself
+ * (StopHost, ResumeHost); were it told by both ways, the later of two messages would not be the newer. */
 static inline uint32_t cp_post_remote(struct cp_vcpu *v, uint32_t bits)
 {
-    uint32_t levels = bits & (CP_STOP | CP_QUIT);
-    uint32_t before = levels ? atomic_fetch_or(&v->requests, levels) : 0;
-    uint32_t mode = atomic_load(&v->mode), exiting;
-    if (bits == CP_STOP && before & CP_STOP)
-        return (mode & CP_MODE_MASK) != CP_IN_GUEST ? mode : 0;
+    uint32_t mode, exiting;
+    atomic_fetch_or(&v->requests, bits & CP_QUIT); /* for whoever looks here whether the run is over */
     atomic_fetch_or(&v->outbox, bits);
     do {
         mode = atomic_load(&v->mode);
@@ -271,11 +270,14 @@ static inline uint32_t cp_post_remote(struct cp_vcpu *v, uint32_t bits)
     return exiting;
 }
 
-/* Something that is no request has changed: STOP was taken back, or a power state, of our own vCPUs too. */
-static inline void cp_tell_nodes(struct cp_vcpu *v, uint32_t doorbell)
+/* Switch V on or off, as those of its host see it; its node tells the other hosts. */
+static inline void cp_set_power(struct cp_host *host, struct cp_vcpu *v, uint32_t power)
 {
-    atomic_fetch_or(&v->outbox, CP_CHANGED);
-    cp_ring(doorbell);
+    atomic_store(&v->power, power);
+    if (host->doorbell && !cp_is_remote(v)) {
+        atomic_fetch_or(&v->outbox, CP_CHANGED);
+        cp_ring(host->doorbell);
+    }
 }
 
 /* Ask vCPU v for `bits`. Returns the mode word to wait on when v is in the guest (low bits EXITING), else 0.
@@ -310,13 +312,9 @@ static inline uint32_t cp_post(struct cp_vcpu *v, uint32_t bits)
 
 static inline void cp_clear(struct cp_vcpu *v, uint32_t bits)
 {
-    uint32_t before = atomic_fetch_and(&v->requests, ~bits);
-    if (cp_is_remote(v)) {
-        if (before & bits)
-            cp_tell_nodes(v, atomic_load(&v->doorbell));
-    } else if ((atomic_load(&v->mode) & CP_MODE_MASK) == CP_SLEEPING) { /* else V has yet to look at its requests */
+    atomic_fetch_and(&v->requests, ~bits);
+    if ((atomic_load(&v->mode) & CP_MODE_MASK) == CP_SLEEPING) /* else V has yet to look at its requests */
         cp_futex_wake(&v->requests);
-    }
 }
 
 /* V is about to ask the coordinator for a stopped world: it need not wait for that message to arrive to have the others

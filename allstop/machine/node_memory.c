@@ -344,9 +344,8 @@ static PyObject *memory_take_outbox(NodeMemory *self, PyObject *unused)
         if (atomic_load(&v->outbox) == 0)
             continue;
         uint32_t bits = atomic_exchange(&v->outbox, 0);
-        PyObject *item = Py_BuildValue("(IIOKI)", i, bits & ~(CP_CHANGED | CP_STOP),
-                                       atomic_load(&v->requests) & CP_STOP ? Py_True : Py_False,
-                                       (unsigned long long)atomic_load(&v->line), atomic_load(&v->power));
+        PyObject *item = Py_BuildValue("(IIKI)", i, bits & ~CP_CHANGED, (unsigned long long)atomic_load(&v->line),
+                                       atomic_load(&v->power));
         if (item == NULL || PyList_Append(list, item) < 0)
             Py_CLEAR(list);
         Py_XDECREF(item);
@@ -370,36 +369,51 @@ static PyObject *memory_end_stay(NodeMemory *self, PyObject *arg)
     Py_RETURN_TRUE;
 }
 
-static PyObject *memory_deliver(NodeMemory *self, PyObject *args)
+static struct cp_vcpu *own_slot_of(NodeMemory *self, unsigned long vcpu)
 {
-    unsigned long vcpu;
-    unsigned bits, power;
-    int stop, levels;
-    unsigned long long line;
-    if (!PyArg_ParseTuple(args, "kIppKI", &vcpu, &bits, &levels, &stop, &line, &power))
-        return NULL;
     struct cp_vcpu *v = slot_of(self, vcpu);
-    if (v == NULL)
-        return NULL;
-    if (cp_is_remote(v)) {
+    if (v && cp_is_remote(v)) {
         PyErr_Format(PyExc_ValueError, "vCPU %lu is not on this host", vcpu);
         return NULL;
     }
+    return v;
+}
+
+static PyObject *memory_deliver(NodeMemory *self, PyObject *args)
+{
+    unsigned long vcpu;
+    unsigned bits;
+    unsigned long long line;
+    if (!PyArg_ParseTuple(args, "kIK", &vcpu, &bits, &line))
+        return NULL;
+    struct cp_vcpu *v = own_slot_of(self, vcpu);
+    if (v == NULL)
+        return NULL;
+    bits &= ~(uint32_t)CP_STOP;
     if (cp_set_line(v, line))
         bits |= CP_INTERRUPT;
-    if (levels) {
-        if (power == CP_POWER_OFF || (power == CP_POWER_PENDING && atomic_load(&v->power) == CP_POWER_OFF))
-            atomic_store(&v->power, power);
-        if (!stop)
-            cp_clear(v, CP_STOP);
-        else
-            bits |= CP_STOP;
-    }
     uint32_t ticket = 0;
     if (bits & FLUSHES)
         ticket = atomic_fetch_add(&v->flush_posted, 1) + 1;
     uint32_t exiting = bits ? cp_post(v, bits) : 0;
     return Py_BuildValue("(II)", exiting, ticket);
+}
+
+static PyObject *memory_stop(NodeMemory *self, PyObject *arg)
+{
+    unsigned long vcpu = PyLong_AsUnsignedLong(arg);
+    struct cp_vcpu *v = PyErr_Occurred() ? NULL : own_slot_of(self, vcpu);
+    return v ? PyLong_FromUnsignedLong(cp_post(v, CP_STOP)) : NULL;
+}
+
+static PyObject *memory_resume(NodeMemory *self, PyObject *arg)
+{
+    unsigned long vcpu = PyLong_AsUnsignedLong(arg);
+    struct cp_vcpu *v = PyErr_Occurred() ? NULL : own_slot_of(self, vcpu);
+    if (v == NULL)
+        return NULL;
+    cp_clear(v, CP_STOP);
+    Py_RETURN_NONE;
 }
 
 static PyObject *memory_has_left(NodeMemory *self, PyObject *args)
@@ -455,7 +469,9 @@ static PyObject *memory_set_power(NodeMemory *self, PyObject *args)
     struct cp_vcpu *v = slot_of(self, vcpu);
     if (v == NULL)
         return NULL;
-    atomic_store(&v->power, power);
+    /* With the coordinator power is what it says, and the news that a vCPU is on: OFF may be older than its last word. */
+    if (!self->m.host->has_coordinator || power == CP_POWER_ON)
+        atomic_store(&v->power, power);
     Py_RETURN_NONE;
 }
 
@@ -532,11 +548,14 @@ static PyMethodDef memory_methods[] = {
     { "is_here", (PyCFunction)memory_is_here, METH_VARARGS, "is_here(page, write): nobody has to be asked for this access." },
     { "entry", (PyCFunction)memory_entry, METH_O, "entry(page): its stage-2 entry." },
     { "take_outbox", (PyCFunction)memory_take_outbox, METH_NOARGS,
-      "take_outbox(): [(vcpu, bits, stop, line, power)] to be told to the vCPUs' nodes, or of our own ones: their power." },
+      "take_outbox(): [(vcpu, bits, line, power)] to be told to the vCPUs' nodes, or of our own ones: their power." },
     { "end_stay", (PyCFunction)memory_end_stay, METH_O,
       "end_stay(vcpu): all that was posted was delivered and waited for. False when more was posted meanwhile." },
     { "deliver", (PyCFunction)memory_deliver, METH_VARARGS,
-      "deliver(vcpu, bits, levels, stop, line, power) -> (exiting, ticket) for `has_left`: post to a vCPU of this host." },
+      "deliver(vcpu, bits, line) -> (exiting, ticket) for `has_left`: post to a vCPU of this host anything but STOP." },
+    { "stop", (PyCFunction)memory_stop, METH_O,
+      "stop(vcpu) -> exiting for `has_left`: keep a vCPU of this host outside the guest until `resume`." },
+    { "resume", (PyCFunction)memory_resume, METH_O, "resume(vcpu): it may enter again." },
     { "has_left", (PyCFunction)memory_has_left, METH_VARARGS, "has_left(vcpu, exiting, ticket, ipi)." },
     { "wait_left", (PyCFunction)memory_wait_left, METH_VARARGS, "wait_left(vcpu, exiting, timeout_s)." },
     { "invalidation", (PyCFunction)memory_invalidation, METH_O, "invalidation(done): one begins here, or is done." },

@@ -71,9 +71,9 @@ class PageGranted(NamedTuple):
 
 
 class Posted(NamedTuple):
-    """Requests to vCPUs of that host, all that came together. `posts`: for each 19 bytes, little-endian: vCPU (u16),
-    request bits (u32), flags (u8: 1 STOP and power are told, 2 STOP is in force), line word (u64), power (u32).
-    Answered by PostsDone when each of them has left the guest, or was outside."""
+    """Requests to vCPUs of that host, all that came together. `posts`: for each 14 bytes, little-endian: vCPU (u16),
+    request bits (u32; STOP is not told so, see StopHost), line word (u64). Answered by PostsDone when each of them has
+    left the guest, or was outside."""
 
     number: U32
     posts: Blob
@@ -104,7 +104,8 @@ class ResumeHost(NamedTuple):
 
 
 class PowerChanged(NamedTuple):
-    """A vCPU of this host was switched on or off."""
+    """A vCPU of this host was switched on or off. To the first host, whose coordinator knows best, only ON is
+    news."""
 
     vcpu: U16
     power: U8

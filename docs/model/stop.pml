@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Requests to vCPUs of other hosts, and the stop that is made of them: cp_post_remote, cp_wait_left, cp_post and cp_enter of
- * allstop/machine/control_page.h, take_outbox, end_stay and deliver of node_memory.c, Posted and PostsDone of
- * coordinator/node.py. Host 0 has the coordinator, a vCPU B that has others flush, and a slot for each vCPU V, of which each of
- * the REMOTES other hosts has one. Memory is sequentially consistent (the code uses such atomics only); each connection
- * keeps its order (ZeroMQ's), and both of them together keep none.
+/* Requests to vCPUs of other hosts, and stops of the world: cp_post_remote, cp_wait_left, cp_post and cp_enter of
+ * allstop/machine/control_page.h; take_outbox, end_stay, deliver, stop and resume of node_memory.c; coordinator/courier.py and
+ * remote_hosts.py. Host 0 has the coordinator, a vCPU B that has others flush, a device that posts and does not wait, and
+ * a slot for each vCPU V, of which each of the REMOTES other hosts has one. Memory is sequentially consistent (the code uses
+ * such atomics only); each connection keeps its order (ZeroMQ's), and several of them together keep none: the
+ * coordinator's (StopHost, HostStopped, ResumeHost) and the nodes' (Posted, PostsDone).
  *
  * Broken rules, by -D: CHECK_THEN_END the stay is ended by two steps, as it was once; MARK_FIRST nothing is posted before the
- * stay is marked; POST_ONCE nothing is posted after it was; DONE_AT_ONCE a node does not wait until the vCPU has left;
- * ENTER_BLINDLY a vCPU does not look at its requests when it has said that it is in;
- * STOP_BY_MARK a stop that is in force is over where its stay has no mark.
+ * stay is marked; POST_ONCE nothing is posted after it was; DONE_AT_ONCE a node does not wait until the vCPU has left a stay
+ * for what was posted; STOPPED_AT_ONCE nor for a stop; ENTER_BLINDLY a vCPU does not look at its requests when it has said
+ * that it is in; POST_TELLS_STOP a post also tells whether a stop is in force, by a slot of host 0 that nobody keeps, as it
+ * once was; OLD_ANSWER the answer to an earlier stop is taken for that to this one; with CRASH also IGNORE_LOSS: nobody
+ * ends what they wait for when a host is lost.
+ *
+ * -DCRASH: one of the other hosts dies between any two steps, and at any time after that the others learn of it.
  */
 #ifndef REMOTES
 #define REMOTES 1
@@ -19,13 +24,16 @@
 #ifndef FLUSHES
 #define FLUSHES 2
 #endif
+#ifndef EVENTS
+#define EVENTS 1
+#endif
 #ifndef ENTRIES
 #define ENTRIES 1
 #endif
 
 #define STOP 1
 #define TLB_FLUSH 2
-#define CHANGED 4
+#define EVENT 4
 
 #define OUTSIDE 0
 #define IN_GUEST 1
@@ -38,55 +46,43 @@
 /* host 0's slots */
 byte slot_mode[REMOTES] = IN_GUEST;
 byte outbox[REMOTES];
-bit slot_stop[REMOTES];
 /* the vCPUs' own hosts */
 byte mode[REMOTES];
 byte requests[REMOTES];
 
-chan posted[REMOTES] = [4] of { byte, bit }; /* bits, stop */
+chan posted[REMOTES] = [4] of { byte }; /* bits */
 chan done[REMOTES] = [4] of { bit };
+chan stop[REMOTES] = [4] of { byte }; /* the number of a stop, or 0: go on */
+chan stopped[REMOTES] = [4] of { byte };
 
 bool runs[REMOTES];        /* V executes */
 bool stale[REMOTES];       /* V may have a translation from before B's invalidation */
 bool invalidated;          /* B has been told that nobody uses it any more */
 bool owned;                /* somebody has the world */
-byte over;                 /* of the coordinator and B */
+byte dead;                 /* a host's number, and the others have learnt of it */
+bool lost;
+byte over;                 /* of the coordinator, B and the device */
 
 #define HOLDS(r) assert(!runs[r] || (!owned && !(invalidated && stale[r])))
 
 inline cp_post_remote(r, bits, exiting)
 {
-    before = 0;
-    if
-    :: bits == STOP -> atomic { before = slot_stop[r]; slot_stop[r] = 1 }
-    :: else
-    fi;
-    seen = slot_mode[r];
-    if
-    :: bits == STOP && before ->
-#ifdef STOP_BY_MARK
-        exiting = (MODE(seen) == EXITING -> seen : 0)
-#else
-        exiting = (MODE(seen) != IN_GUEST -> seen : 0)
-#endif
-    :: else ->
 #ifndef MARK_FIRST
-        outbox[r] = outbox[r] | bits;
+    outbox[r] = outbox[r] | bits;
 #endif
-        do
-        :: atomic { MODE(slot_mode[r]) == EXITING -> seen = slot_mode[r]; break }
-        :: atomic { else -> seen = slot_mode[r] };
-            atomic { if
-                :: slot_mode[r] == seen -> slot_mode[r] = STAY(seen) | EXITING; break
-                :: else
-                fi }
-        od;
-        exiting = STAY(seen) | EXITING;
+    do
+    :: atomic { MODE(slot_mode[r]) == EXITING -> seen = slot_mode[r]; break }
+    :: atomic { else -> seen = slot_mode[r] };
+        atomic { if
+            :: slot_mode[r] == seen -> slot_mode[r] = STAY(seen) | EXITING; break
+            :: else
+            fi }
+    od;
+    exiting = STAY(seen) | EXITING;
 #ifndef POST_ONCE
-        outbox[r] = outbox[r] | bits
+    outbox[r] = outbox[r] | bits;
 #endif
-    fi;
-    before = 0; seen = 0
+    seen = 0
 }
 
 #ifdef CHECK_THEN_END
@@ -95,39 +91,71 @@ inline cp_post_remote(r, bits, exiting)
 #define LEFT(r, exiting) (STAY(slot_mode[r]) != STAY(exiting))
 #endif
 
+#ifdef IGNORE_LOSS
+#define GIVE_UP false
+#else
+#define GIVE_UP lost
+#endif
+
 proctype coordinator()
 {
-    byte r, stops, seen, exiting[REMOTES];
-    bit before, missing;
+    byte r, stops, said, missing;
     do
     :: stops < STOPS ->
-        do
-        :: missing = 0;
-            for (r : 0 .. REMOTES - 1) {
-                cp_post_remote(r, STOP, exiting[r])
-            }
-            for (r : 0 .. REMOTES - 1) {
-                if
-                :: exiting[r] == 0
-                :: exiting[r] != 0 && LEFT(r, exiting[r])
-                :: exiting[r] != 0 && !LEFT(r, exiting[r]) -> missing = 1 /* look again later */
-                fi;
-                exiting[r] = 0
-            }
-            if :: !missing -> break :: else fi
-        od;
-        atomic {
-            owned = true;
-            for (r : 0 .. REMOTES - 1) {
-                HOLDS(r)
-            }
-        }
-        owned = false;
+        stops++;
         for (r : 0 .. REMOTES - 1) {
-            slot_stop[r] = 0;
-            outbox[r] = outbox[r] | CHANGED
+            stop[r] ! stops
         }
-        stops++
+        missing = REMOTES;
+        do
+        :: missing == 0 ->
+            atomic {
+                owned = true;
+                for (r : 0 .. REMOTES - 1) {
+                    HOLDS(r)
+                }
+            }
+            owned = false;
+            break
+#if REMOTES > 1
+        :: atomic { missing != 0 && (nempty(stopped[0]) || nempty(stopped[1])) ->
+            if
+            :: stopped[0] ? said
+            :: stopped[1] ? said
+            fi;
+#else
+        :: atomic { missing != 0 && nempty(stopped[0]) -> stopped[0] ? said;
+#endif
+#ifndef OLD_ANSWER
+            if
+            :: said == stops -> missing--
+            :: else
+            fi;
+#else
+            missing--;
+#endif
+            said = 0 }
+        :: missing != 0 && (stops < STOPS || GIVE_UP) -> missing = 0; break /* whoever asked is gone, or the run is over */
+        od;
+        for (r : 0 .. REMOTES - 1) {
+            stop[r] ! 0
+        }
+    :: else -> break
+    od;
+    over++
+}
+
+/* Whoever posts and does not wait: the device server, the debugger, a dump of all vCPUs in a stopped world. */
+proctype device()
+{
+    byte r, times, seen, exiting;
+    do
+    :: times < EVENTS ->
+        for (r : 0 .. REMOTES - 1) {
+            cp_post_remote(r, EVENT, exiting);
+            exiting = 0
+        }
+        times++
     :: else -> break
     od;
     over++
@@ -136,7 +164,6 @@ proctype coordinator()
 proctype invalidator()
 {
     byte r, times, seen, exiting[REMOTES];
-    bit before;
     do
     :: times < FLUSHES ->
         atomic {
@@ -149,11 +176,11 @@ proctype invalidator()
             cp_post_remote(r, TLB_FLUSH, exiting[r])
         }
         for (r : 0 .. REMOTES - 1) {
-            LEFT(r, exiting[r]);
+            LEFT(r, exiting[r]) || GIVE_UP;
             exiting[r] = 0
         }
         atomic {
-            invalidated = true;
+            invalidated = !lost;
             for (r : 0 .. REMOTES - 1) {
                 HOLDS(r)
             }
@@ -170,7 +197,7 @@ proctype node(byte r)
     byte under_way, taken, seen;
     do
     :: atomic { outbox[r] != 0 -> taken = outbox[r]; outbox[r] = 0 };
-        atomic { posted[r] ! taken, slot_stop[r]; under_way++; taken = 0 }
+        atomic { posted[r] ! taken; under_way++; taken = 0 }
     :: atomic { done[r] ? _ -> under_way-- };
         if
         :: under_way != 0
@@ -195,33 +222,31 @@ proctype node(byte r)
     od
 }
 
-/* V's own node. Posts that wait for V do not keep those that follow. */
-proctype far_node(byte r)
+inline cp_post(r, bits)
 {
-    byte bits, seen, waiting[2], exiting;
-    bit stop;
+    requests[r] = requests[r] | bits;
     do
-    :: atomic { nempty(posted[r]) && (waiting[0] == 0 || waiting[1] == 0) -> posted[r] ? bits, stop; bits = bits & ~(STOP | CHANGED) };
+    :: seen = mode[r];
         if
-        :: !stop -> requests[r] = requests[r] & ~STOP
-        :: else -> bits = bits | STOP
-        fi;
-        exiting = 0;
-        if
-        :: bits == 0
-        :: else -> /* cp_post */
-            requests[r] = requests[r] | bits;
-            do
-            :: seen = mode[r];
-                if
-                :: MODE(seen) == OUTSIDE || !(requests[r] & bits) -> break
-                :: else -> atomic { if
-                    :: mode[r] == seen -> mode[r] = STAY(seen) | EXITING; exiting = mode[r]; break
-                    :: else
-                    fi }
-                fi
-            od
-        fi;
+        :: MODE(seen) == OUTSIDE || !(requests[r] & bits) -> break
+        :: else -> atomic { if
+            :: mode[r] == seen -> mode[r] = STAY(seen) | EXITING; exiting = mode[r]; break
+            :: else
+            fi }
+        fi
+    od
+}
+
+/* V's own node. What waits for V does not keep what follows. */
+proctype far_node(byte r) provided (dead != (_pid + 1) / 3) /* that is r + 1, which may not be said here */
+{
+    byte bits, number, seen, waiting[2], stopping, stop_waits, exiting;
+    do
+    :: atomic { nempty(posted[r]) && (waiting[0] == 0 || waiting[1] == 0) -> posted[r] ? bits };
+#ifdef POST_TELLS_STOP
+        requests[r] = requests[r] & ~STOP;
+#endif
+        cp_post(r, bits);
         atomic {
 #ifndef DONE_AT_ONCE
             if
@@ -232,14 +257,33 @@ proctype far_node(byte r)
 #else
             done[r] ! 1;
 #endif
-            exiting = 0; bits = 0; seen = 0; stop = 0
+            exiting = 0; bits = 0; seen = 0
         }
     :: atomic { waiting[0] != 0 && mode[r] != waiting[0] -> waiting[0] = 0; done[r] ! 1 }
     :: atomic { waiting[1] != 0 && mode[r] != waiting[1] -> waiting[1] = 0; done[r] ! 1 }
+    :: atomic { nempty(stop[r]) -> stop[r] ? number };
+        if
+        :: number == 0 -> requests[r] = requests[r] & ~STOP
+        :: else ->
+            cp_post(r, STOP);
+            atomic {
+#ifndef STOPPED_AT_ONCE
+                if
+                :: exiting == 0 -> stopped[r] ! number
+                :: else -> stopping = number; stop_waits = exiting
+                fi;
+#else
+                stopped[r] ! number;
+#endif
+                exiting = 0; seen = 0
+            }
+        fi;
+        number = 0
+    :: atomic { stop_waits != 0 && mode[r] != stop_waits -> stop_waits = 0; stopped[r] ! stopping; stopping = 0 }
     od
 }
 
-proctype vcpu(byte r)
+proctype vcpu(byte r) provided (dead != _pid / 3)
 {
     byte entries;
     do
@@ -248,6 +292,10 @@ proctype vcpu(byte r)
         if
         :: atomic { requests[r] & TLB_FLUSH -> requests[r] = requests[r] & ~TLB_FLUSH };
             atomic { stale[r] = false }
+        :: else
+        fi;
+        if
+        :: atomic { requests[r] & EVENT -> requests[r] = requests[r] & ~EVENT }
         :: else
         fi;
         mode[r] = AND_NEXT(mode[r]) | IN_GUEST;
@@ -267,16 +315,26 @@ proctype vcpu(byte r)
     od
 }
 
+#ifdef CRASH
+proctype crash()
+{
+    byte r;
+    select(r : 0 .. REMOTES - 1);
+    atomic { dead = r + 1; runs[r] = false };
+    lost = true
+}
+#endif
+
 /* Nothing can happen any more: whoever asked has got it, and nobody is parked. */
 proctype monitor()
 {
     byte r;
     timeout ->
     atomic {
-        assert(over == 2);
+        assert(over == 3);
         for (r : 0 .. REMOTES - 1) {
-            assert(outbox[r] == 0 && !(requests[r] & STOP));
-            assert(MODE(slot_mode[r]) != EXITING)
+            assert(outbox[r] == 0);
+            assert(lost || (!(requests[r] & STOP) && MODE(slot_mode[r]) != EXITING))
         }
     }
 }
@@ -292,6 +350,10 @@ init
         }
         run coordinator();
         run invalidator();
+        run device();
+#ifdef CRASH
+        run crash();
+#endif
         run monitor()
     }
 }

@@ -19,7 +19,7 @@ def test_the_guest_tells_every_figure(tmp_path: Path) -> None:
 def test_the_yardstick_answers() -> None:
     """Would break: an echo without CURVE's keys, or one that another client could ask."""
     with hosts.echo() as echo:
-        assert echo.p50_us(hosts._PAGE[0], 5) > 0 and echo.p50_us(hosts._POST[0], 5) > 0
+        assert echo.p50_us(hosts._PAGE[0], 5) > 0 and echo.p50_us(hosts._STOP_HOST[0], 5) > 0
 
 
 def test_a_ratio_is_judged_by_its_median() -> None:

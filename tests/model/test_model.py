@@ -34,9 +34,12 @@ def verify(folder: Path, model: str, *definitions: str) -> str:
 @pytest.mark.parametrize("model, definitions", [
     ("pages.pml", ()),
     ("pages.pml", ("-DCRASH", "-DWANTS=1")),
-    ("stop.pml", ("-DSTOPS=0",)),
-    ("stop.pml", ("-DFLUSHES=0", "-DSTOPS=2")),
-    ("stop.pml", ("-DFLUSHES=1", "-DSTOPS=1")),
+    ("stop.pml", ("-DFLUSHES=1", "-DEVENTS=0")),
+    ("stop.pml", ("-DSTOPS=0", "-DFLUSHES=1")),
+    ("stop.pml", ("-DSTOPS=0", "-DFLUSHES=2", "-DEVENTS=0")),
+    ("stop.pml", ("-DSTOPS=2", "-DFLUSHES=0")),
+    ("stop.pml", ("-DREMOTES=2", "-DFLUSHES=0", "-DEVENTS=0")),
+    ("stop.pml", ("-DREMOTES=2", "-DFLUSHES=0", "-DEVENTS=0", "-DCRASH")),
 ])
 def test_the_protocol_holds(tmp_path: Path, model: str, definitions: tuple[str, ...]) -> None:
     """Would break: any order of events that leads to an old value, to a lost post, or to one who waits for ever."""
@@ -52,12 +55,15 @@ def test_the_protocol_holds(tmp_path: Path, model: str, definitions: tuple[str, 
     ("pages.pml", "STALE", ()),
     ("pages.pml", "LOSE", ()),
     ("pages.pml", "REPLACE", ("-DCRASH", "-DWANTS=1")),
-    ("stop.pml", "CHECK_THEN_END", ()),
-    ("stop.pml", "MARK_FIRST", ()),
-    ("stop.pml", "POST_ONCE", ()),
-    ("stop.pml", "DONE_AT_ONCE", ()),
-    ("stop.pml", "ENTER_BLINDLY", ()),
-    ("stop.pml", "STOP_BY_MARK", ("-DFLUSHES=1",)),
+    ("stop.pml", "CHECK_THEN_END", ("-DSTOPS=0", "-DFLUSHES=1")),
+    ("stop.pml", "MARK_FIRST", ("-DSTOPS=0", "-DFLUSHES=1")),
+    ("stop.pml", "POST_ONCE", ("-DFLUSHES=1", "-DEVENTS=0")),
+    ("stop.pml", "DONE_AT_ONCE", ("-DFLUSHES=1", "-DEVENTS=0")),
+    ("stop.pml", "STOPPED_AT_ONCE", ("-DFLUSHES=1", "-DEVENTS=0")),
+    ("stop.pml", "ENTER_BLINDLY", ("-DFLUSHES=1", "-DEVENTS=0")),
+    ("stop.pml", "POST_TELLS_STOP", ("-DFLUSHES=1", "-DEVENTS=0")),
+    ("stop.pml", "OLD_ANSWER", ("-DSTOPS=2", "-DFLUSHES=0")),
+    ("stop.pml", "IGNORE_LOSS", ("-DREMOTES=2", "-DFLUSHES=0", "-DEVENTS=0", "-DCRASH")),
 ])
 def test_a_broken_rule_is_found(tmp_path: Path, model: str, rule: str, definitions: tuple[str, ...]) -> None:
     """Would break: a model that holds whatever the protocol does."""
