@@ -7,6 +7,9 @@ requests to vCPUs of other hosts there. This is the file with I/O: sockets, shar
 It is called by its doorbell, an event descriptor that the host's other processes write to, and by messages of other
 nodes: one ROUTER that they send to, and one DEALER to each of them.
 
+Being woken costs more than what is then to do. So for a moment after it had something to do the node does not sleep but
+looks again and again, as KVM does before it halts a vCPU, where its host has a core on which no vCPU computes.
+
 Nothing here waits for anything that may wait for this node. A vCPU in the guest leaves it without help, so where one
 has to leave, the node waits a moment on the spot; where others have to be waited for, or that takes long, it goes on
 and looks again.
@@ -60,6 +63,7 @@ from coordinator.page_cache import Effect, Have, Install, PageCache, Revoke, Upg
 from coordinator.page_directory import PageDirectory, PageMessage, Send, home_of
 
 PAGE_BYTES = 4096
+POLL_S = 0.0003
 _IDLE_MS = 100
 _LOOK_AGAIN_MS = 1
 _BEAT_S = 0.5
@@ -107,6 +111,8 @@ class Node:
         self._announced: dict[int, tuple[int, bool, bool]] = {}
         self._to_self: deque[PageMessage] = deque()
         self._courier = Courier(hosts, self._memory, config.tlb == "ipi", self._send)
+        self._coordinator_fd = -1
+        self._polls_until_s = 0.0
         self._beat_s = 0.0
         self._ended = False
         self._clock = HostClock()
@@ -121,24 +127,40 @@ class Node:
             poller.register(int(self._router.getsockopt(zmq.FD)), select.EPOLLIN)
             poller.register(self._hosts.doorbell_fd, select.EPOLLIN)
             if self._coordinator is not None:
-                poller.register(int(self._coordinator.socket.getsockopt(zmq.FD)), select.EPOLLIN)
+                self._coordinator_fd = int(self._coordinator.socket.getsockopt(zmq.FD))
+                poller.register(self._coordinator_fd, select.EPOLLIN)
                 for _ in range(ASKED):
                     self._send(0, NodePing(self._clock.ask(time.monotonic_ns())))
             more = True
             while not self._is_over():
-                rang = self._hosts.doorbell_fd in dict(poller.poll(0 if more else self._wait_ms() / 1000))
-                more = self._turn(rang)
+                ready = poller.poll(0) if more else self._wait(poller)
+                if ready:
+                    self._polls_until_s = time.monotonic() + POLL_S
+                more = self._turn({fd for fd, _ in ready})
 
-    def _turn(self, rang: bool) -> bool:
-        """Do what there is to do. True when messages are left."""
-        if rang:
+    def _wait(self, poller: select.epoll) -> list[tuple[int, int]]:
+        """Wait until something is ready, or there may be something to do by time alone."""
+        until_s = min(self._polls_until_s, time.monotonic() + self._wait_ms() / 1000)
+        while self._memory.may_poll() and time.monotonic() < until_s:
+            if ready := poller.poll(0):
+                return ready
+            os.sched_yield()
+        return poller.poll(self._wait_ms() / 1000)
+
+    def _turn(self, ready: set[int]) -> bool:
+        """Do what there is to do, first what these descriptors tell of. True when messages are left."""
+        coordinator = self._coordinator
+        told = coordinator is not None and self._coordinator_fd in ready
+        if coordinator is not None and told:
+            self._take_from_coordinator(coordinator)
+        if self._hosts.doorbell_fd in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._hosts.doorbell_fd, 8)
             self._announce_wants()
             self._courier.carry()
         more = self._take()
-        if self._coordinator is not None:
-            self._take_from_coordinator(self._coordinator)
+        if coordinator is not None and not told:
+            self._take_from_coordinator(coordinator)
         self._courier.look()
         now_s = time.monotonic()
         self._perform(self._cache.look(now_s))

@@ -13,8 +13,8 @@ of three hosts, needed 0.4 s instead of 25.)
 An instruction may need several pages, so that hosts may each keep what another waits for. Only one host at a time may
 do that for long: hosts take turns, by the clock that they share (`clock_offset_s`). In its turn a host keeps the pages
 of a vCPU that waits for one more; all others let go of theirs after a moment (`GRACE_S`), so what the host waits for
-comes to it, however many queue for it before. So each host gets on at least once in a round of turns. Clocks that
-differ cost time only. The moment is not the same for all hosts, so that two of them need not wait for their turns.
+comes to it. Mostly each host gets on in a round of turns; it may take a few where many queue for several pages. Clocks
+that differ cost time only. The moment is not the same for all hosts, so that two of them need not wait for their turns.
 
 Time comes in with each call, in seconds of a monotonic clock.
 """

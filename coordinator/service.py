@@ -351,10 +351,10 @@ class Coordinator:
             match effect:
                 case barrier.Hold():
                     self._hold = effect
-                    self._remote.stop(effect)
                     if not waited:  # else the deadline of who is missing stays what it was
                         self._hold_until_s = time.monotonic() + self._config.stop_deadline_s
                         self._hold_began_ns = time.monotonic_ns()
+                    self._remote.stop(effect)
                     self._look_who_left(_FIRST_SLICE_S)
                 case barrier.Grant():
                     owner = effect.owner

@@ -327,12 +327,9 @@ static inline void cp_head_start(struct cp_host *host, uint32_t asker)
             cp_post(cp_vcpu(host, i), CP_STOP);
 }
 
-/* Whether V, which waits for an answer, may poll for it: there is a core for V, one for who answers, and one for each
- * other vCPU that computes. (KVM polls before it halts a vCPU for the same reason: waking a sleeper costs more than many
- * an answer. But it has a core of its own to waste.) */
-static inline bool cp_may_poll(struct cp_host *host, uint32_t vcpu)
+/* Whether this host has a core for each vCPU that computes, not counting `vcpu`, and `needed` more. */
+static inline bool cp_is_a_core_free(struct cp_host *host, uint32_t vcpu, uint32_t needed)
 {
-    uint32_t needed = 2;
     for (uint32_t i = 0; i < host->vcpus; i++) {
         struct cp_vcpu *v = cp_vcpu(host, i);
         if (i != vcpu && !cp_is_remote(v) && atomic_load_explicit(&v->power, memory_order_relaxed) == CP_POWER_ON
@@ -341,6 +338,14 @@ static inline bool cp_may_poll(struct cp_host *host, uint32_t vcpu)
             return false;
     }
     return needed <= host->cores;
+}
+
+/* Whether V, which waits for an answer, may poll for it: there is a core for V, one for who answers, and one for each
+ * other vCPU that computes. (KVM polls before it halts a vCPU for the same reason: waking a sleeper costs more than many
+ * an answer. But it has a core of its own to waste.) */
+static inline bool cp_may_poll(struct cp_host *host, uint32_t vcpu)
+{
+    return cp_is_a_core_free(host, vcpu, 2);
 }
 
 /* Wait until v has left the entry that `exiting` names. False when `deadline_ns` has passed. */

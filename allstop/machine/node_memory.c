@@ -460,6 +460,11 @@ static PyObject *memory_invalidation(NodeMemory *self, PyObject *arg)
     Py_RETURN_NONE;
 }
 
+static PyObject *memory_may_poll(NodeMemory *self, PyObject *unused)
+{
+    return PyBool_FromLong(cp_is_a_core_free(self->m.host, CP_MAX_VCPUS, 1));
+}
+
 static PyObject *memory_set_power(NodeMemory *self, PyObject *args)
 {
     unsigned long vcpu;
@@ -559,6 +564,7 @@ static PyMethodDef memory_methods[] = {
     { "has_left", (PyCFunction)memory_has_left, METH_VARARGS, "has_left(vcpu, exiting, ticket, ipi)." },
     { "wait_left", (PyCFunction)memory_wait_left, METH_VARARGS, "wait_left(vcpu, exiting, timeout_s)." },
     { "invalidation", (PyCFunction)memory_invalidation, METH_O, "invalidation(done): one begins here, or is done." },
+    { "may_poll", (PyCFunction)memory_may_poll, METH_NOARGS, "may_poll(): this host has a core on which no vCPU computes." },
     { "set_power", (PyCFunction)memory_set_power, METH_VARARGS, "set_power(vcpu, power): as its own host says." },
     { "told", (PyCFunction)memory_told, METH_VARARGS,
       "told(vcpu, all): what its process tells of itself; `all` with what was counted and measured." },
