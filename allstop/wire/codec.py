@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Messages to bytes and back. What does not decode to a well-formed message raises MalformedError, whatever it is.
 
-The decoders are compiled once from the annotations in `messages`: a message is checked field by field on every
-receipt, and that check is on the MMIO path.
+The decoders are compiled from the annotations in `messages`: a message is checked field by field on every receipt,
+and that check is on the MMIO path.
 """
 from __future__ import annotations
 
@@ -50,7 +50,17 @@ def _compile_decoder(kind: type[Message]) -> Callable[[list[Any]], Message]:
     return cast("Callable[[list[Any]], Message]", namespace["decode"])
 
 
-_DECODERS = {number: _compile_decoder(kind) for kind, number in NUMBERS.items()}
+class _Decoders(dict[int, Callable[[list[Any]], Message]]):
+    """By a message's number, each compiled when it is first needed: a process gets few of all kinds. KeyError: there
+    is none of this number."""
+
+    def __missing__(self, number: int) -> Callable[[list[Any]], Message]:
+        made = self[number] = _compile_decoder(_KINDS[number])
+        return made
+
+
+_KINDS = {number: kind for kind, number in NUMBERS.items()}
+_DECODERS = _Decoders()
 _unpack = msgpack.unpackb
 _pack = msgpack.Packer(autoreset=True).pack
 
@@ -70,9 +80,10 @@ def decode(data: bytes | memoryview) -> Message:
     if items.__class__ is not list or not items:
         raise MalformedError("not a message: a non-empty array was expected")
     number = items[0]
-    decoder = _DECODERS.get(number) if number.__class__ is int else None
-    if decoder is None:
-        raise MalformedError("not a message: unknown number")
+    try:
+        decoder = _DECODERS[number if number.__class__ is int else -1]
+    except KeyError:
+        raise MalformedError("not a message: unknown number") from None
     try:
         return decoder(items)
     except MalformedError:

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 _DOMAIN = b"allstop"
 _STOP_S = 2.0
@@ -43,7 +42,7 @@ class Guard:
         self._admitted = frozenset(key.encode() for key in admitted)
         self.refused = 0
         self._watched: list[tuple[zmq.Socket[bytes], threading.Thread]] = []
-        import zmq.auth.thread  # asyncio comes with it: only where it is needed
+        import zmq.auth.thread  # asyncio comes with it, 40 ms for each process: only where it is needed
 
         self._authenticator = zmq.auth.thread.ThreadAuthenticator(context)
         self._authenticator.start()
@@ -71,6 +70,8 @@ class Guard:
 
     def _count(self, monitor: zmq.Socket[bytes]) -> None:
         """All the time: what nobody reads would make the socket's own thread wait."""
+        from zmq.utils.monitor import recv_monitor_message  # the same
+
         with contextlib.suppress(zmq.ZMQError):
             while recv_monitor_message(monitor)["event"] != zmq.EVENT_MONITOR_STOPPED:
                 self.refused += 1
