@@ -18,7 +18,7 @@ import zmq
 
 from allstop.machine import control
 from allstop.machine.configuration import MachineConfig
-from allstop.machine.host_listener import admit_hosts, report_refusals
+from allstop.machine.host_listener import admit_hosts, is_at_home, report_refusals
 from allstop.machine.journal import open_journal
 from allstop.wire.channel import (
     COORDINATOR,
@@ -70,6 +70,7 @@ from allstop.wire.messages import (
     WorldStopped,
 )
 from allstop.wire.node_messages import HostStopped
+from allstop.wire.security import key_of
 from coordinator import barrier, desk, membership, power
 from coordinator.debugging import Debugging
 from coordinator.events import Events
@@ -175,14 +176,16 @@ class Coordinator:
             identity = receive(flags)
         except zmq.Again:
             return False
-        data = receive()  # a ROUTER never yields an identity alone
+        # A ROUTER never yields an identity alone. Of a stranger it matters under which key it comes.
+        frame = None if identity in self._members.peers else receive(copy=False)
+        data = receive() if frame is None else frame.bytes
         if self._more(zmq.RCVMORE):
             while self._more(zmq.RCVMORE):
                 receive()
             self.refused["a message of several frames"] += 1
             return True
         try:
-            self._judge(identity, decode(data))
+            self._judge(identity, decode(data), "" if frame is None else key_of(frame))
         except MalformedError:
             self.refused["bytes that are no message"] += 1
         except (RefusedError, membership.StrangerError) as error:
@@ -193,9 +196,11 @@ class Coordinator:
                 self._send(identity, WorldRefused(f"refused: an operator that {error}"))
         return True
 
-    def _judge(self, identity: bytes, message: Message) -> None:
+    def _judge(self, identity: bytes, message: Message, key: str) -> None:
         peer = self._members.peers.get(identity)
         if peer is None:
+            if isinstance(message, Hello) and not is_at_home(self._config.hosts, key, message):
+                raise RefusedError("a Hello of a process of another host")
             self._greet(identity, message)
         elif (peer.role, message.__class__) not in _EXPECTED:
             raise RefusedError(f"{message.__class__.__name__}, which is not its sender's to say")

@@ -26,7 +26,7 @@ import zmq
 from allstop.events.scenario import Scenario
 from allstop.events.vocabulary import DEVICE_STEP, event
 from allstop.machine.configuration import MachineConfig
-from allstop.machine.host_listener import admit_hosts, report_refusals
+from allstop.machine.host_listener import admit_hosts, is_at_home, report_refusals
 from allstop.machine.journal import open_journal
 from allstop.machine.user_code import text_of
 from allstop.wire.channel import COORDINATOR, LAUNCHER, identity_fits, listen
@@ -61,6 +61,7 @@ from allstop.wire.messages import (
     Violated,
     Welcome,
 )
+from allstop.wire.security import key_of
 from devicesrv.board import Board
 from devicesrv.bus import WIDTHS
 from devicesrv.console import Console
@@ -79,6 +80,7 @@ CHORES_S = 0.1
 # The launcher waits half a second for us after Shutdown.
 CONSOLE_DEADLINE_S = 0.3
 LINGER_MS = 100
+_NOT_AT_HOME = "a Hello of a process of another host"
 MAX_NOTES = 32  # in the verdict; all of them are in the log
 
 
@@ -136,11 +138,12 @@ class DeviceServer:
                 identity = receive()
             except zmq.Again:
                 continue
-            payload = receive()
+            frame = None if identity in self._peers else receive(copy=False)
+            payload = receive() if frame is None else frame.bytes
             if option(more):
                 self._skip_rest()
                 continue
-            handle(identity, payload)
+            handle(identity, payload, frame)
 
     def close(self) -> None:
         """Flush what is on its way, and release everything but the context."""
@@ -160,12 +163,14 @@ class DeviceServer:
         self._socket.close(LINGER_MS)
         if self._guard is not None:
             self._guard.close()
-            report_refusals(self._config, "devicesrv", Counter({"a connection without a key of this run":
-                                                                self._guard.refused}))
+            report_refusals(self._config, "devicesrv", Counter({
+                "a connection without a key of this run": self._guard.refused,
+                _NOT_AT_HOME: self.refused[_NOT_AT_HOME]}))
         if self._journal is not None:
             self._journal.close()
 
-    def _handle(self, identity: bytes, payload: bytes) -> None:
+    def _handle(self, identity: bytes, payload: bytes, frame: zmq.Frame | None = None) -> None:
+        """`frame` is that of the payload, where a stranger sent it: it knows under which key."""
         try:
             message = decode(payload)
         except MalformedError:
@@ -194,7 +199,10 @@ class DeviceServer:
                 self._socket.send(identity, zmq.SNDMORE)
                 self._socket.send(reply)
         elif isinstance(message, Hello):
-            self._welcome(identity, message)
+            if frame is not None and not is_at_home(self._config.hosts, key_of(frame), message):
+                self.refused[_NOT_AT_HOME] += 1
+            else:
+                self._welcome(identity, message)
         elif peer is None:
             self.refused["stranger"] += 1
         else:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.processes import child_environment
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("allstop", "coordinator", "vcpu_worker", "devicesrv", "gdbserver", "deploy", "stress")
 
@@ -47,3 +49,13 @@ def test_every_package_is_named_where_it_has_to_be() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     for package in found:
         assert len(re.findall(rf'"{package}\*?"', text)) >= 4, f"{package} is missing in a list of pyproject.toml"
+
+
+@pytest.mark.parametrize("program", ["coordinator.service", "devicesrv.server", "vcpu_worker.worker",
+                                     "deploy.launcher"])
+def test_a_program_on_one_host_loads_nothing_of_other_hosts(program: str) -> None:
+    """Would break: a start that is a third longer, for a library of the connections between hosts."""
+    source = f"import sys, {program}; print([name for name in ('asyncio', 'distributed') if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-P", "-c", source], env=child_environment(), capture_output=True,
+                           text=True, check=True, timeout=60)
+    assert found.stdout == "[]\n"

@@ -10,6 +10,7 @@ import zmq
 
 from allstop.machine.configuration import HostsSpec, MachineConfig
 from allstop.wire.channel import ChannelError
+from allstop.wire.messages import ROLE_NODE, ROLE_WORKER, Hello
 from allstop.wire.security import Guard, KeyPair, open_to_hosts
 
 
@@ -29,6 +30,19 @@ def admit_hosts(socket: zmq.Socket[bytes], context: zmq.Context[zmq.Socket[bytes
         raise ChannelError(f"cannot listen on {endpoint}: {error}") from None
     guard.watch(socket)
     return guard
+
+
+def is_at_home(hosts: HostsSpec | None, key: str, hello: Hello) -> bool:
+    """Whether a Hello comes from the host whose process says it: `key` is that of the connection, "" for one of this
+    host's own. Another host has workers, of its own vCPUs, and one node."""
+    if hosts is None:
+        return True
+    if key and key not in hosts.public_keys:
+        return False
+    host = hosts.public_keys.index(key) if key else hosts.index
+    if hello.role == ROLE_WORKER:
+        return hosts.vcpu_hosts[hello.vcpu:hello.vcpu + 1] == (host,)
+    return (hello.role == ROLE_NODE and hello.vcpu == host) if key else hello.role != ROLE_NODE
 
 
 def report_refusals(config: MachineConfig, who: str, refused: Counter[str]) -> None:

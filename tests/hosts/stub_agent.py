@@ -21,8 +21,19 @@ from typing import Any
 import zmq
 
 from allstop.machine.configuration import MachineConfig
+from allstop.wire.channel import DEBUGGER, OPERATOR_PREFIX
 from allstop.wire.codec import encode
-from allstop.wire.messages import PROTOCOL_VERSION, ROLE_WORKER, GuestFinished, Hello, Message, PsciCall
+from allstop.wire.messages import (
+    PROTOCOL_VERSION,
+    ROLE_DEBUGGER,
+    ROLE_OPERATOR,
+    ROLE_WORKER,
+    GuestFinished,
+    Hello,
+    Message,
+    PsciCall,
+    StopRun,
+)
 from allstop.wire.node_messages import (
     HostPlan,
     HostReady,
@@ -66,13 +77,15 @@ def harass(ours: zmq.Socket[bytes], plan: MachineConfig) -> None:
            encode(NodeHello(PROTOCOL_VERSION, b"wrong", 1)),
            encode(Hello(PROTOCOL_VERSION, b"wrong" * 4, ROLE_WORKER, 0, 1)),
            encode(Hello(PROTOCOL_VERSION, token, ROLE_WORKER, 0, 1)),
-           encode(Hello(PROTOCOL_VERSION, token, 200, 7, 1)), encode(GuestFinished(0, ""))]
+           encode(Hello(PROTOCOL_VERSION, token, ROLE_OPERATOR, 0, 1)),
+           encode(Hello(PROTOCOL_VERSION, token, ROLE_DEBUGGER, 0, 1)),
+           encode(Hello(PROTOCOL_VERSION, token, 200, 7, 1)), encode(GuestFinished(0, "")), encode(StopRun())]
     for data in bad:
         ours.send(data)
         ours.send_multipart((data, b"more"))
     with zmq.Context() as context:
         for endpoint in (hosts.endpoints[0], hosts.coordinator_endpoint, hosts.devices_endpoint):
-            for identity in (b"rogue", b"n0", b"n2"):
+            for identity in (b"rogue", b"n0", b"n2", DEBUGGER, OPERATOR_PREFIX + b"1"):
                 stranger = context.socket(zmq.DEALER)
                 stranger.setsockopt(zmq.IDENTITY, identity)
                 secure(stranger, own, hosts.public_keys[0], endpoint)
