@@ -3,8 +3,8 @@
 
 STEP is `call` (nothing was said yet), `ready` (HostReady was said), `plan` (the plan has come), `workers` (its node
 runs, its workers are about to be started), `rogue` (it harasses the others, and goes on), `proxy` (its node is reached
-through a proxy, whose connections SIGUSR1 resets) or `told` (what HostReady says is what ACT gives). ACT is `exit`,
-`kill`, `stop`, or the fields of HostReady to change, as JSON.
+through a proxy, whose connections SIGUSR1 resets), `replay` (the same; what comes by it is sent once more) or `told`
+(what HostReady says is what ACT gives). ACT is `exit`, `kill`, `stop`, or the fields of HostReady to change, as JSON.
 """
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ from allstop.wire.security import KeyPair, secure
 from deploy import host_agent
 
 STEP, ACT = sys.argv[1:3]
+RECORDED_BYTES = 3000  # a handshake is some 600
 
 
 def at(step: str) -> None:
@@ -106,6 +107,8 @@ class Proxy(threading.Thread):
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         self._others: dict[socket.socket, socket.socket] = {}
+        self._heard: dict[socket.socket, bytes] = {}
+        self._replays: list[socket.socket] = []
         signal.signal(signal.SIGUSR1, lambda number, frame: self.reset())
         self.start()
 
@@ -115,10 +118,13 @@ class Proxy(threading.Thread):
                 if each is self._listener:
                     near, far = self._listener.accept()[0], socket.create_connection(("127.0.0.1", self._port))
                     self._others |= {near: far, far: near}
+                    self._heard[near] = b""
                 elif each in self._others:
                     try:
                         data = each.recv(65536)
                         self._others[each].sendall(data)
+                        if each in self._heard:
+                            self._record(each, data)
                     except OSError:
                         data = b""
                     if not data:
@@ -126,6 +132,15 @@ class Proxy(threading.Thread):
                         self._others.pop(other, None)
                         each.close()
                         other.close()
+
+    def _record(self, each: socket.socket, data: bytes) -> None:
+        """When a handshake and some messages have come, all of that comes again, on connections of its own."""
+        self._heard[each] += data
+        if STEP == "replay" and not self._replays and len(self._heard[each]) > RECORDED_BYTES:
+            print(f"replayed {len(self._heard[each])} bytes", file=sys.stderr, flush=True)
+            for _ in range(3):
+                self._replays.append(socket.create_connection(("127.0.0.1", self._port)))
+                self._replays[-1].sendall(self._heard[each])
 
     def reset(self) -> None:
         """RST to both ends of each connection, which the loop then sees."""
@@ -140,7 +155,7 @@ class Stub(host_agent.HostAgent):
     def _send(self, message: Message) -> None:
         if isinstance(message, HostReady):
             at("call")
-            if STEP == "proxy":
+            if STEP in ("proxy", "replay"):
                 message = message._replace(endpoint=Proxy(message.endpoint).endpoint)
             if STEP == "told":
                 message = message._replace(**json.loads(ACT))

@@ -119,6 +119,17 @@ def test_strangers_are_refused_and_harm_nobody(command: Any, guests: Path, tmp_p
         assert refused(verdict, who) >= 2, (who, verdict["notes"])
 
 
+def test_what_is_recorded_and_sent_again_is_refused(command: Any, guests: Path, tmp_path: Path) -> None:
+    stub = str(Path(__file__).parent / "stub_agent.py")
+    done = command("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 200, "--timeout", 60,
+                   "--run-dir", tmp_path / "run",
+                   "--hosts", loopback_hosts(tmp_path, command=[sys.executable, stub, "replay", "-"]))
+    assert done.returncode == 0, done.stderr
+    assert refused(json.loads(done.stdout), "host there: node") >= 3
+    logs = "".join(path.read_text() for path in (tmp_path / "run").rglob("*.log"))
+    assert "replayed" in logs + done.stderr
+
+
 def test_a_host_that_says_what_it_may_not_harms_nobody_else(command: Any, guests: Path, tmp_path: Path) -> None:
     stub = str(Path(__file__).parent / "stub_agent.py")
     done = command("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 200, "--timeout", 60,
