@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from allstop.events.vocabulary import EventError, event
 from deploy.boot_options import boot_options
 from deploy.console_place import ConsolePlace
 from deploy.errors import HarnessError, UsageError
+from deploy.fork_server import Forked, ForkServer
 from deploy.gdb_address import gdb_address
 from deploy.options import DEFAULT_MEMORY, RunOptions, device, drive, handler, memory_size, path_of, scenario
 from deploy.processes import child_environment, describe_exit
@@ -39,7 +41,7 @@ class Machine:
     events as they are written there, as mappings, `fetch_handler` a "FILE.py:function", `drives` a list of "FILE" or
     "FILE,MODE"; `console` is as `--console`, and with `input="-"` the guest is typed to by `send`. Raises UsageError at
     once for what can not be right. Entering the context starts the machine; leaving it ends the machine if it still
-    runs.
+    runs. `fork_server` forks the machine's launcher, which saves time where many machines are run.
     """
 
     def __init__(self, image: str | os.PathLike[str], *, vcpus: int = 1, memory: str | int = DEFAULT_MEMORY,
@@ -57,7 +59,7 @@ class Machine:
                  gdb_wait: bool = False, semihosting: bool = False,
                  semihosting_dir: str | os.PathLike[str] | None = None, exit_status_line: bool = False,
                  hosts: str | os.PathLike[str] | None = None, cluster: str | None = None,
-                 cluster_hosts: int | None = None) -> None:
+                 cluster_hosts: int | None = None, fork_server: ForkServer | None = None) -> None:
         if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
             raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         if isinstance(drives, (str, bytes)) or not isinstance(drives, Iterable):
@@ -80,7 +82,8 @@ class Machine:
         options.check_fetch_handler()
         self._arguments = _arguments(options)
         self._typed = str(options.input) == "-"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._fork_server = fork_server
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._files = contextlib.ExitStack()
         self._outcome: Verdict | HarnessError | UsageError | None = None
         self._last_console = ""
@@ -99,12 +102,21 @@ class Machine:
                 ourselves = os.pidfd_open(os.getpid())
                 until_started.callback(os.close, ourselves)
                 console_fd = self._console_file.fileno()
-                self._process = subprocess.Popen(
-                    (sys.executable, "-P", "-m", "allstop.cli.main", "run", "--json", f"--console-fd={console_fd}",
-                     f"--lifeline-fd={lifeline.fileno()}", f"--lifeline-fd={ourselves}", *self._arguments),
-                    stdin=subprocess.PIPE if self._typed else subprocess.DEVNULL, bufsize=0, stdout=self._out,
-                    stderr=self._errors, start_new_session=True,
-                    pass_fds=(console_fd, lifeline.fileno(), ourselves), env=child_environment())
+                arguments = ("run", "--json", f"--console-fd={console_fd}", f"--lifeline-fd={lifeline.fileno()}",
+                             f"--lifeline-fd={ourselves}", *self._arguments)
+                pass_fds = (console_fd, lifeline.fileno(), ourselves)
+                if self._fork_server is not None and not self._typed:
+                    self._process = self._fork_server.start(arguments, self._out.fileno(), self._errors.fileno(),
+                                                            pass_fds)
+                    stack.callback(self._process.close)
+                else:
+                    self._process = subprocess.Popen(
+                        (sys.executable, "-P", "-m", "allstop.cli.main", *arguments),
+                        stdin=subprocess.PIPE if self._typed else subprocess.DEVNULL, bufsize=0, stdout=self._out,
+                        stderr=self._errors, start_new_session=True, pass_fds=pass_fds, env=child_environment())
+                self._ended_fd = (os.dup(self._process.pidfd) if isinstance(self._process, Forked)
+                                  else os.pidfd_open(self._process.pid))
+                stack.callback(os.close, self._ended_fd)
             except OSError as error:
                 raise HarnessError(f"the launcher could not be started: {error}") from None
             if self._process.stdin is not None:
@@ -179,6 +191,14 @@ class Machine:
             return self._outcome
         raise self._outcome
 
+    def has_ended(self, timeout: float) -> bool:
+        """Whether the run is over, or is so `timeout` seconds from now."""
+        if self._outcome is None and self._launcher.poll() is None:
+            poller = select.poll()
+            poller.register(self._ended_fd, select.POLLIN)
+            return bool(poller.poll(timeout * 1000))
+        return True
+
     def stop(self) -> None:
         """End the run, as Ctrl-C would; `wait` then gives its verdict. Nothing happens when it is over."""
         if self._process is not None:
@@ -197,7 +217,7 @@ class Machine:
             return HarnessError(sentence or f"the launcher {describe_exit(status)}")
 
     @property
-    def _launcher(self) -> subprocess.Popen[bytes]:
+    def _launcher(self) -> subprocess.Popen[bytes] | Forked:
         if self._process is None:
             raise HarnessError("the machine has not been started: use it in a with statement")
         return self._process

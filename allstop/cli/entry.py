@@ -15,10 +15,12 @@ _INTERRUPTED = 4
 
 def main() -> int:
     """Load the command and run it; the exit status."""
+    import sys
+
     from allstop.cli.main import load
     from allstop.cli.main import main as run
 
-    load()
+    load(sys.argv[1] if len(sys.argv) > 1 else None)
     try:
         try:
             if _asked_for:

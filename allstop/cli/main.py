@@ -29,17 +29,23 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def load() -> None:
-    """Load every subcommand; `main` does so too, but this can be done before Ctrl-C is anybody's to handle."""
-    for name in COMMANDS:
+def load(word: str | None) -> None:
+    """Load the subcommand that a command line's first word names, or all of them where it names none; `main` does so,
+    too, but this can be done before Ctrl-C is anybody's to handle."""
+    for name in _needed(word):
         importlib.import_module(f"allstop.cli.{name}")
+
+
+def _needed(word: str | None) -> Sequence[str]:
+    return (word,) if word in COMMANDS else COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     _open_standard_files()
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        parsed = _parser().parse_args(arguments)
+        parsed = _parser(words[0] if words else None).parse_args(words)
         return int(parsed.execute(parsed))
     except UsageError as error:
         say(" ".join(str(error).splitlines()))  # a file's name may have several lines
@@ -57,12 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return HARNESS_FAILURE
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(word: str | None = None) -> argparse.ArgumentParser:
+    """For a command line whose first word is this."""
     parser = _Parser(prog="allstop", allow_abbrev=False,
                      description="Run an SMP guest whose every vCPU is a process of its own.")
     parser.add_argument("--version", action="version", version=f"allstop {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    for name in COMMANDS:
+    for name in _needed(word):
         module = importlib.import_module(f"allstop.cli.{name}")
         subparser = subparsers.add_parser(name, help=module.SUMMARY, description=module.SUMMARY, allow_abbrev=False)
         subparser.set_defaults(execute=module.execute)

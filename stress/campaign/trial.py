@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from deploy.errors import HarnessError, UsageError
+from deploy.fork_server import ForkServer
 from deploy.machine import Machine
 from stress.campaign.combination import Combination
 from stress.campaign.result import Result
@@ -29,7 +29,8 @@ class TrialLost(RuntimeError):
     """The run has no result; the text says why."""
 
 
-def perform(combination: Combination, contents: Mapping[str, bytes], is_wanted: Callable[[], bool]) -> Result:
+def perform(combination: Combination, contents: Mapping[str, bytes], is_wanted: Callable[[], bool],
+            fork_server: ForkServer | None = None) -> Result:
     """Run it. `contents` are its files by digest; the run is ended when `is_wanted`, which is asked several times a
     second, says so. Raises TrialLost."""
     started_at, began_s = time.time(), time.monotonic()
@@ -38,8 +39,9 @@ def perform(combination: Combination, contents: Mapping[str, bytes], is_wanted: 
             files: dict[str, Any] = {role: stack.enter_context(_published(role, contents[digest]))
                                      for role, digest in combination.files.items()}
             options: dict[str, Any] = combination.options
-            machine = stack.enter_context(Machine(timeout=combination.timeout_s, **files, **options))
-            _wait(machine.launcher_pid, combination.timeout_s + _START_S, is_wanted)
+            machine = stack.enter_context(Machine(timeout=combination.timeout_s, fork_server=fork_server, **files,
+                                                  **options))
+            _wait(machine, combination.timeout_s + _START_S, is_wanted)
             verdict = machine.wait(_END_S)
         except (HarnessError, UsageError, TimeoutError, OSError, MemoryError) as error:
             raise TrialLost(str(error) or type(error).__name__) from None
@@ -50,20 +52,14 @@ def perform(combination: Combination, contents: Mapping[str, bytes], is_wanted: 
                   started_at, time.monotonic() - began_s)
 
 
-def _wait(pid: int, most_s: float, is_wanted: Callable[[], bool]) -> None:
-    """Until the child `pid` has ended. Raises TrialLost when it takes longer, or is not wanted any more."""
+def _wait(machine: Machine, most_s: float, is_wanted: Callable[[], bool]) -> None:
+    """Until the run is over. Raises TrialLost when that takes longer, or it is not wanted any more."""
     until_s = time.monotonic() + most_s
-    pidfd = os.pidfd_open(pid)
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        while not poll.poll(_LOOKS_EVERY_S * 1000):
-            if not is_wanted():
-                raise TrialLost("the campaign has ended it")
-            if time.monotonic() > until_s:
-                raise TrialLost(f"it had not ended {most_s:.0f} s after its start")
-    finally:
-        os.close(pidfd)
+    while not machine.has_ended(_LOOKS_EVERY_S):
+        if not is_wanted():
+            raise TrialLost("the campaign has ended it")
+        if time.monotonic() > until_s:
+            raise TrialLost(f"it had not ended {most_s:.0f} s after its start")
 
 
 @contextlib.contextmanager

@@ -30,10 +30,18 @@ def started_at(rows: list[Row]) -> dict[str, float]:
     return {row.combination.identity: row.result.started_at for row in rows if row.result}
 
 
+def children(pid: int) -> list[int]:
+    """The processes that `pid` has started; none of one that is dead."""
+    try:
+        return [child for task in Path(f"/proc/{pid}/task").iterdir()
+                for child in map(int, (task / "children").read_text().split())]
+    except FileNotFoundError:
+        return []
+
+
 def launchers(pid: int) -> list[int]:
-    """The processes of the machines that the campaign `pid` has under way."""
-    return [child for task in Path(f"/proc/{pid}/task").iterdir()
-            for child in map(int, (task / "children").read_text().split())]
+    """The launchers of the machines that the campaign `pid` has under way: its fork server's children."""
+    return [launcher for server in children(pid) for launcher in children(server)]
 
 
 def test_a_campaign_runs_everything_once_and_says_what_came_out(
@@ -88,6 +96,17 @@ def test_a_machine_whose_launcher_is_killed_harms_its_own_run_alone_and_that_is_
         os.kill(victim, signal.SIGKILL)
         assert process.wait(60) == 0
     assert sorted(row.epoch for row in rows_of(store)) == [1, 1, 1, 2]
+
+
+def test_a_fork_server_that_is_killed_costs_nothing_but_time(
+        spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
+    path, store = spec("hello", top="repetitions = 6"), tmp_path / "spec.store"
+    with started(command, path, cwd=tmp_path) as process:
+        wait_for("a run to be done", lambda: counts(store).done)
+        os.kill(children(process.pid)[0], signal.SIGKILL)
+        assert process.wait(60) == 0
+    rows = rows_of(store)
+    assert len(rows) == 6 and all(row.result and row.result.verdict == "pass" for row in rows)
 
 
 def test_ctrl_c_lets_runs_end_and_a_second_one_does_not(

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`python -m allstop.cli.fork_server --socket-fd N`: forks processes that are `allstop` with arguments.
+
+For `deploy.fork_server`, which says why. It makes no thread, and no socket of ZeroMQ's, which do not survive a fork. A
+request is a message with descriptors: a socket for the answers, the arguments as JSON, and those that the new process
+gets under the numbers in the message. Answers are its process number, with a pidfd, and in the end its exit status.
+"""
+from __future__ import annotations
+
+import argparse
+import fcntl
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from allstop.cli.main import load, main
+from allstop.machine.lifetime import show_command_line
+from deploy.fork_server import MAX_FDS, MESSAGE_BYTES
+from deploy.processes import printable
+
+
+def serve(link: socket.socket) -> None:
+    """Until whoever asks is gone."""
+    poller = select.poll()
+    poller.register(link, select.POLLIN)
+    launchers: dict[int, tuple[int, socket.socket]] = {}  # by pidfd: process number, and whom to tell
+    while True:
+        for fd, _ in poller.poll():
+            if fd != link.fileno():
+                pid, asker = launchers.pop(fd)
+                poller.unregister(fd)
+                os.close(fd)
+                status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                answer(asker, {"status": status})
+                asker.close()
+                continue
+            message, fds, _, _ = socket.recv_fds(link, MESSAGE_BYTES, MAX_FDS)
+            if not message:
+                return
+            asker = socket.socket(fileno=fds[0])
+            try:
+                pid = os.fork()
+            except OSError as error:
+                answer(asker, {"error": str(error)})
+                asker.close()
+            else:
+                if pid == 0:
+                    become(json.loads(message)["numbers"], fds[1:])
+                pidfd = os.pidfd_open(pid)
+                answer(asker, {"pid": pid}, pidfd)
+                launchers[pidfd] = pid, asker
+                poller.register(pidfd, select.POLLIN)
+            for each in fds[1:]:
+                os.close(each)
+
+
+def answer(asker: socket.socket, what: dict[str, object], *fds: int) -> None:
+    """Whoever asked may be gone."""
+    try:
+        socket.send_fds(asker, [json.dumps(what).encode()], list(fds))
+    except OSError as error:
+        print(f"fork server: {printable(str(error))}", file=sys.stderr)
+
+
+def become(numbers: Sequence[int], fds: Sequence[int]) -> NoReturn:
+    """The rest of a forked process's life. The first descriptor is its arguments, the others get `numbers`."""
+    status = 4
+    try:
+        above = max((*numbers, *fds)) + 1
+        held = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
+        os.closerange(3, above)
+        for fd, number in zip(held[1:], numbers, strict=True):
+            os.dup2(fd, number)
+            os.close(fd)
+        arguments: list[str] = json.loads(os.pread(held[0], os.fstat(held[0]).st_size, 0))
+        os.close(held[0])
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        show_command_line([sys.executable, "-P", "-m", "allstop.cli.main", *arguments])
+        status = main(arguments)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException as error:  # SystemExit of a parser, too
+        status = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else status
+    finally:
+        os._exit(status)
+
+
+def run() -> int:
+    """The program; the exit status."""
+    parser = argparse.ArgumentParser(prog="allstop.cli.fork_server", description=__doc__)
+    parser.add_argument("--socket-fd", type=int, required=True)
+    fd = parser.parse_args().socket_fd
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    load("run")
+    gc.collect()
+    gc.freeze()  # a collection would write to every object, and so unshare its page
+    with socket.socket(fileno=fd) as link:
+        serve(link)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines whose launchers a fork server forks: all is as with launchers of their own, however either of them ends."""
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allstop import HarnessError, Machine
+from deploy.errors import UsageError
+from deploy.fork_server import ForkServer
+
+
+@pytest.fixture
+def server() -> Iterator[ForkServer]:
+    """A fork server, which is gone after the test."""
+    made = ForkServer()
+    yield made
+    made.close()
+
+
+def test_machines_run_at_the_same_time_and_one_after_the_other(server: ForkServer, guests: Path) -> None:
+    found: list[str] = []
+
+    def run() -> None:
+        for name in ("hello", "fail"):
+            with Machine(guests / f"{name}.elf", vcpus=2, fork_server=server) as machine:
+                verdict = machine.wait(60)
+                found.append(f"{name} {verdict.verdict} {verdict.guest_status} {'hello from' in machine.console}")
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == ["fail fail 3 False"] * 3 + ["hello pass 0 True"] * 3
+
+
+def test_a_usage_error_comes_through(server: ForkServer, guests: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "something").touch()
+    with pytest.raises(UsageError, match="not empty"), \
+            Machine(guests / "hello.elf", run_dir=tmp_path / "run", fork_server=server) as machine:
+        machine.wait(60)
+
+
+def test_a_launcher_that_is_killed_is_told_so(server: ForkServer, guests: Path, until: Callable[..., Any]) -> None:
+    with Machine(guests / "spin.elf", fork_server=server) as machine:
+        assert not machine.has_ended(0)
+        os.kill(machine.launcher_pid, signal.SIGKILL)
+        assert machine.has_ended(10)
+        with pytest.raises(HarnessError, match="killed by SIGKILL"):
+            machine.wait(10)
+
+
+def test_a_run_is_stopped(server: ForkServer, guests: Path) -> None:
+    with Machine(guests / "spin.elf", fork_server=server) as machine:
+        with pytest.raises(TimeoutError):
+            machine.wait(0.1)
+        assert machine.verdict is None
+        machine.stop()
+        assert "stopped by the program" in machine.wait(10).sentence
+
+
+def test_a_machine_survives_its_fork_server(server: ForkServer, guests: Path) -> None:
+    with Machine(guests / "smp-counter.elf", vcpus=2, parameter=2000, fork_server=server) as machine:
+        server.close()
+        assert machine.wait(60).verdict == "pass"
+    assert not server.is_alive
+    with pytest.raises(HarnessError, match="could not be started"), Machine(guests / "hello.elf", fork_server=server):
+        pass
+
+
+def test_a_launcher_has_no_descriptors_of_the_fork_servers(server: ForkServer, guests: Path,
+                                                           until: Callable[..., Any]) -> None:
+    """Would break: a socket that stays open in a launcher, so that nobody hears of another one's end."""
+    def sockets(pid: int) -> set[str]:
+        paths = set()
+        for each in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+                paths.add(os.readlink(each.path))
+        return {path for path in paths if path.startswith("socket:")}
+
+    with Machine(guests / "spin.elf", fork_server=server) as first, \
+            Machine(guests / "spin.elf", fork_server=server) as second:
+        for pid in (first.launcher_pid, second.launcher_pid):
+            until(lambda pid=pid: b"allstop.cli.main\0run\0" in Path(f"/proc/{pid}/cmdline").read_bytes(), "a name")
+        assert not sockets(first.launcher_pid) & sockets(second.launcher_pid)
+        assert not sockets(server._process.pid) & (sockets(first.launcher_pid) | sockets(second.launcher_pid))
