@@ -2,6 +2,7 @@
 """What operators read of pages that come and go: the first of two hosts, whose node is this test."""
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterator
@@ -59,7 +60,8 @@ class Desk:
         return self.memory.have(COORDINATOR, number, False)
 
 
-def make(hosts: int) -> tuple[Desk, list[int]]:
+@contextlib.contextmanager
+def make(hosts: int) -> Iterator[Desk]:
     fds = [create_memory("control", ControlPage.size_bytes(2)), create_memory("ram", RAM_BYTES),
            create_memory("stage2", stage2.size_bytes(RAM_BYTES))]
     page = ControlPage.create(fds[0], 2, 2, 0)
@@ -71,15 +73,17 @@ def make(hosts: int) -> tuple[Desk, list[int]]:
         os.pwrite(fds[1], bytes([number + 1]) * 4096, number * 4096)
     config = MachineConfig(vcpus=2, memory_bytes=RAM_BYTES, token="", coordinator_endpoint="", devices_endpoint="",
                            fds=SharedFds(*fds[:3]), cores=2, launcher_pid=1, hosts=said(hosts))
-    return Desk(config, page, memory, fds[3]), fds
+    try:
+        yield Desk(config, page, memory, fds[3])
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 @pytest.fixture
 def desk() -> Iterator[Desk]:
-    made, fds = make(2)
-    yield made
-    for fd in fds:
-        os.close(fd)
+    with make(2) as made:
+        yield made
 
 
 def test_what_is_here_is_read_at_once_and_nobody_is_asked(desk: Desk) -> None:
@@ -165,17 +169,15 @@ def test_a_page_that_leaves_half_way_is_wanted(desk: Desk, monkeypatch: pytest.M
                                                       (3, PAGE + 1, "host yonder"), (3, PAGE, "host there"),
                                                       (3, PAGE + 2, "host there or host yonder")])
 def test_a_page_that_does_not_come_is_one_sentence_and_is_wanted_no_more(hosts: int, number: int, who: str) -> None:
-    desk, fds = make(hosts)
-    desk.take_away(number)
-    desk.reads.ask(OPERATOR, number * 4096 + 8, 8, 10.0)
-    desk.reads.look(10.0 + PAGES_S - 0.1)
-    assert desk.answers == []
-    desk.reads.look(10.0 + PAGES_S)
-    assert desk.answers == [(OPERATOR, Refused(f"the page at {number * 4096:#010x} is on another host and did not come "
-                                               f"within 3 s: {who} is slow or stopped"))]
-    assert desk.memory.wants() == [] and desk.reads.wait_ms(200) == 200
-    for fd in fds:
-        os.close(fd)
+    with make(hosts) as desk:
+        desk.take_away(number)
+        desk.reads.ask(OPERATOR, number * 4096 + 8, 8, 10.0)
+        desk.reads.look(10.0 + PAGES_S - 0.1)
+        assert desk.answers == []
+        desk.reads.look(10.0 + PAGES_S)
+        assert desk.answers == [(OPERATOR, Refused(f"the page at {number * 4096:#010x} is on another host and did not "
+                                                   f"come within 3 s: {who} is slow or stopped"))]
+        assert desk.memory.wants() == [] and desk.reads.wait_ms(200) == 200
 
 
 def test_a_page_that_is_being_changed_is_looked_at_again(desk: Desk) -> None:
