@@ -7,16 +7,13 @@ import time
 from collections.abc import Callable
 
 from allstop.machine import control
-from allstop.machine.configuration import RAM_BASE, MachineConfig
+from allstop.machine.configuration import MachineConfig
 from allstop.machine.control import ControlPage
-from allstop.machine.stage2 import first_away, read_guest
 from allstop.wire.channel import worker_identity
 from allstop.wire.messages import (
     ALL_VCPUS,
-    MAX_MEMORY_READ_BYTES,
     DumpState,
     FlushTlbs,
-    Memory,
     Message,
     PauseMachine,
     QueryStatus,
@@ -27,8 +24,11 @@ from allstop.wire.messages import (
     Status,
     TlbsFlushed,
 )
+from allstop.wire.node_messages import KillVcpu, VcpuKilled
 from coordinator import barrier, desk
+from coordinator.memory_reads import MemoryReads
 from coordinator.reminders import Reminders
+from coordinator.remote_kills import RemoteKills
 
 DESK = b"the operators' desk"
 """An owner of the stopped world, and no identity of any peer."""
@@ -50,6 +50,8 @@ class Operators:
         self._desk = desk.Desk()
         self._answers_until_s = 0.0
         self._reminders = Reminders(page)
+        self._reads = MemoryReads(config, page, send)
+        self._kills = RemoteKills(config.hosts, config.vcpus, send)
 
     @property
     def paused(self) -> bool:
@@ -62,7 +64,8 @@ class Operators:
         return self._desk.has_world
 
     def obey(self, operator: bytes, message: Message) -> None:
-        """Do what `operator` asks for by one of the messages that are an operator's alone."""
+        """Do what `operator` asks for by one of the messages that are an operator's alone; or it is the launcher, and
+        tells what came of that."""
         match message:
             case QueryStatus():
                 self._send(operator, Status(_report(self._page, self._desk.paused)))
@@ -73,7 +76,11 @@ class Operators:
             case ReadRegisters(vcpu):
                 self._read_registers(operator, vcpu)
             case ReadMemory(ipa, length_bytes):
-                self._send(operator, self._read_memory(ipa, length_bytes))
+                self._reads.ask(operator, ipa, length_bytes, time.monotonic())
+            case KillVcpu(vcpu):
+                self._kills.ask(operator, vcpu, time.monotonic())
+            case VcpuKilled():
+                self._kills.done(message)
             case FlushTlbs():
                 for vcpu in range(self._config.vcpus):
                     self._page.post(vcpu, control.TLB_FLUSH)
@@ -101,10 +108,17 @@ class Operators:
                 case desk.Tell(operator, message):
                     self._send(operator, message)
 
+    def wait_ms(self, most_ms: int) -> int:
+        """How long the coordinator may sleep, `most_ms` at most."""
+        return self._reads.wait_ms(most_ms)
+
     def look(self) -> None:
         """Time has passed."""
+        now_s = time.monotonic()
         self._reminders.look()
-        if self._desk.waits and time.monotonic() >= self._answers_until_s:
+        self._reads.look(now_s)
+        self._kills.look(now_s)
+        if self._desk.waits and now_s >= self._answers_until_s:
             self.handle(desk.Expired())
 
     def _read_registers(self, operator: bytes, vcpu: int) -> None:
@@ -116,19 +130,6 @@ class Operators:
             self._send(operator, Refused("the machine is not yet up: ask again"))
         else:
             self.handle(desk.RegistersAsked(operator, wanted))
-
-    def _read_memory(self, ipa: int, length_bytes: int) -> Memory | Refused:
-        size_bytes = self._config.memory_bytes
-        if not 0 < length_bytes <= MAX_MEMORY_READ_BYTES:
-            return Refused(f"1 to {MAX_MEMORY_READ_BYTES} bytes can be read at once, not {length_bytes}")
-        if not RAM_BASE <= ipa <= RAM_BASE + size_bytes - length_bytes:
-            return Refused(f"{length_bytes} bytes at {ipa:#010x} are not all in the guest's memory, which is "
-                           f"{RAM_BASE:#010x} to {RAM_BASE + size_bytes - 1:#010x}")
-        if self._config.hosts is not None and (away := first_away(self._config, ipa, length_bytes)) is not None:
-            return Refused(f"the page at {away:#010x} is on another host, and what this one has of it is old: it can "
-                           "be read when a vCPU or a device of the first host has used it")
-        # To read, not to map: a hole that is read through a mapping costs memory.
-        return Memory(ipa, read_guest(self._config, ipa, length_bytes))
 
 
 def _report(page: ControlPage, paused: bool) -> bytes:

@@ -148,7 +148,7 @@ class Coordinator:
                 self._take(0)
             if self._leases:
                 self._check_leases()
-            wait_ms = self._events.wait_ms(_IDLE_MS)
+            wait_ms = self._operators.wait_ms(self._events.wait_ms(_IDLE_MS))
             if wait_ms != self._wait_ms:
                 self._router.rcvtimeo = self._wait_ms = wait_ms
             self._operators.look()

@@ -28,7 +28,17 @@ from allstop.machine.configuration import HostsSpec, MachineConfig, SharedFds
 from allstop.wire.channel import MAX_FRAME_BYTES
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import PROTOCOL_VERSION, Message
-from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady, HostStatus, HostStop, VcpuTold
+from allstop.wire.node_messages import (
+    HostBeat,
+    HostEnded,
+    HostPlan,
+    HostReady,
+    HostStatus,
+    HostStop,
+    KillVcpu,
+    VcpuKilled,
+    VcpuTold,
+)
 from allstop.wire.security import Guard, KeyPair, key_of, open_to_hosts
 from deploy.hosts import HostEntry, HostsFile
 from deploy.plan import Member
@@ -73,6 +83,7 @@ class Fleet:
         self.bounces: list[Any] = []
         self._events: dict[int, list[tuple[int, int]]] = {}
         self.told: Callable[[int, bytes], None] = lambda vcpu, data: None
+        self.killed: Callable[[VcpuKilled], None] = lambda message: None
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(self._listener()) for _ in range(4)]
             self._listen_fds = tuple(each.fileno() for each in sockets)
@@ -158,9 +169,11 @@ class Fleet:
             self._heard_s[number] = time.monotonic()
             if isinstance(message, HostStatus):
                 sentences.append(f"{self._name(number)}: {printable(message.sentence)}")
-            elif isinstance(message, VcpuTold) and self._vcpu_hosts[message.vcpu:message.vcpu + 1] == (number,):
+            elif isinstance(message, VcpuTold) and self._has(number, message.vcpu):
                 with contextlib.suppress(ValueError):  # what no vCPU tells of itself
                     self.told(message.vcpu, message.told)
+            elif isinstance(message, VcpuKilled) and self._has(number, message.vcpu):
+                self.killed(message._replace(sentence=printable(message.sentence)))
             elif isinstance(message, HostEnded):
                 self._ended[number] = message.report
                 with contextlib.suppress(ValueError, TypeError, AttributeError, IndexError):  # it can tell anything
@@ -184,6 +197,12 @@ class Fleet:
         return [f"{self._name(number)} has not been heard of for {self._deadline_s:g} s: it is dead, hangs or is cut "
                 "off"
                 for number in silent]
+
+    def kill(self, vcpu: int) -> None:
+        """Have the host of this vCPU kill its process; `killed` is called with the answer."""
+        for identity, number in self._identities.items():
+            if self._has(number, vcpu):
+                self._send(identity, KillVcpu(vcpu))
 
     def stop(self) -> None:
         """Have all of them end. Once."""
@@ -279,6 +298,9 @@ class Fleet:
     def _address(self, place: int) -> str:
         address = self._hosts[0].address
         return f"tcp://{f'[{address}]' if ':' in address else address}:{self._ports[place]}"
+
+    def _has(self, number: int, vcpu: int) -> bool:
+        return self._vcpu_hosts[vcpu:vcpu + 1] == (number,)
 
     def _name(self, number: int) -> str:
         return f"host {self._hosts[number].name} ({self._hosts[number].address})"

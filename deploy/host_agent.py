@@ -31,7 +31,17 @@ from allstop.machine.memory import create_memory
 from allstop.machine.node_memory import NodeMemory
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import PROTOCOL_VERSION, ROLE_HOST, ROLE_NODE, ROLE_WORKER, Message
-from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady, HostStatus, HostStop, VcpuTold
+from allstop.wire.node_messages import (
+    HostBeat,
+    HostEnded,
+    HostPlan,
+    HostReady,
+    HostStatus,
+    HostStop,
+    KillVcpu,
+    VcpuKilled,
+    VcpuTold,
+)
 from allstop.wire.security import KeyPair, secure
 from deploy.assembly import swap_file
 from deploy.fleet import CUT_OFF_EXIT_CODE, beat_s, engine
@@ -174,8 +184,22 @@ class HostAgent:
                 continue
             if isinstance(message, HostPlan) and self._config is None:
                 self._begin(MachineConfig.from_json(message.config.decode()))
+            elif isinstance(message, KillVcpu):
+                self._kill(message.vcpu)
             elif isinstance(message, HostStop):
                 self._over = True
+
+    def _kill(self, vcpu: int) -> None:
+        """As an accident would: that it is dead is seen as any death is, and the launcher hears this first."""
+        worker = next((child for child in self._children
+                       if child.member.role == ROLE_WORKER and child.member.vcpu == vcpu), None)
+        if worker is None:
+            self._send(VcpuKilled(vcpu, 0, f"vCPU {vcpu} has no process"))
+        elif worker.exit_status() is not None:
+            self._send(VcpuKilled(vcpu, worker.pid, f"the process of vCPU {vcpu} is dead already"))
+        else:
+            worker.kill()
+            self._send(VcpuKilled(vcpu, worker.pid, ""))
 
     def _begin(self, plan: MachineConfig) -> None:
         """Make this host's memory, and start its node and the nursery."""

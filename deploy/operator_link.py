@@ -39,6 +39,7 @@ from allstop.wire.messages import (
     StopRun,
     TlbsFlushed,
 )
+from allstop.wire.node_messages import KillVcpu, VcpuKilled
 from deploy.control_file import find_run
 from deploy.errors import HarnessError, UsageError
 
@@ -128,12 +129,15 @@ class OperatorLink:
         """Have an event happen now, on `vcpu` or on any: see `allstop.events.vocabulary`."""
         self._ask(InjectEvent(ALL_VCPUS if vcpu is None else vcpu, json.dumps(dict(event))), EventInjected)
 
+    def host_of(self, vcpu: int) -> str:
+        """The name of the host that has `vcpu`, "" where that is the first one, or the only one."""
+        return "".join(self._control.hosts[vcpu:vcpu + 1])
+
     def kill(self, vcpu: int) -> int:
-        """Kill the process of `vcpu`, as an accident would, and give its number. The run is lost by that."""
+        """Kill the process of `vcpu`, as an accident would, and give its number on its host. The run is lost then."""
+        if self.host_of(vcpu):
+            return self._ask(KillVcpu(vcpu), VcpuKilled).pid
         pid = int(self.status()["vcpus"][vcpu]["pid"])
-        if any(self._control.hosts[vcpu:vcpu + 1]):
-            raise RefusedError(f"vCPU {vcpu} is process {pid} of host {self._control.hosts[vcpu]}: it can be killed "
-                               "there only")
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:

@@ -32,6 +32,7 @@ from allstop.wire.messages import (
     Pong,
     RunEnded,
 )
+from allstop.wire.node_messages import KillVcpu
 from deploy.console_port import ConsolePort
 from deploy.course import Course, Effect, Kill, Phase
 from deploy.fleet import CUT_OFF_EXIT_CODE, Fleet
@@ -91,6 +92,7 @@ class Supervisor:
                 self._poller.register(source, zmq.POLLIN)
             if self._fleet is not None:
                 self._poller.register(self._fleet.socket, zmq.POLLIN)
+                self._fleet.killed = self._send
             self._console.open(context, config)
             self._course.begun(self._started_s)
             self._send(Hello(PROTOCOL_VERSION, bytes.fromhex(config.token), ROLE_LAUNCHER, 0, os.getpid()))
@@ -227,6 +229,8 @@ class Supervisor:
                     words = words_of_the_named(message.sentence, self._children.values())
                     message = message._replace(sentence=message.sentence + words)
                 self._perform(self._course.ended(message, now_s))
+            elif isinstance(message, KillVcpu) and self._fleet is not None:
+                self._fleet.kill(message.vcpu)
             elif isinstance(message, Ping):
                 self._send(Pong(message.nonce))
 

@@ -169,7 +169,8 @@ def _value(text: str) -> int | float | str:
 
 def _kill(link: OperatorLink, arguments: argparse.Namespace) -> None:
     vcpu = _vcpu(link, arguments.vcpu)
-    _print(f"killed vCPU {vcpu}, process {link.kill(vcpu)}")
+    host = link.host_of(vcpu)
+    _print(f"killed vCPU {vcpu}, process {link.kill(vcpu)}{f' of host {host}' if host else ''}")
 
 
 def _stop(link: OperatorLink, arguments: argparse.Namespace) -> None:

@@ -491,6 +491,30 @@ static PyObject *page_code_writes(ControlPage *self, PyObject *unused)
     return PyLong_FromUnsignedLongLong(atomic_load(&self->host->code_writes));
 }
 
+static PyObject *page_arrivals(ControlPage *self, PyObject *unused)
+{
+    return PyLong_FromUnsignedLongLong(atomic_load(&self->host->arrivals));
+}
+
+static PyObject *page_want_page(ControlPage *self, PyObject *arg)
+{
+    unsigned long ipa = PyLong_AsUnsignedLong(arg);
+    if (PyErr_Occurred())
+        return NULL;
+    uint32_t want = cp_want((uint32_t)ipa, false, false);
+    if (atomic_exchange(&self->host->coordinator_want, want) != want) /* else the node knows */
+        cp_ring(self->host->doorbell);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_leave_page(ControlPage *self, PyObject *unused)
+{
+    atomic_store(&self->host->coordinator_want, 0);
+    atomic_fetch_add(&self->host->coordinator_progress, 1);
+    cp_ring(self->host->doorbell);
+    Py_RETURN_NONE;
+}
+
 static PyObject *page_next_stop_epoch(ControlPage *self, PyObject *unused)
 {
     return PyLong_FromUnsignedLongLong(atomic_fetch_add(&self->host->stop_epoch, 1) + 1);
@@ -642,6 +666,13 @@ static PyMethodDef page_methods[] = {
     { "epochs", (PyCFunction)page_epochs, METH_NOARGS, "epochs(): (stops, invalidations begun, invalidations done)." },
     { "code_writes", (PyCFunction)page_code_writes, METH_NOARGS,
       "code_writes(): writes of devices into executable pages so far; one counts before it begins." },
+    { "arrivals", (PyCFunction)page_arrivals, METH_NOARGS,
+      "arrivals(): pages that came from other hosts so far; one counts before it is put into its frame." },
+    { "want_page", (PyCFunction)page_want_page, METH_O,
+      "want_page(ipa): the coordinator's: have another host's page come here, to be read, and stay a moment; one at a "
+      "time, and to be said again until it is here." },
+    { "leave_page", (PyCFunction)page_leave_page, METH_NOARGS,
+      "leave_page(): it has read the page that it wanted, or wants it no more." },
     { "next_stop_epoch", (PyCFunction)page_next_stop_epoch, METH_NOARGS, "next_stop_epoch(): a new stop's number." },
     { "issue_access", (PyCFunction)page_issue_access, METH_O,
       "issue_access(vcpu): its worker is about to ask for an access to a device." },

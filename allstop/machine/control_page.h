@@ -196,7 +196,10 @@ struct cp_host {
     _Atomic uint32_t devices_want;  /* as a vCPU's */
     struct cp_process node;
     uint32_t has_coordinator;       /* of several hosts: a vCPU is PENDING here before it can be on */
-    char pad7[CP_HOST_BYTES - 64 * 8 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 8 - 16 - CP_TLB_LOG * 8 - 16 - sizeof(struct cp_process)];
+    _Atomic uint32_t coordinator_want;     /* as a vCPU's, for operators, who only read */
+    _Atomic uint64_t arrivals;             /* pages that other hosts sent; grows before one is put into its frame */
+    _Atomic uint32_t coordinator_progress; /* as a vCPU's: it has read the page that it was given, or wants it no more */
+    char pad7[CP_HOST_BYTES - 64 * 8 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 8 - 16 - CP_TLB_LOG * 8 - 32 - sizeof(struct cp_process)];
 };
 _Static_assert(sizeof(struct cp_host) == CP_HOST_BYTES, "the host's part of the control page");
 

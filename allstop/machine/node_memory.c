@@ -19,7 +19,8 @@
 #define PARK_NS 200000ull
 #define SLICE_NS 50000000ull
 #define FLUSHES (CP_TLB_FLUSH | CP_CODE_FLUSH)
-#define DEVICES_SLOT CP_MAX_VCPUS
+#define COORDINATOR_SLOT CP_MAX_VCPUS
+#define DEVICES_SLOT (CP_MAX_VCPUS + 1)
 
 typedef struct {
     PyObject_HEAD
@@ -59,6 +60,25 @@ static struct cp_vcpu *slot_of(NodeMemory *self, unsigned long vcpu)
         return cp_vcpu(self->m.host, (uint32_t)vcpu);
     PyErr_Format(PyExc_ValueError, "there is no vCPU %lu", vcpu);
     return NULL;
+}
+
+/* The word by which this slot, a vCPU's, the coordinator's or the devices', says what it needs. NULL with an exception set. */
+static _Atomic uint32_t *want_of(NodeMemory *self, unsigned long slot)
+{
+    if (slot == COORDINATOR_SLOT)
+        return &self->m.host->coordinator_want;
+    if (slot == DEVICES_SLOT)
+        return &self->m.host->devices_want;
+    struct cp_vcpu *v = slot_of(self, slot);
+    return v ? &v->want : NULL;
+}
+
+/* How far it is: devices keep nothing. */
+static uint32_t progress_of(NodeMemory *self, unsigned long slot)
+{
+    if (slot == COORDINATOR_SLOT)
+        return atomic_load(&self->m.host->coordinator_progress);
+    return slot == DEVICES_SLOT ? 0 : atomic_load(&cp_vcpu(self->m.host, (uint32_t)slot)->progress);
 }
 
 /* The address of a page by its number (IPA / 4096). False with an exception set. */
@@ -219,6 +239,7 @@ static PyObject *memory_install(NodeMemory *self, PyObject *args)
     }
     if (good) {
         unsigned char *frame = self->m.pages.ram + (ipa - RAM_BASE);
+        atomic_fetch_add(&self->m.host->arrivals, 1); /* who reads frames by hand looks at this after the entry, and again */
         if (data.len)
             memcpy(frame, data.buf, SWAP_PAGE);
         else if (!is_zero((uint64_t *)(void *)frame))
@@ -260,14 +281,14 @@ static PyObject *memory_upgrade(NodeMemory *self, PyObject *arg)
 static PyObject *memory_wants(NodeMemory *self, PyObject *unused)
 {
     PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list && i <= self->m.host->vcpus; i++) {
-        bool devices = i == self->m.host->vcpus;
-        if (!devices && cp_is_remote(cp_vcpu(self->m.host, i)))
+    for (uint32_t i = 0, vcpus = self->m.host->vcpus; list && i < vcpus + 2; i++) {
+        uint32_t slot = i < vcpus ? i : COORDINATOR_SLOT + (i - vcpus);
+        if (i < vcpus && cp_is_remote(cp_vcpu(self->m.host, i)))
             continue;
-        uint32_t want = atomic_load(devices ? &self->m.host->devices_want : &cp_vcpu(self->m.host, i)->want);
+        uint32_t want = atomic_load(want_of(self, slot));
         if (want == 0)
             continue;
-        PyObject *item = Py_BuildValue("(IIOOI)", devices ? DEVICES_SLOT : i, cp_wanted_page(want),
+        PyObject *item = Py_BuildValue("(IIOOI)", slot, cp_wanted_page(want),
                                        want & 1 ? Py_True : Py_False, want & 2 ? Py_True : Py_False, want >> 23 << 3);
         if (item == NULL || PyList_Append(list, item) < 0)
             Py_CLEAR(list);
@@ -283,14 +304,13 @@ static PyObject *memory_have(NodeMemory *self, PyObject *args)
     uint32_t ipa;
     if (!PyArg_ParseTuple(args, "kkp", &slot, &page, &write) || !page_at(self, page, &ipa))
         return NULL;
-    struct cp_vcpu *v = slot == DEVICES_SLOT ? NULL : slot_of(self, slot);
-    if (v == NULL && slot != DEVICES_SLOT)
+    _Atomic uint32_t *want = want_of(self, slot);
+    if (want == NULL)
         return NULL;
-    _Atomic uint32_t *want = v ? &v->want : &self->m.host->devices_want;
     uint32_t seen = atomic_load(want);
     if (seen && cp_wanted_page(seen) == page && (write || !(seen & 1)) && atomic_compare_exchange_strong(want, &seen, 0))
         cp_futex_wake(want);
-    return PyLong_FromUnsignedLong(v ? atomic_load(&v->progress) : 0);
+    return PyLong_FromUnsignedLong(progress_of(self, slot));
 }
 
 static PyObject *memory_progress(NodeMemory *self, PyObject *args)
@@ -299,12 +319,11 @@ static PyObject *memory_progress(NodeMemory *self, PyObject *args)
     int hold = 0;
     if (!PyArg_ParseTuple(args, "k|p", &slot, &hold))
         return NULL;
-    struct cp_vcpu *v = slot_of(self, slot);
-    if (v == NULL)
+    if (want_of(self, slot) == NULL)
         return NULL;
-    if (hold)
-        atomic_fetch_or(&v->requests, CP_HOLD);
-    return PyLong_FromUnsignedLong(atomic_load(&v->progress));
+    if (hold && slot < self->m.host->vcpus) /* the coordinator says so unasked */
+        atomic_fetch_or(&cp_vcpu(self->m.host, (uint32_t)slot)->requests, CP_HOLD);
+    return PyLong_FromUnsignedLong(progress_of(self, slot));
 }
 
 static PyObject *memory_is_page(NodeMemory *self, PyObject *arg)

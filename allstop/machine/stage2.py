@@ -7,17 +7,20 @@ first vCPU that uses the page; so the file, too, costs only what is touched. Sou
 """
 from __future__ import annotations
 
+import enum
 import mmap
 import os
 import struct
 
 from allstop.machine.configuration import MAX_MEMORY_BYTES, RAM_BASE, MachineConfig
+from allstop.machine.control import ControlPage
 
 STAGE2_BASE = 0xF000_0000
 LEVEL3_OFFSET = 0x5000
 PAGE_BYTES = 4096
 SWAPPED = 1 << 62
 """A level-3 entry that is not valid: the page is in the swap file. See vcpu_worker/engine/swap.c."""
+_BROKEN = 1 << 61
 _TABLE = 3
 _BLOCK_BYTES = 512 * PAGE_BYTES
 
@@ -39,14 +42,42 @@ def read_guest(config: MachineConfig, ipa: int, length_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def first_away(config: MachineConfig, ipa: int, length_bytes: int) -> int | None:
-    """Of a machine on several hosts: the first page of guest RAM in this range that is not here, if there is one. An
-    entry that says nothing at all is that of another host's page. Raises OSError."""
-    first, last = (ipa - RAM_BASE) // PAGE_BYTES, (ipa + length_bytes - 1 - RAM_BASE) // PAGE_BYTES
-    for page in range(first, last + 1):
-        if not any(os.pread(config.fds.stage2, 8, LEVEL3_OFFSET + page * 8)):
-            return RAM_BASE + page * PAGE_BYTES
-    return None
+class Unread(enum.Enum):
+    """Why a page of a machine on several hosts was not read."""
+
+    AWAY = enum.auto()      # it is another host's
+    CHANGING = enum.auto()  # somebody here is changing it: look again
+
+
+def read_page_here(config: MachineConfig, page: ControlPage, ipa: int, length_bytes: int) -> bytes | Unread:
+    """Bytes of one page of a machine on several hosts, as `read_guest`; all of one stay of the page here.
+
+    The reader R holds nothing, so the node N may take the page away meanwhile, and bring it back:
+
+        R                                   N takes it away                N brings it
+        count = arrivals                    the entry is broken            arrivals + 1
+        entry: neither away nor broken      flush, wait, copy the frame    fills the frame
+        read                                the entry says away            the entry says here
+        entry as before, arrivals as before
+
+    What R reads is of two stays only if N has begun to fill the frame before R had read it. If that was before R's
+    first look, the entry said away until N was done, and R has found what came. Else `arrivals` has grown, for N counts
+    first. If the page has only left, the entry has changed. The entry alone would not do: it may be the same when the
+    page is back. A page that is flipped or swapped meanwhile changes its entry, too, and is read again, though what was
+    read of a flipped one was right. Raises OSError.
+    """
+    at = LEVEL3_OFFSET + (ipa - RAM_BASE) // PAGE_BYTES * 8
+    arrivals = page.arrivals()
+    before = os.pread(config.fds.stage2, 8, at)
+    (entry,) = struct.unpack("<Q", before)
+    if not entry:
+        return Unread.AWAY
+    if entry & _BROKEN:
+        return Unread.CHANGING
+    data = read_guest(config, ipa, length_bytes)
+    if os.pread(config.fds.stage2, 8, at) != before or page.arrivals() != arrivals:
+        return Unread.CHANGING
+    return data
 
 
 def size_bytes(memory_bytes: int) -> int:

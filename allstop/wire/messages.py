@@ -24,6 +24,7 @@ from allstop.wire.node_messages import (
     HostStatus,
     HostStop,
     HostStopped,
+    KillVcpu,
     NodeHello,
     NodePing,
     NodePong,
@@ -36,6 +37,7 @@ from allstop.wire.node_messages import (
     PowerChanged,
     ResumeHost,
     StopHost,
+    VcpuKilled,
     VcpuTold,
 )
 
@@ -546,7 +548,7 @@ Message: TypeAlias = (
     | PerformEvent | EventPerformed | EventTriggered | InjectEvent | EventInjected | StopRun | RunStopped | Refused
     | NodeHello | NodePing | NodePong | PageAsked | PageRecalled | PageYielded | PageGranted
     | Posted | PostsDone | PowerChanged | VcpuTold | StopHost | HostStopped | ResumeHost
-    | HostReady | HostPlan | HostBeat | HostStatus | HostStop | HostEnded
+    | HostReady | HostPlan | HostBeat | HostStatus | KillVcpu | VcpuKilled | HostStop | HostEnded
 )
 
 # The number of each message on the wire. Numbers are never reused: CHANGELOG says what changed.
@@ -568,6 +570,7 @@ NUMBERS: dict[type[Message], int] = {
     Posted: 199, PostsDone: 200, PowerChanged: 201, VcpuTold: 202,
     StopHost: 203, HostStopped: 204, ResumeHost: 205,
     HostReady: 224, HostPlan: 225, HostBeat: 227, HostStatus: 228, HostStop: 229, HostEnded: 230,
+    KillVcpu: 231, VcpuKilled: 232,
 }
 
 # Who says what to whom, as (sender's role, receiver's role). A server drops what does not come on its route.
@@ -667,6 +670,8 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     HostPlan: _TO_HOST,
     HostBeat: (*_FROM_HOST, *_TO_HOST),
     HostStatus: _FROM_HOST,
+    KillVcpu: (*_OPERATION, (ROLE_COORDINATOR, ROLE_LAUNCHER), *_TO_HOST),
+    VcpuKilled: (*_FROM_HOST, (ROLE_LAUNCHER, ROLE_COORDINATOR), *_OUTCOME),
     HostStop: _TO_HOST,
     HostEnded: _FROM_HOST,
 }

@@ -151,6 +151,22 @@ class HostStatus(NamedTuple):
     sentence: Text
 
 
+class KillVcpu(NamedTuple):
+    """Kill the process of this vCPU, which is not on the first host: an operator's wish, which the coordinator passes
+    to the launcher, and that to the agent of the vCPU's host. Answered by VcpuKilled."""
+
+    vcpu: U16
+
+
+class VcpuKilled(NamedTuple):
+    """Answer to KillVcpu, the same way back: process `pid` has been killed, or `sentence` says why not. An operator
+    gets Refused for the latter."""
+
+    vcpu: U16
+    pid: U32
+    sentence: Text
+
+
 class HostStop(NamedTuple):
     """The run is over: end your processes, and say HostEnded."""
 

@@ -57,6 +57,7 @@ from allstop.wire.messages import (
     WorldRefused,
     WorldStopped,
 )
+from allstop.wire.node_messages import KillVcpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -543,7 +544,8 @@ def test_what_operators_ask_wrongly_is_refused_in_words(start_rig: Callable[...,
     rig.start_machine()
     for request, word in ((ReadRegisters(1), "no vCPU 1"), (ReadMemory(0x4000_0000, 0), "at once"),
                           (ReadMemory(0x4000_0000, 65537), "at once"), (ReadMemory(0x400F_FFFF, 2), "memory"),
-                          (ReadMemory(0, 4), "memory"), (ResumeMachine(), "not paused")):
+                          (ReadMemory(0, 4), "memory"), (ResumeMachine(), "not paused"),
+                          (KillVcpu(0), "on this host"), (KillVcpu(1), "no vCPU 1")):
         operator.send(request)
         assert word in rig.expect(operator, Refused).sentence
     rig.leave()
@@ -552,7 +554,7 @@ def test_what_operators_ask_wrongly_is_refused_in_words(start_rig: Callable[...,
 def test_what_is_an_operators_to_ask_is_nobody_elses(start_rig: Callable[..., Rig]) -> None:
     rig = start_rig(1)
     worker = rig.start_machine()[0]
-    for request in (PauseMachine(), StopRun(), ReadMemory(0x4000_0000, 4), FlushTlbs(), QueryStatus()):
+    for request in (PauseMachine(), StopRun(), ReadMemory(0x4000_0000, 4), FlushTlbs(), QueryStatus(), KillVcpu(0)):
         worker.send(request)
     rig.fence(worker)
     assert "not its sender's to say" in rig.leave()

@@ -43,6 +43,7 @@ from allstop.wire.node_messages import (
     PageGranted,
     PageYielded,
     Posted,
+    VcpuKilled,
     VcpuTold,
 )
 from allstop.wire.security import KeyPair, secure
@@ -70,6 +71,7 @@ def harass(ours: zmq.Socket[bytes], plan: MachineConfig) -> None:
     token = bytes.fromhex(plan.token)
     for vcpu, told in ((0, b"x" * 8), (0, b"x" * 4096), (65535, b""), (1, b"x" * 5000), (1, b"y")):
         ours.send(encode(VcpuTold(vcpu, told)))
+        ours.send(encode(VcpuKilled(vcpu, 1, "x" * 4096)))
     bad = [b"", b"garbage", os.urandom(500), encode(HostReady(2, 1, 1, "x", "y", "z", 1)),
            encode(HostPlan(b"{}")), encode(PageAsked(0x40000, True)),
            encode(PageGranted(0x40000, 7, True, True, b"x" * 100)), encode(PageYielded(1, 1, b"")),

@@ -18,6 +18,7 @@ PAGE = 0x40000
 VALID, WRITABLE, XN, OWNED = 1, 3 << 6, 1 << 54, 1 << 52
 CONTENTS = bytes(range(256)) * 16
 HERE, THERE = 0, 1
+COORDINATOR = 128
 DEADLINE_S = 5.0
 
 
@@ -190,8 +191,17 @@ def test_a_vcpu_elsewhere_tells_of_itself_and_not_of_this_hosts_devices(host: Ho
 
 def test_a_want_is_seen_until_the_slot_has_it(host: Host) -> None:
     assert host.memory.wants() == []
-    assert node_memory.DEVICES == 128
+    assert node_memory.DEVICES == 129
     assert host.memory.have(HERE, PAGE, True) == host.memory.progress(HERE)
+    host.page.want_page(PAGE << 12)
+    assert host.rang() and host.memory.wants() == [(COORDINATOR, PAGE, False, False, 0)]
+    host.memory.have(COORDINATOR, PAGE + 1, False)
+    host.memory.have(node_memory.DEVICES, PAGE, False)
+    assert len(host.memory.wants()) == 1
+    assert host.memory.have(COORDINATOR, PAGE, False) == host.memory.progress(COORDINATOR)
+    assert host.memory.wants() == []
+    with pytest.raises(ValueError, match="no vCPU"):
+        host.memory.have(COORDINATOR - 1, PAGE, False)
 
 
 def test_files_of_other_machines_are_refused() -> None:

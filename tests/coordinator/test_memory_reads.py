@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What operators read of pages that come and go: the first of two hosts, whose node is this test."""
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from allstop.machine import node_memory, stage2
+from allstop.machine.configuration import RAM_BASE, HostsSpec, MachineConfig, SharedFds
+from allstop.machine.control import ControlPage
+from allstop.machine.memory import create_memory
+from allstop.machine.node_memory import NodeMemory
+from allstop.wire.messages import Memory, Message, Refused
+from coordinator.memory_reads import PAGES_S, MemoryReads
+
+RAM_BYTES = 2 << 20
+PAGE = RAM_BASE // 4096
+COORDINATOR = 128
+OLD, NEW = b"o" * 4096, b"n" * 4096
+BROKEN = 1 << 61
+OPERATOR = b"op-1"
+
+
+def said(hosts: int) -> HostsSpec:
+    names = ("here", "there", "yonder")[:hosts]
+    return HostsSpec(0, ("",) * hosts, (0, 1), ("",) * hosts, "", -1, (), "", "", 7.5, names)
+
+
+@dataclass
+class Desk:
+    """MemoryReads on real shared memory, and the answers that it gave."""
+
+    config: MachineConfig
+    page: ControlPage
+    memory: NodeMemory
+    doorbell_fd: int
+    answers: list[tuple[bytes, Message]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reads = MemoryReads(self.config, self.page, lambda operator, message: self.answers.append(
+            (operator, message)))
+
+    def rang(self) -> bool:
+        try:
+            return bool(os.read(self.doorbell_fd, 8))
+        except BlockingIOError:
+            return False
+
+    def take_away(self, number: int) -> None:
+        assert self.memory.revoke(number, False, True) is not None
+
+    def bring(self, number: int, data: bytes) -> int:
+        """What the node does when the page comes."""
+        self.memory.install(number, data, False, False, False)
+        return self.memory.have(COORDINATOR, number, False)
+
+
+@contextlib.contextmanager
+def make(hosts: int) -> Iterator[Desk]:
+    fds = [create_memory("control", ControlPage.size_bytes(2)), create_memory("ram", RAM_BYTES),
+           create_memory("stage2", stage2.size_bytes(RAM_BYTES))]
+    page = ControlPage.create(fds[0], 2, 2, 0)
+    stage2.build_in(fds[2], RAM_BYTES)
+    fds.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    memory = NodeMemory(*fds[:3])
+    memory.share(fds[3], [1], True)
+    for number in range(4):
+        os.pwrite(fds[1], bytes([number + 1]) * 4096, number * 4096)
+    config = MachineConfig(vcpus=2, memory_bytes=RAM_BYTES, token="", coordinator_endpoint="", devices_endpoint="",
+                           fds=SharedFds(*fds[:3]), cores=2, launcher_pid=1, hosts=said(hosts))
+    try:
+        yield Desk(config, page, memory, fds[3])
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    with make(2) as made:
+        yield made
+
+
+def test_what_is_here_is_read_at_once_and_nobody_is_asked(desk: Desk) -> None:
+    desk.reads.ask(OPERATOR, RAM_BASE + 4090, 12, 0.0)
+    assert desk.answers == [(OPERATOR, Memory(RAM_BASE + 4090, b"\1" * 6 + b"\2" * 6))]
+    assert desk.memory.wants() == [] and not desk.rang() and desk.reads.wait_ms(200) == 200
+
+
+def test_a_page_that_is_away_is_brought_here_and_read_then(desk: Desk) -> None:
+    desk.take_away(PAGE + 1)
+    desk.reads.ask(OPERATOR, RAM_BASE + 4090, 12, 0.0)
+    assert desk.answers == [] and desk.rang() and desk.reads.wait_ms(200) == 1
+    assert desk.memory.wants() == [(COORDINATOR, PAGE + 1, False, False, 0)]
+    desk.reads.look(0.1)
+    assert desk.answers == [] and not desk.rang()  # it was said once
+    desk.bring(PAGE + 1, NEW)
+    desk.reads.look(0.2)
+    assert desk.answers == [(OPERATOR, Memory(RAM_BASE + 4090, b"\1" * 6 + b"n" * 6))]
+    assert desk.memory.wants() == [] and desk.reads.wait_ms(200) == 200
+
+
+def test_a_page_that_came_stays_until_it_is_read_as_it_would_for_a_vcpu(desk: Desk) -> None:
+    """Else hosts that fight for it would mostly have taken it away again before the coordinator looked."""
+    assert node_memory.DEVICES > COORDINATOR  # those from DEVICES on keep nothing
+    desk.take_away(PAGE)
+    desk.reads.ask(OPERATOR, RAM_BASE, 4, 0.0)
+    given = desk.bring(PAGE, NEW)
+    assert desk.memory.progress(COORDINATOR, True) == given
+    desk.rang()
+    desk.reads.look(0.1)
+    assert desk.memory.progress(COORDINATOR) == given + 1 and desk.rang()
+
+
+def test_a_page_that_is_gone_again_is_wanted_again(desk: Desk) -> None:
+    desk.take_away(PAGE)
+    desk.reads.ask(OPERATOR, RAM_BASE, 4, 0.0)
+    desk.bring(PAGE, NEW)
+    desk.take_away(PAGE)
+    assert desk.rang() and desk.memory.wants() == []
+    desk.reads.look(0.1)
+    assert desk.answers == [] and desk.rang()
+    assert desk.memory.wants() == [(COORDINATOR, PAGE, False, False, 0)]
+
+
+def between(desk: Desk, monkeypatch: pytest.MonkeyPatch, *steps: bytes | None) -> None:
+    """While a page is read for the first time, have these contents come, or it leave, after half of it was read."""
+    read_guest = stage2.read_guest
+    left = list(steps)
+
+    def read(config: MachineConfig, ipa: int, length_bytes: int) -> bytes:
+        half = read_guest(config, ipa, length_bytes // 2)
+        for data in left:
+            if data is None:
+                desk.take_away(PAGE)
+            else:
+                desk.memory.install(PAGE, data, False, False, False)
+        left.clear()
+        return half + read_guest(config, ipa + len(half), length_bytes - len(half))
+
+    monkeypatch.setattr(stage2, "read_guest", read)
+
+
+def test_a_page_that_leaves_and_comes_back_half_way_is_read_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry is the same before and after."""
+    desk.take_away(PAGE)
+    desk.memory.install(PAGE, OLD, False, False, False)
+    before = desk.memory.entry(PAGE)
+    between(desk, monkeypatch, None, NEW)
+    desk.reads.ask(OPERATOR, RAM_BASE, 4096, 0.0)
+    assert desk.memory.entry(PAGE) == before and desk.answers == []
+    desk.reads.look(0.1)
+    assert desk.answers == [(OPERATOR, Memory(RAM_BASE, NEW))]
+
+
+def test_a_page_that_leaves_half_way_is_wanted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    between(desk, monkeypatch, None)
+    desk.reads.ask(OPERATOR, RAM_BASE, 4096, 0.0)
+    desk.reads.look(0.1)
+    assert desk.answers == [] and desk.memory.wants() == [(COORDINATOR, PAGE, False, False, 0)]
+
+
+@pytest.mark.parametrize(("hosts", "number", "who"), [(2, PAGE, "host there"), (2, PAGE + 1, "host there"),
+                                                      (3, PAGE + 1, "host yonder"), (3, PAGE, "host there"),
+                                                      (3, PAGE + 2, "host there or host yonder")])
+def test_a_page_that_does_not_come_is_one_sentence_and_is_wanted_no_more(hosts: int, number: int, who: str) -> None:
+    with make(hosts) as desk:
+        desk.take_away(number)
+        desk.reads.ask(OPERATOR, number * 4096 + 8, 8, 10.0)
+        desk.reads.look(10.0 + PAGES_S - 0.1)
+        assert desk.answers == []
+        desk.reads.look(10.0 + PAGES_S)
+        assert desk.answers == [(OPERATOR, Refused(f"the page at {number * 4096:#010x} is on another host and did not "
+                                                   f"come within 3 s: {who} is slow or stopped"))]
+        assert desk.memory.wants() == [] and desk.reads.wait_ms(200) == 200
+
+
+def test_a_page_that_is_being_changed_is_looked_at_again(desk: Desk) -> None:
+    at = stage2.LEVEL3_OFFSET
+    os.pwrite(desk.config.fds.stage2, struct.pack("<Q", desk.memory.entry(PAGE) | BROKEN), at)
+    desk.reads.ask(OPERATOR, RAM_BASE, 4, 0.0)
+    desk.reads.ask(b"op-2", RAM_BASE + 4096, 4, 0.0)
+    assert desk.answers == [] and desk.memory.wants() == []
+    desk.reads.look(PAGES_S)
+    (_, refused), second = desk.answers
+    assert isinstance(refused, Refused) and "the page at 0x40000000 was being changed" in refused.sentence
+    assert second == (b"op-2", Memory(RAM_BASE + 4096, b"\2" * 4))  # who waited behind it is served all the same
+
+
+def test_reads_are_answered_in_their_order(desk: Desk) -> None:
+    desk.take_away(PAGE)
+    desk.reads.ask(OPERATOR, RAM_BASE, 4, 0.0)
+    desk.reads.ask(b"op-2", RAM_BASE + 4096, 4, 0.0)
+    assert desk.answers == []
+    desk.bring(PAGE, NEW)
+    desk.reads.look(0.1)
+    assert [operator for operator, _ in desk.answers] == [OPERATOR, b"op-2"]
