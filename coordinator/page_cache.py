@@ -8,7 +8,8 @@ A page that a vCPU was given stays until the instruction that wanted it has reti
 two hosts would take it from each other for ever, without either's instruction being executed. And a page that may be
 written to stays `RESIDENCE_S` at least after its vCPU has got the last page that it waited for, so that a host does
 some work before its pages move on, several times what the journey takes. (A guest with three spin locks, a vCPU on each
-of three hosts, needed 0.4 s instead of 25.)
+of three hosts, needed 0.4 s instead of 25.) But not where all vCPUs of the host sleep: who handles an interrupt and
+waits for the next one has done its work.
 
 An instruction may need several pages, so that hosts may each keep what another waits for. Only one host at a time may
 do that for long: hosts take turns, by the clock that they share (`clock_offset_s`). In its turn a host keeps the pages
@@ -96,15 +97,17 @@ class _Page:
 
 class PageCache:
     """The pages of `host`, one of `hosts`. `is_here(page, write)` says what the stage-2 entry allows; `progress(slot)`
-    how far a vCPU is; slots from `first_device` on are devices, which keep nothing."""
+    how far a vCPU is; slots from `first_device` on are devices, which keep nothing. `is_idle()`: all vCPUs here
+    sleep."""
 
     def __init__(self, host: int, hosts: int, first_device: int, is_here: Callable[[int, bool], bool],
-                 progress: Callable[[int], int]) -> None:
+                 progress: Callable[[int], int], is_idle: Callable[[], bool] = lambda: False) -> None:
         self._host = host
         self._hosts = hosts
         self._first_device = first_device
         self._is_here = is_here
         self._progress = progress
+        self._is_idle = is_idle
         self._grace_s = GRACE_S * (1 + (hosts - 1 - host) % _RANKS)
         self._turn_s = TURN_S * hosts
         self._pages: dict[int, _Page] = {}
@@ -202,8 +205,9 @@ class PageCache:
 
     def _stays_until_s(self, state: _Page) -> float:
         """When a page that is recalled goes, if nothing else happens."""
-        until_s = state.granted_s + (RESIDENCE_S if state.owned else 0.0)
-        if state.owned:
+        until_s = state.granted_s
+        if state.owned and not self._is_idle():
+            until_s += RESIDENCE_S
             for slot in state.keepers:
                 if not self._waiting[slot]:
                     until_s = max(until_s, min(self._served_s[slot], state.recalled_s) + RESIDENCE_S)

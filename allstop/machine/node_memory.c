@@ -479,6 +479,17 @@ static PyObject *memory_invalidation(NodeMemory *self, PyObject *arg)
     Py_RETURN_NONE;
 }
 
+static PyObject *memory_is_idle(NodeMemory *self, PyObject *unused)
+{
+    for (uint32_t i = 0; i < self->m.host->vcpus; i++) {
+        struct cp_vcpu *v = cp_vcpu(self->m.host, i);
+        bool sleeps = (atomic_load(&v->mode) & CP_MODE_MASK) == CP_SLEEPING && atomic_load(&v->want) == 0;
+        if (!cp_is_remote(v) && !sleeps && atomic_load(&v->power) != CP_POWER_OFF)
+            Py_RETURN_FALSE;
+    }
+    Py_RETURN_TRUE;
+}
+
 static PyObject *memory_may_poll(NodeMemory *self, PyObject *unused)
 {
     return PyBool_FromLong(cp_is_a_core_free(self->m.host, CP_MAX_VCPUS, 1));
@@ -583,6 +594,7 @@ static PyMethodDef memory_methods[] = {
     { "has_left", (PyCFunction)memory_has_left, METH_VARARGS, "has_left(vcpu, exiting, ticket, ipi)." },
     { "wait_left", (PyCFunction)memory_wait_left, METH_VARARGS, "wait_left(vcpu, exiting, timeout_s)." },
     { "invalidation", (PyCFunction)memory_invalidation, METH_O, "invalidation(done): one begins here, or is done." },
+    { "is_idle", (PyCFunction)memory_is_idle, METH_NOARGS, "is_idle(): all vCPUs of this host sleep, or are off." },
     { "may_poll", (PyCFunction)memory_may_poll, METH_NOARGS, "may_poll(): this host has a core on which no vCPU computes." },
     { "set_power", (PyCFunction)memory_set_power, METH_VARARGS, "set_power(vcpu, power): as its own host says." },
     { "told", (PyCFunction)memory_told, METH_VARARGS,

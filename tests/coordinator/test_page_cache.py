@@ -29,8 +29,9 @@ class Host:
     def __init__(self) -> None:
         self.here: dict[int, bool] = {}
         self.progress = {0: 0, 1: 0}
+        self.idle = False
         self.cache = PageCache(0, 3, DEVICE, lambda page, write: self.here.get(page, False) or
-                               (page in self.here and not write), self.progress.__getitem__)
+                               (page in self.here and not write), self.progress.__getitem__, lambda: self.idle)
 
     def get(self, slot: int, page: int, write: bool, transaction: int, now_s: float) -> list[Effect]:
         """The slot wants the page, and is given it at once."""
@@ -113,6 +114,15 @@ def test_a_page_stays_a_while_after_its_vcpu_has_got_the_last_that_it_waited_for
     host.progress[0] += 1
     assert host.cache.recalled(recalled(2, 1), 1.0 + RESIDENCE_S) == []
     assert host.cache.look(served_s + RESIDENCE_S) == [revoke(2)]
+
+
+def test_a_host_whose_vcpus_sleep_keeps_no_page_but_for_an_instruction(host: Host) -> None:
+    """Would break: who waits for a page that nobody uses; a page that is taken before it was used."""
+    host.get(0, PAGE, True, 1, 1.0)
+    host.idle = True
+    assert host.cache.recalled(recalled(2, 1), 1.0) == [Watch(0)]
+    host.progress[0] += 1
+    assert host.cache.look(1.0) == [revoke(2)]
 
 
 def test_a_page_to_read_does_not(host: Host) -> None:

@@ -212,3 +212,12 @@ def test_files_of_other_machines_are_refused() -> None:
         NodeMemory(*fds)
     for fd in fds:
         os.close(fd)
+
+
+def test_a_host_is_idle_when_its_own_vcpus_sleep_or_are_off(other: Host) -> None:
+    assert other.memory.is_idle()  # off
+    other.page.set_power(THERE, control.POWER_ON)
+    assert not other.memory.is_idle()
+    other.page.set_power(HERE, control.POWER_ON)
+    other.page.set_power(THERE, control.POWER_OFF)
+    assert other.memory.is_idle(), "the vCPU of another host does not count"
