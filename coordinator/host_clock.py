@@ -19,6 +19,11 @@ class HostClock:
         """Whether there was an answer."""
         return self._quickest_ns is not None
 
+    @property
+    def error_ns(self) -> int:
+        """By how much the best answer may be off: half of the time that it took."""
+        return 0 if self._quickest_ns is None else self._quickest_ns // 2 + 1
+
     def ask(self, now_ns: int) -> int:
         """A question is sent: its nonce."""
         nonce = _FIRST_NONCE + len(self._sent_ns)

@@ -397,7 +397,7 @@ class Node:
         """The guest's counters are the same on all hosts, as far as the quickest answer tells."""
         base = self._clock.answered(nonce, now_ns, base_ns, time.monotonic_ns())
         if base is not None:
-            self._memory.set_clock_base(base)
+            self._memory.set_clock_base(base, self._clock.error_ns)
             self._share_time()
 
     def _share_time(self) -> None:

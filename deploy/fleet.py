@@ -28,9 +28,21 @@ from allstop.machine.configuration import HostsSpec, MachineConfig, SharedFds
 from allstop.wire.channel import MAX_FRAME_BYTES
 from allstop.wire.codec import MalformedError, decode, encode
 from allstop.wire.messages import PROTOCOL_VERSION, Message
-from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady, HostStatus, HostStop, VcpuTold
+from allstop.wire.node_messages import (
+    HostBeat,
+    HostEnded,
+    HostPlan,
+    HostReady,
+    HostStatus,
+    HostStop,
+    JournalPiece,
+    JournalsBegun,
+    JournalTaken,
+    VcpuTold,
+)
 from allstop.wire.security import Guard, KeyPair, key_of, open_to_hosts
 from deploy.hosts import HostEntry, HostsFile
+from deploy.journal_intake import JournalIntake
 from deploy.plan import Member
 from deploy.processes import ChildProcess, child_environment, describe_exit, last_line, printable
 
@@ -73,6 +85,8 @@ class Fleet:
         self.bounces: list[Any] = []
         self._events: dict[int, list[tuple[int, int]]] = {}
         self.told: Callable[[int, bytes], None] = lambda vcpu, data: None
+        self.intake: JournalIntake | None = None
+        self.began_ns = 0
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(self._listener()) for _ in range(4)]
             self._listen_fds = tuple(each.fileno() for each in sockets)
@@ -137,7 +151,7 @@ class Fleet:
             spec = self.spec(number)
             plan = replace(config, hosts=spec, fds=SharedFds(-1, -1, -1),
             coordinator_endpoint=spec.coordinator_endpoint,
-                           devices_endpoint=spec.devices_endpoint, run_dir="", journal=False, gdb=None, drives=(),
+                           devices_endpoint=spec.devices_endpoint, run_dir="", gdb=None, drives=(),
                            devices=(), launcher_pid=0)
             self._send(identity, HostPlan(plan.to_json().encode()))
 
@@ -161,6 +175,10 @@ class Fleet:
             elif isinstance(message, VcpuTold) and self._vcpu_hosts[message.vcpu:message.vcpu + 1] == (number,):
                 with contextlib.suppress(ValueError):  # what no vCPU tells of itself
                     self.told(message.vcpu, message.told)
+            elif isinstance(message, JournalsBegun | JournalPiece) and self.intake is not None:
+                self.intake.take(number, message)
+                if isinstance(message, JournalPiece):
+                    self._send(identity, JournalTaken())
             elif isinstance(message, HostEnded):
                 self._ended[number] = message.report
                 with contextlib.suppress(ValueError, TypeError, AttributeError, IndexError):  # it can tell anything
