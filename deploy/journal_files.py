@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 
-from allstop.wire.journal import RECORD_BYTES, WINDOW_BYTES
+from allstop.wire.journal import HEADER_BYTES, RECORD_BYTES, WINDOW_BYTES
 from allstop.wire.node_messages import JournalPiece
 from deploy.plan import Member
 
@@ -49,4 +49,5 @@ def used_bytes(fd: int) -> int:
     size = os.fstat(fd).st_size
     begin = max(0, size - 1) // WINDOW_BYTES * WINDOW_BYTES
     used = len(os.pread(fd, size - begin, begin).rstrip(b"\0"))
-    return min(size, begin + -(-used // RECORD_BYTES) * RECORD_BYTES)
+    used = begin + -(-used // RECORD_BYTES) * RECORD_BYTES
+    return min(size, max(used, HEADER_BYTES)) if used else 0

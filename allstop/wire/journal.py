@@ -231,7 +231,7 @@ class Journal:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    def events(self, since_ns: int = 0, until_ns: int = NOTHING) -> Iterator[Event]:
+    def events(self, since_ns: int = -NOTHING, until_ns: int = NOTHING) -> Iterator[Event]:
         """The events of this stretch of time, in their order; TEXT is joined to what it belongs to."""
         pending: Event | None = None
         words = b""
