@@ -3,8 +3,9 @@
 
 STEP is `call` (nothing was said yet), `ready` (HostReady was said), `plan` (the plan has come), `workers` (its node
 runs, its workers are about to be started), `rogue` (it harasses the others, and goes on), `proxy` (its node is reached
-through a proxy, whose connections SIGUSR1 resets) or `told` (what HostReady says is what ACT gives). ACT is `exit`,
-`kill`, `stop`, or the fields of HostReady to change, as JSON.
+through a proxy, whose connections SIGUSR1 resets), `journals` (it sends pieces of journals that there are not) or
+`told` (what HostReady says is what ACT gives). ACT is `exit`, `kill`, `stop`, or the fields of HostReady to change, as
+JSON.
 """
 from __future__ import annotations
 
@@ -26,6 +27,8 @@ from allstop.wire.messages import PROTOCOL_VERSION, ROLE_WORKER, GuestFinished, 
 from allstop.wire.node_messages import (
     HostPlan,
     HostReady,
+    JournalPiece,
+    JournalsBegun,
     NodeHello,
     NodePong,
     PageAsked,
@@ -132,6 +135,9 @@ class Stub(host_agent.HostAgent):
             if STEP == "told":
                 message = message._replace(**json.loads(ACT))
         super()._send(message)
+        if STEP == "journals" and isinstance(message, JournalsBegun):
+            for vcpu, size, offset in ((0, 256, 0), (65535, 256, 0), (1, 1 << 40, 0), (1, 1 << 20, 1 << 18)):
+                super()._send(JournalPiece(vcpu, size, offset, bytes(256)))
 
     def serve(self) -> None:
         at("ready")
@@ -140,6 +146,8 @@ class Stub(host_agent.HostAgent):
     def _begin(self, plan: MachineConfig) -> None:
         at("plan")
         super()._begin(plan)
+        if STEP == "journals":
+            super()._send(JournalPiece(1, 256, 0, bytes(256)))
         if STEP == "rogue":
             harass(self._socket, plan)
 
