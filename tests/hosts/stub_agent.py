@@ -3,9 +3,9 @@
 
 STEP is `call` (nothing was said yet), `ready` (HostReady was said), `plan` (the plan has come), `workers` (its node
 runs, its workers are about to be started), `rogue` (it harasses the others, and goes on), `proxy` (its node is reached
-through a proxy, whose connections SIGUSR1 resets), `journals` (it sends pieces of journals that there are not) or
-`told` (what HostReady says is what ACT gives). ACT is `exit`, `kill`, `stop`, or the fields of HostReady to change, as
-JSON.
+through a proxy, whose connections SIGUSR1 resets), `journals` (it sends pieces of journals that there are not), `slow`
+(its journals are ACT bytes long, and it is slow to send them) or `told` (what HostReady says is what ACT gives). ACT
+is `exit`, `kill`, `stop`, or the fields of HostReady to change, as JSON.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from typing import Any
 
 import zmq
@@ -134,6 +135,12 @@ class Stub(host_agent.HostAgent):
                 message = message._replace(endpoint=Proxy(message.endpoint).endpoint)
             if STEP == "told":
                 message = message._replace(**json.loads(ACT))
+        if STEP == "slow" and isinstance(message, JournalsBegun):
+            assert self._journals is not None
+            for fd in self._journals.fds.values():
+                os.pwrite(fd, b"end", int(ACT) - 3)
+        if STEP == "slow" and isinstance(message, JournalPiece):
+            time.sleep(0.4)
         super()._send(message)
         if STEP == "journals" and isinstance(message, JournalsBegun):
             for vcpu, size, offset in ((0, 256, 0), (65535, 256, 0), (1, 1 << 40, 0), (1, 1 << 20, 1 << 18)):

@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 
 from allstop.wire.journal import EXIT_NAMES, NO_VCPU, Event, Journal, Kind
+from deploy.course import LEAVE_S
+from deploy.journal_files import PIECE_BYTES
 from deploy.processes import child_environment
 from stress.recorded_run import RecordedRun
 
@@ -253,19 +255,44 @@ def test_what_a_killed_worker_of_another_host_has_written_comes(running: Running
         "are there")
 
 
-def test_a_host_that_sends_what_is_no_journal_harms_nobody(command: Any, guests: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def stubbed(command: Any, guests: Path, tmp_path: Path) -> Callable[[str, str], list[str]]:
+    """Runs `hello` with journals, on a second host whose agent goes wrong so; the verdict's notes."""
+    def run(step: str, act: str) -> list[str]:
+        file = hosts_file(tmp_path)
+        stub = json.dumps([sys.executable, str(Path(__file__).parent / "stub_agent.py"), step, act])
+        file.write_text(file.read_text().replace("command = []", f"command = {stub}"))
+        done = command("run", "--json", guests / "hello.elf", "--vcpus", 2, "--timeout", 60, "--hosts", file,
+                       "--run-dir", tmp_path / "run", "--journal")
+        assert done.returncode == 0, done.stderr
+        return list(json.loads(done.stdout)["notes"])
+    return run
+
+
+def test_a_host_that_sends_what_is_no_journal_harms_nobody(stubbed: Callable[[str, str], list[str]],
+                                                           tmp_path: Path) -> None:
     """It has the keys of the run, and says whatever it likes: nothing is written that it should not have sent."""
-    file = hosts_file(tmp_path)
-    stub = json.dumps([sys.executable, str(Path(__file__).parent / "stub_agent.py"), "journals", "-"])
-    file.write_text(file.read_text().replace("command = []", f"command = {stub}"))
-    done = command("run", "--json", guests / "hello.elf", "--vcpus", 2, "--timeout", 60, "--hosts", file, "--run-dir",
-                   tmp_path / "run", "--journal")
-    assert done.returncode == 0, done.stderr
-    notes = "\n".join(json.loads(done.stdout)["notes"])
+    notes = stubbed("journals", "-")
     for words in ("a piece of a journal before JournalsBegun", "a journal of a vCPU that is not on its sender's host",
                   "a journal of a size that it can not have", "a piece of a journal that is not the next one"):
-        assert re.search(rf"^host there: refused \d+ x {words}$", notes, re.MULTILINE), notes
+        assert any(re.fullmatch(rf"host there: refused \d+ x {words}", note) for note in notes), notes
     assert sorted(path.name for path in (tmp_path / "run" / "there").iterdir()) == [
         "node.log", "vcpu-1.journal", "vcpu-1.log"]
     with RecordedRun(tmp_path / "run") as run:
         assert run.conditions == [], "the real one came after all that"
+
+
+def test_journals_may_take_longer_than_processes_to_leave(stubbed: Callable[[str, str], list[str]],
+                                                          tmp_path: Path) -> None:
+    pieces = int(2 * LEAVE_S / 0.4)  # as slow as that the stub is
+    assert stubbed("slow", str(pieces * PIECE_BYTES)) == []
+    assert (tmp_path / "run" / "there" / "vcpu-1.journal").stat().st_size == pieces * PIECE_BYTES
+
+
+def test_a_launcher_that_is_killed_leaves_no_journal_on_another_host(running: Running) -> None:
+    agent = running.member("-m deploy.host_agent")
+    running.process.kill()
+    running.process.communicate()
+    await_that(lambda: not Path(f"/proc/{agent}").exists() or "\nState:\tZ" in Path(f"/proc/{agent}/status").read_text(),
+               "the agent to end", 10.0)
+    assert not list(running.temporary.iterdir())
