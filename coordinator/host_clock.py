@@ -19,12 +19,12 @@ class HostClock:
     @property
     def is_set(self) -> bool:
         """Whether there was an answer, and there is nothing more to ask."""
-        return self._quickest_ns is not None and not self.asks_more and not self._sent_ns
+        return self._quickest_ns is not None and self._asked == ASKED and not self._sent_ns
 
     @property
     def asks_more(self) -> bool:
-        """Whether a question is left, when the one before was answered."""
-        return self._asked < ASKED
+        """Whether a question is left, and the one before was answered."""
+        return self._asked < ASKED and not self._sent_ns
 
     @property
     def error_ns(self) -> int:

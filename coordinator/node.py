@@ -394,13 +394,14 @@ class Node:
 
     def _set_clock(self, nonce: int, now_ns: int, base_ns: int) -> None:
         """The guest's counters are the same on all hosts, as far as the quickest answer tells."""
+        was_set = self._clock.is_set
         base = self._clock.answered(nonce, now_ns, base_ns, time.monotonic_ns())
         if base is not None:
             self._memory.set_clock_base(base, self._clock.error_ns)
             self._share_time()
         if self._clock.asks_more:
             self._ask_time()
-        else:
+        elif self._clock.is_set and not was_set:
             self._beat_s = 0.0  # at once: workers wait for it
 
     def _ask_time(self) -> None:

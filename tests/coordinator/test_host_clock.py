@@ -32,6 +32,17 @@ def test_what_was_not_asked_is_no_answer() -> None:
     assert clock.answered(nonce, 50, 10, 120) is None  # each question has one answer
 
 
+def test_one_question_at_a_time_and_not_one_more() -> None:
+    clock = HostClock()
+    for number in range(ASKED):
+        assert clock.asks_more and not clock.is_set
+        nonce = clock.ask(number)
+        clock.answered(7, 50, 10, 120)
+        assert not clock.asks_more, "what answers another question is no reason to ask the next one"
+        clock.answered(nonce, 50, 10, 120)
+    assert clock.is_set and not clock.asks_more
+
+
 def test_questions_have_nonces_of_their_own() -> None:
     clock = HostClock()
     assert len({clock.ask(number) for number in range(ASKED)}) == ASKED

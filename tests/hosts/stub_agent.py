@@ -9,6 +9,7 @@ is `exit`, `kill`, `stop`, or the fields of HostReady to change, as JSON.
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -121,8 +122,9 @@ class Proxy(threading.Thread):
     def reset(self) -> None:
         """RST to both ends of each connection, which the loop then sees."""
         for each in list(self._others):
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            each.shutdown(socket.SHUT_RD)
+            with contextlib.suppress(OSError):  # the loop has closed it meanwhile
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                each.shutdown(socket.SHUT_RD)
 
 
 class Stub(host_agent.HostAgent):

@@ -293,6 +293,6 @@ def test_a_launcher_that_is_killed_leaves_no_journal_on_another_host(running: Ru
     agent = running.member("-m deploy.host_agent")
     running.process.kill()
     running.process.communicate()
-    await_that(lambda: not Path(f"/proc/{agent}").exists() or "\nState:\tZ" in Path(f"/proc/{agent}/status").read_text(),
-               "the agent to end", 10.0)
+    status = Path(f"/proc/{agent}/status")
+    await_that(lambda: not status.exists() or "\nState:\tZ" in status.read_text(), "the agent to end", 10.0)
     assert not list(running.temporary.iterdir())
