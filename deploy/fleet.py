@@ -61,7 +61,10 @@ class FleetError(OSError):
 
 
 class Fleet:
-    """The agents of all hosts but the first, which is this one. `hosts[0]` says under which address it is reached."""
+    """The agents of all hosts but the first, which is this one. `hosts[0]` says under which address it is reached.
+
+    `began_ns` is when the guest's counters were 0 by our clock; `intake` takes the other hosts' journals, where there
+    are any."""
 
     def __init__(self, file: HostsFile, vcpu_hosts: tuple[int, ...]) -> None:
         """Listen for them. Raises FleetError."""

@@ -65,7 +65,7 @@ class RecordedRun:
         """A sentence for each other host that has journals here: how well its times fit to the first host's."""
         errors = {journal.header.host: journal.header.error_ns for journal in self.journals if journal.header.host}
         for host, error_ns in errors.items():
-            how = "as they are, for its clock was never compared" if error_ns is None else \
+            how = "and nobody has measured how exactly" if error_ns is None else \
                 f"right within {error_ns / 1000:.1f} us, as its clock was when the run began"
             yield f"Times of host {host} are shown by the first host's clock, {how}."
 

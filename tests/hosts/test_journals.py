@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from allstop.wire.journal import EXIT_NAMES, NO_VCPU, Event, Journal, Kind
+from allstop.wire.journal import EXIT_NAMES, NO_VCPU, Event, Journal, Kind, mark_origin
 from deploy.course import LEAVE_S
 from deploy.journal_files import PIECE_BYTES
 from deploy.processes import child_environment
@@ -296,3 +297,32 @@ def test_a_launcher_that_is_killed_leaves_no_journal_on_another_host(running: Ru
     status = Path(f"/proc/{agent}/status")
     await_that(lambda: not status.exists() or "\nState:\tZ" in status.read_text(), "the agent to end", 10.0)
     assert not list(running.temporary.iterdir())
+
+
+def test_a_clock_that_nobody_compared_is_said(recorded: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(recorded, copy)
+    path = copy / "there" / "vcpu-1.journal"
+    with path.open("r+b") as file:
+        mark_origin(file.fileno(), "there", 0, 0)
+    with RecordedRun(copy) as run:
+        assert list(run.clocks) == ["Times of host there are shown by the first host's clock, and nobody has measured "
+                                    "how exactly."]
+    path.unlink()
+    with RecordedRun(copy) as run:
+        assert run.conditions == ["there/vcpu-1 has no journal that can be read"] and list(run.clocks) == []
+
+
+def test_a_folder_of_a_run_on_one_host_is_read_as_before(recorded: Path, tmp_path: Path) -> None:
+    """Also of an allstop whose run.json knows of no hosts."""
+    copy = tmp_path / "copy"
+    shutil.copytree(recorded, copy)
+    record = json.loads((copy / "run.json").read_text())
+    for hosts in (None, 0):
+        record["config"].pop("hosts", None)
+        if hosts is None:
+            record["config"]["hosts"] = None
+        (copy / "run.json").write_text(json.dumps(record))
+        with RecordedRun(copy) as run:
+            assert [journal.header.name for journal in run.journals] == ["coordinator", "devicesrv", "vcpu-0"]
+            assert run.conditions == [] and run.processes == list(run.commands)
