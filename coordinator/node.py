@@ -58,7 +58,7 @@ from allstop.wire.node_messages import (
 )
 from allstop.wire.security import Breaks, KeyPair, key_of, secure
 from coordinator.courier import Courier
-from coordinator.host_clock import ASKED, HostClock
+from coordinator.host_clock import HostClock
 from coordinator.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch
 from coordinator.page_directory import PageDirectory, PageMessage, Send, home_of
 
@@ -129,8 +129,7 @@ class Node:
             if self._coordinator is not None:
                 self._coordinator_fd = int(self._coordinator.socket.getsockopt(zmq.FD))
                 poller.register(self._coordinator_fd, select.EPOLLIN)
-                for _ in range(ASKED):
-                    self._send(0, NodePing(self._clock.ask(time.monotonic_ns())))
+                self._ask_time()
             more = True
             while not self._is_over():
                 ready = poller.poll(0) if more else self._wait(poller)
@@ -395,10 +394,18 @@ class Node:
 
     def _set_clock(self, nonce: int, now_ns: int, base_ns: int) -> None:
         """The guest's counters are the same on all hosts, as far as the quickest answer tells."""
+        was_set = self._clock.is_set
         base = self._clock.answered(nonce, now_ns, base_ns, time.monotonic_ns())
         if base is not None:
-            self._memory.set_clock_base(base)
+            self._memory.set_clock_base(base, self._clock.error_ns)
             self._share_time()
+        if self._clock.asks_more:
+            self._ask_time()
+        elif self._clock.is_set and not was_set:
+            self._beat_s = 0.0  # at once: workers wait for it
+
+    def _ask_time(self) -> None:
+        self._send(0, NodePing(self._clock.ask(time.monotonic_ns())))
 
     def _share_time(self) -> None:
         """The guest's counters are also the time by which the hosts take turns."""

@@ -91,6 +91,7 @@ def _share(fleet: Fleet, page: ControlPage, fds: tuple[int, int, int, int], stac
     memory = NodeMemory(*fds)
     memory.share(doorbell_fd, [vcpu for vcpu in range(page.vcpus) if vcpu not in spec.own_vcpus], True)
     fleet.told = memory.tell
+    fleet.began_ns = memory.clock_base()
     return spec
 
 

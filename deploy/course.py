@@ -38,6 +38,7 @@ START_PER_VCPU_S = 1.0
 SETTLE_S = 0.5
 LEAVE_S = 2.0
 LEAVE_AFTER_LOSS_S = 0.5
+LEAVE_WITH_JOURNALS_S = 600.0
 
 
 class Phase(enum.Enum):
@@ -188,6 +189,11 @@ class Course:
             return self._conclude("lost", self._lost_sentence, now_s)
         self.deadline_s = None
         return self._kill_all()
+
+    def sending(self, now_s: float) -> None:
+        """Another host sends its journals, which takes its time, but not for ever: whoever leaves may take as long."""
+        if self.phase is Phase.LEAVING and self.deadline_s is not None and self._ended_s is not None:
+            self.deadline_s = max(self.deadline_s, min(now_s + LEAVE_S, self._ended_s + LEAVE_WITH_JOURNALS_S))
 
     def _lost(self, index: int, sentence: str, now_s: float) -> list[Effect]:
         self._lost_sentence = self._lost_sentence or sentence

@@ -35,12 +35,16 @@ from allstop.wire.node_messages import (
     HostReady,
     HostStatus,
     HostStop,
+    JournalPiece,
+    JournalsBegun,
+    JournalTaken,
     KillVcpu,
     VcpuKilled,
     VcpuTold,
 )
 from allstop.wire.security import Guard, KeyPair, key_of, open_to_hosts
 from deploy.hosts import HostEntry, HostsFile
+from deploy.journal_intake import JournalIntake
 from deploy.plan import Member
 from deploy.processes import ChildProcess, child_environment, describe_exit, last_line, printable
 
@@ -59,7 +63,10 @@ class FleetError(OSError):
 
 
 class Fleet:
-    """The agents of all hosts but the first, which is this one. `hosts[0]` says under which address it is reached."""
+    """The agents of all hosts but the first, which is this one. `hosts[0]` says under which address it is reached.
+
+    `began_ns` is when the guest's counters were 0 by our clock; `intake` takes the other hosts' journals, where there
+    are any."""
 
     def __init__(self, file: HostsFile, vcpu_hosts: tuple[int, ...]) -> None:
         """Listen for them. Raises FleetError."""
@@ -84,6 +91,8 @@ class Fleet:
         self._events: dict[int, list[tuple[int, int]]] = {}
         self.told: Callable[[int, bytes], None] = lambda vcpu, data: None
         self.killed: Callable[[VcpuKilled], None] = lambda message: None
+        self.intake: JournalIntake | None = None
+        self.began_ns = 0
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(self._listener()) for _ in range(4)]
             self._listen_fds = tuple(each.fileno() for each in sockets)
@@ -148,7 +157,7 @@ class Fleet:
             spec = self.spec(number)
             plan = replace(config, hosts=spec, fds=SharedFds(-1, -1, -1),
             coordinator_endpoint=spec.coordinator_endpoint,
-                           devices_endpoint=spec.devices_endpoint, run_dir="", journal=False, gdb=None, drives=(),
+                           devices_endpoint=spec.devices_endpoint, run_dir="", gdb=None, drives=(),
                            devices=(), launcher_pid=0)
             self._send(identity, HostPlan(plan.to_json().encode()))
 
@@ -174,6 +183,10 @@ class Fleet:
                     self.told(message.vcpu, message.told)
             elif isinstance(message, VcpuKilled) and self._has(number, message.vcpu):
                 self.killed(message._replace(sentence=printable(message.sentence)))
+            elif isinstance(message, JournalsBegun | JournalPiece) and self.intake is not None:
+                self.intake.take(number, message)
+                if isinstance(message, JournalPiece):
+                    self._send(identity, JournalTaken())
             elif isinstance(message, HostEnded):
                 self._ended[number] = message.report
                 with contextlib.suppress(ValueError, TypeError, AttributeError, IndexError):  # it can tell anything

@@ -38,6 +38,8 @@ from allstop.wire.node_messages import (
     HostReady,
     HostStatus,
     HostStop,
+    JournalsBegun,
+    JournalTaken,
     KillVcpu,
     VcpuKilled,
     VcpuTold,
@@ -45,6 +47,7 @@ from allstop.wire.node_messages import (
 from allstop.wire.security import KeyPair, secure
 from deploy.assembly import swap_file
 from deploy.fleet import CUT_OFF_EXIT_CODE, beat_s, engine
+from deploy.journal_files import PIECES_AHEAD, JournalFiles
 from deploy.nursery import Nursery, NurseryEndedError
 from deploy.orphans import Orphans
 from deploy.plan import Member
@@ -103,34 +106,41 @@ class HostAgent:
         self._notes_fd = -1
         self._over = False
         self._pages_fd = -1
+        self._journals: JournalFiles | None = None
+        self._pieces = 0  # under way
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(sys.stdin.fileno(), zmq.POLLIN | zmq.POLLERR)
 
     def serve(self) -> None:
         """Until the launcher says that it is over."""
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(sys.stdin.fileno(), zmq.POLLIN | zmq.POLLERR)
         while not self._over:
             waits = self._nursery is not None
-            events = dict(poller.poll(_START_POLL_MS if waits else _POLL_MS))
-            if sys.stdin.fileno() in events and not os.read(sys.stdin.fileno(), 1):
-                raise AgentError("the launcher is gone")
-            if self._socket in events:
-                self._take()
-            now_s = time.monotonic()
-            patience_s = self._deadline_s if self._config is not None else max(self._deadline_s, self._start_s)
-            if now_s - self._heard_s > patience_s:
-                raise AgentError(f"the launcher has not been heard of for {patience_s:g} s: it is dead, hangs or is "
-                                 "cut off, so this host's part of the machine ends")
-            if now_s >= self._beat_s:
-                self._beat_s = now_s + beat_s(self._deadline_s)
-                self._beats += 1
-                self._send(HostBeat(self._beats))
+            now_s = self._hear(_START_POLL_MS if waits else _POLL_MS)
             if waits:
                 self._start_workers()
             self._look_who_died()
             if now_s >= self._look_s:
                 self._look_s = now_s + _LOOK_S
                 self._look_who_hangs(now_s)
+
+    def _hear(self, wait_ms: int) -> float:
+        """Hear the launcher, and be heard; what time it is then."""
+        events = dict(self._poller.poll(wait_ms))
+        if sys.stdin.fileno() in events and not os.read(sys.stdin.fileno(), 1):
+            raise AgentError("the launcher is gone")
+        if self._socket in events:
+            self._take()
+        now_s = time.monotonic()
+        patience_s = self._deadline_s if self._config is not None else max(self._deadline_s, self._start_s)
+        if now_s - self._heard_s > patience_s:
+            raise AgentError(f"the launcher has not been heard of for {patience_s:g} s: it is dead, hangs or is "
+                             "cut off, so this host's part of the machine ends")
+        if now_s >= self._beat_s:
+            self._beat_s = now_s + beat_s(self._deadline_s)
+            self._beats += 1
+            self._send(HostBeat(self._beats))
+        return now_s
 
     def end(self) -> None:
         """End every process of this host, and tell what they had to tell."""
@@ -153,7 +163,21 @@ class HostAgent:
         if self._memory is not None and config is not None and config.hosts is not None:
             for vcpu in config.hosts.own_vcpus:
                 self._send(VcpuTold(vcpu, self._memory.told(vcpu, True)))
+        with contextlib.suppress(AgentError, OSError):  # who does not hear us has none of them, and notices
+            self._send_journals()
         self._send(HostEnded(report))
+
+    def _send_journals(self) -> None:
+        if self._journals is None or self._memory is None:
+            return
+        self._send(JournalsBegun(self._memory.clock_base(), self._memory.clock_error()))
+        for piece in self._journals.pieces():
+            while self._pieces >= PIECES_AHEAD:
+                self._hear(_POLL_MS)
+            self._send(piece)
+            self._pieces += 1
+        while self._pieces:
+            self._hear(_POLL_MS)
 
     def _report(self) -> bytes:
         """What HostEnded tells: the notes of this host's processes, the end of what each of them has said, which of the
@@ -188,6 +212,8 @@ class HostAgent:
                 self._kill(message.vcpu)
             elif isinstance(message, HostStop):
                 self._over = True
+            elif isinstance(message, JournalTaken):
+                self._pieces = max(0, self._pieces - 1)
 
     def _kill(self, vcpu: int) -> None:
         """As an accident would: that it is dead is seen as any death is, and the launcher hears this first."""
@@ -219,6 +245,12 @@ class HostAgent:
         stack.callback(os.close, self._notes_fd)
         self._memory = NodeMemory(control_fd, ram_fd, stage2_fd, swap_fd)
         own = hosts.own_vcpus
+        if plan.journal:
+            try:
+                self._journals = JournalFiles(own, stack)
+            except OSError as error:
+                raise AgentError(f"there is no place for journals: {error}") from None
+            hosts = replace(hosts, journal_fds=self._journals.fds)
         self._memory.share(doorbell_fd, [vcpu for vcpu in range(plan.vcpus) if vcpu not in own], False)
         self._pages_fd = os.memfd_create("allstop-pages", os.MFD_CLOEXEC)
         stack.callback(os.close, self._pages_fd)
@@ -228,7 +260,8 @@ class HostAgent:
         config_fd = self._memory_file("config", len(text))
         os.pwrite(config_fd, text, 0)
         self._config = config
-        inherited = (control_fd, ram_fd, stage2_fd, swap_fd, doorbell_fd, self._notes_fd, self._pages_fd)
+        inherited = (control_fd, ram_fd, stage2_fd, swap_fd, doorbell_fd, self._notes_fd, self._pages_fd,
+                     *hosts.journal_fds.values())
         try:
             self._children.append(ChildProcess(Member.node(), config_fd, (*inherited, self._listen_fd), _log("node")))
             if own:

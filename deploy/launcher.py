@@ -26,6 +26,7 @@ from deploy.course import Course
 from deploy.errors import HarnessError, UsageError
 from deploy.fleet import Fleet, FleetError
 from deploy.hosts import place_vcpus
+from deploy.journal_intake import JournalIntake
 from deploy.nursery import Nursery
 from deploy.options import RunOptions
 from deploy.orphans import Orphans
@@ -124,6 +125,9 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
             folder.write_text("run.json", _record(assembly, team, options, startup))
             if options.journal:
                 folder.make_folder("journal")
+                if fleet is not None:
+                    fleet.intake = JournalIntake(folder, fleet.names, placement, fleet.began_ns)
+                    stack.callback(fleet.intake.close)
             folder.write_text(CONTROL_NAME, ControlFile.of_machine(assembly.config).to_json(), CONTROL_MODE)
 
         def start(member: Member) -> ChildProcess:
@@ -147,8 +151,8 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
             with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
                 folder.write_text("figures.json", json.dumps(figures(assembly.page)) + "\n")
         notes = [] if fleet is None else _hosts_reports(fleet, folder)
-        if fleet is not None and options.journal:
-            notes.append("journals are kept of this host's processes only, not of the other hosts'")
+        if fleet is not None and fleet.intake is not None:
+            notes += fleet.intake.finish()
         wrong = audit(assembly.page, options.keep_going)
         verdict = _verdict(course, console, assembly, notes, fleet, options.symbols() if fleet is not None else {})
         return verdict if options.keep_going else verdict.overruled(wrong)

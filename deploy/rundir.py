@@ -6,6 +6,7 @@
     NAME.log       what each process said (stderr)
     console.log    the guest's console
     journal/       what each process did, where journals are kept
+    HOST/          the same of another host's processes: NAME.log, and journals
     figures.json   counters and histograms of each vCPU
     verdict.json   how it ended; it appears whole, or not at all
 
@@ -84,8 +85,8 @@ class RunFolder:
             (self.path / name).unlink()
 
     def make_folder(self, name: str) -> None:
-        """A new folder of the run. Raises OSError."""
-        (self.path / name).mkdir()
+        """A folder of the run, unless it is there. Raises OSError."""
+        (self.path / name).mkdir(exist_ok=True)
         self._made.add(name)
 
     def empty(self) -> None:

@@ -153,6 +153,8 @@ class Supervisor:
             self._perform(self._course.failed(sentence, now_s, "lost"))
         if self._course.phase is Phase.LEAVING:
             fleet.stop()
+        if fleet.intake is not None and fleet.intake.take_progress():
+            self._course.sending(now_s)
 
     def _wait_ms(self) -> int:
         wake_s = self._look_s

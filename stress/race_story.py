@@ -71,7 +71,7 @@ def best_story(run: RecordedRun) -> Story | None:
     violation, began_ns = scene.violation, scene.began_ns
     margin_ns = max(_LEAST_MARGIN_NS, (violation.t_ns - began_ns) // 2)
     thumb = bool(violation.operand("thumb"))
-    return Story(scene.journal.header.process, violation.operand("pc"),
+    return Story(scene.journal.header.name, violation.operand("pc"),
                  instruction_text(violation.operand("executed"), thumb),
                  instruction_text(violation.operand("fetched"), thumb), tuple(_steps(scene)),
                  around(run, scene.journal, violation, violation.t_ns - began_ns + margin_ns, margin_ns))
@@ -95,7 +95,7 @@ def _scene(run: RecordedRun, journal: Journal, violation: Event) -> _Scene | Non
     begun = max((event.operand("invalidation") for other in workers for event in other.events(since_ns, at_ns)
                  if event.kind is Kind.SHOOTDOWN), default=0)
     epoch = begun - violation.operand("invalidations")
-    others = [(other.header.process, event) for other in workers if other.header.vcpu != journal.header.vcpu
+    others = [(other.header.name, event) for other in workers if other.header.vcpu != journal.header.vcpu
               for event in other.events(since_ns, fetch.t_ns)
               if event.kind is Kind.TLBI and event.operand("invalidation") > epoch]
     others.sort(key=lambda pair: pair[1].t_ns)
@@ -103,7 +103,7 @@ def _scene(run: RecordedRun, journal: Journal, violation: Event) -> _Scene | Non
 
 
 def _steps(scene: _Scene) -> Iterator[Step]:
-    victim, violation, fetch = scene.journal.header.process, scene.violation, scene.fetch
+    victim, violation, fetch = scene.journal.header.name, scene.violation, scene.fetch
     origin_ns, invalidations = scene.began_ns, scene.invalidations
     thumb = bool(violation.operand("thumb"))
     steps = [Step(0, victim, f"executes {instruction_text(violation.operand('executed'), thumb)} at "

@@ -15,14 +15,16 @@ from deploy.rundir import VERDICT_NAME
 from deploy.verdict import Verdict
 
 _TAIL_BYTES = 16384
-_SILENT = "gdbserver"  # it keeps no journal: what a debugger does is in those of the vCPUs
+_SILENT = {"gdbserver", "node"}  # they keep no journal: what a debugger does is in those of the vCPUs
+_AGENT = "host "  # before a host's name: its agent, which keeps none either
 
 
 class RecordedRun:
     """What a run folder holds. `conditions` are sentences about what is missing or damaged.
 
     `config` is the machine's configuration as in run.json, `figures` the counters and histograms of each vCPU (empty
-    where the run left none), `console` and `words` the ends of the console and of each process's log.
+    where the run left none), `console` and `words` the ends of the console and of each process's log. `processes` are
+    all of them, by name: `vcpu-0`, or `there/vcpu-3` on another host than the first.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +39,10 @@ class RecordedRun:
         self.verdict = self._verdict()
         self.figures = self._figures()
         self.console = self._tail("console.log")
-        self.words = {name: self._tail(f"{name}.log") for name in self.commands}
+        self._elsewhere = dict(_hosts(self.config))
+        self.processes = [*self.commands, *(f"{host}/{process}" for host, vcpus in self._elsewhere.items()
+                                            for process in ("node", *vcpus))]
+        self.words = {name: self._tail(f"{name.replace(_AGENT, 'host-')}.log") for name in self.processes}
         self.journals: list[Journal] = []
         with contextlib.ExitStack() as stack:
             self._open_journals(stack)
@@ -54,6 +59,15 @@ class RecordedRun:
     def began_ns(self) -> int:
         """When the first journal began, by the monotonic clock."""
         return min((journal.header.began_ns for journal in self.journals), default=0)
+
+    @property
+    def clocks(self) -> Iterator[str]:
+        """A sentence for each other host that has journals here: how well its times fit to the first host's."""
+        errors = {journal.header.host: journal.header.error_ns for journal in self.journals if journal.header.host}
+        for host, error_ns in errors.items():
+            how = "and nobody has measured how exactly" if error_ns is None else \
+                f"right within {error_ns / 1000:.1f} us, as its clock was when the run began"
+            yield f"Times of host {host} are shown by the first host's clock, {how}."
 
     def _run(self) -> dict[str, Any]:
         if not self.path.is_dir():
@@ -105,25 +119,34 @@ class RecordedRun:
         return text if size <= _TAIL_BYTES else "[...] " + text.partition("\n")[2]
 
     def _open_journals(self, stack: contextlib.ExitStack) -> None:
-        folder = self.path / FOLDER
-        for path in sorted(folder.glob(f"*{SUFFIX}"), key=_order):
+        names = {path: path.name for path in (self.path / FOLDER).glob(f"*{SUFFIX}")}
+        for host in self._elsewhere:
+            names |= {path: f"{host}/{path.name}" for path in (self.path / host).glob(f"*{SUFFIX}")}
+        there = set()
+        for path in sorted(names, key=_order):
             try:
-                journal = stack.enter_context(Journal(path))
+                journal = stack.enter_context(Journal(path, names[path]))
             except JournalError as error:
                 self.conditions.append(str(error))
             except OSError as error:
-                self.conditions.append(f"{path.name} can not be read: {error.strerror}")
+                self.conditions.append(f"{names[path]} can not be read: {error.strerror}")
             else:
                 self.journals.append(journal)
                 self.conditions += journal.conditions
+                there.add(names[path].removesuffix(SUFFIX))
         if self.config.get("journal"):
-            there = {journal.path.name.removesuffix(SUFFIX) for journal in self.journals}
-            for name in _missing(self.commands, there):
-                self.conditions.append(f"{name} has no journal that can be read")
+            for name in sorted(set(self.processes) - there):
+                if name.rpartition("/")[2] not in _SILENT and not name.startswith(_AGENT):
+                    self.conditions.append(f"{name} has no journal that can be read")
 
 
-def _missing(commands: dict[str, list[str]], there: set[str]) -> Iterator[str]:
-    yield from sorted(set(commands) - there - {_SILENT})
+def _hosts(config: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Of each host but the first: its name, and its vCPUs' processes."""
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # on one host, or of an older allstop
+        hosts = config["hosts"]
+        for number, name in enumerate(map(str, hosts["names"])):
+            if number:
+                yield name, [f"vcpu-{vcpu}" for vcpu, where in enumerate(hosts["vcpu_hosts"]) if where == number]
 
 
 def _order(path: Path) -> tuple[bool, int, str]:

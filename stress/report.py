@@ -63,7 +63,7 @@ def _measure(run: RecordedRun) -> tuple[dict[str, Counter[Kind]], list[Histogram
                     if not run.figures or name not in _OF_FIGURES.values()}
     kinds: dict[str, Counter[Kind]] = {}
     for journal in run.journals:
-        counts = kinds[journal.header.process] = Counter()
+        counts = kinds[journal.header.name] = Counter()
         for event in journal.events():
             counts[event.kind] += 1
             histogram = from_journal.get(event.kind)
@@ -204,9 +204,9 @@ def _by_vcpu(run: RecordedRun, totals: Counter[str]) -> str:
 
 
 def _processes(run: RecordedRun, kinds: dict[str, Counter[Kind]]) -> str:
-    pids = {journal.header.process: str(journal.header.pid) for journal in run.journals}
+    pids = {journal.header.name: str(journal.header.pid) for journal in run.journals}
     rows = []
-    for name in run.commands:
+    for name in run.processes:
         counts = kinds.get(name, Counter())
         common = ", ".join(f"{kind.name.lower()} {n:,}" for kind, n in counts.most_common(8))
         rows.append((name, pids.get(name, ""), f"{counts.total():,}" if name in pids else "none", common))
@@ -234,4 +234,5 @@ def _colophon(run: RecordedRun) -> Iterator[str]:
         began_s = min(journal.header.began_unix_ns for journal in run.journals) / 1e9
         began = datetime.datetime.fromtimestamp(began_s, datetime.UTC)
         yield f"The run began on {began:%Y-%m-%d at %H:%M:%S} UTC."
+    yield from run.clocks
     yield f"Made by allstop {__version__} from {run.path.absolute()}."

@@ -152,11 +152,11 @@ def around(run: RecordedRun, journal: Journal, violation: Event, before_ns: int 
     for lane, event in events:
         _draw(timeline, lane, event, origin_ns)
     timeline.bars.sort(key=lambda bar: (bar.lane, bar.row, bar.begin_ns))
-    return Neighbourhood(journal.header.process, violation, timeline, _list(run, events, violation))
+    return Neighbourhood(journal.header.name, violation, timeline, _list(run, events, violation))
 
 
 def _lanes(run: RecordedRun, origin_ns: int) -> list[tuple[str, int, int]]:
-    return [(journal.header.process, next((event.t_ns for event in journal.events()), journal.ended_ns) - origin_ns,
+    return [(journal.header.name, next((event.t_ns for event in journal.events()), journal.ended_ns) - origin_ns,
              journal.ended_ns - origin_ns) for journal in run.journals]
 
 
@@ -175,7 +175,7 @@ def _draw(timeline: Timeline, lane: int, event: Event, origin_ns: int) -> None:
 def _list(run: RecordedRun, events: list[tuple[int, Event]], violation: Event) -> list[Listed]:
     in_order = sorted(events, key=lambda pair: pair[1].t_ns)
     at = next((index for index, (_, event) in enumerate(in_order) if event == violation), 0)
-    return [Listed(event.t_ns - violation.t_ns, event.took_ns, run.journals[lane].header.process, title(event),
+    return [Listed(event.t_ns - violation.t_ns, event.took_ns, run.journals[lane].header.name, title(event),
                    details(event), event == violation)
             for lane, event in in_order[max(0, at - _LISTED_BEFORE):at + _LISTED_AFTER + 1]]
 

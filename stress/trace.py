@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A run's journals as a trace that ui.perfetto.dev and chrome://tracing open: Chrome's trace event format, JSON.
 
-Each process of the run is a process there, named, in the order of the run folder; what took time is a complete event,
+Each process of the run is a process there, named, in the order of the run folder, those of other hosts with
+their hosts' names, and all times by the first host's clock; what took time is a complete event,
 what did not an instant. The stops of the coordinator may overlap, and so are asynchronous events. Written as it is
 read: a trace may be larger than memory.
 """
@@ -32,7 +33,8 @@ def write_trace(run: RecordedRun, out: Path) -> int:
     count = 0
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            head = json.dumps({"image": run.image, "conditions": run.conditions}, ensure_ascii=True)
+            head = json.dumps({"image": run.image, "conditions": run.conditions, "clocks": list(run.clocks)},
+                              ensure_ascii=True)
             file.write('{"displayTimeUnit":"ns","otherData":' + head + ',"traceEvents":[')
             separator = "\n"
             for row in rows(run):
@@ -59,9 +61,9 @@ def rows(run: RecordedRun) -> Iterator[dict[str, Any]]:
 def _names(number: int, journal: Journal) -> Iterator[dict[str, Any]]:
     header = journal.header
     common = {"ph": "M", "pid": number, "tid": number, "ts": 0}
-    yield common | {"name": "process_name", "args": {"name": f"{header.process} (process {header.pid})"}}
+    yield common | {"name": "process_name", "args": {"name": f"{header.name} (process {header.pid})"}}
     yield common | {"name": "process_sort_index", "args": {"sort_index": number}}
-    yield common | {"name": "thread_name", "args": {"name": header.process}}
+    yield common | {"name": "thread_name", "args": {"name": header.name}}
 
 
 def _rows_of(event: Event, number: int, process: str, origin_ns: int) -> Iterator[dict[str, Any]]:

@@ -86,6 +86,7 @@ class HostsSpec:
     and `secret_key` is this one's. `listen_fds` are bound sockets: the node's, and on host 0 those of the coordinator
     and the device server, whose remote addresses are `coordinator_endpoint` and `devices_endpoint`. The node is called
     by `doorbell_fd`. Whoever is not heard of for `deadline_s` is taken for dead. `names` are for sentences.
+    `journal_fds` are files without a name for journals that have no run folder to lie in, by their processes' names.
     """
 
     index: int
@@ -99,6 +100,7 @@ class HostsSpec:
     devices_endpoint: str = ""
     deadline_s: float = 5.0
     names: tuple[str, ...] = ()
+    journal_fds: dict[str, int] = field(default_factory=dict)
 
     @property
     def own_vcpus(self) -> tuple[int, ...]:
@@ -115,11 +117,11 @@ class MachineConfig:
     loop gives its core away only where `vcpus` exceeds it. `launcher_pid` is the parent of every process of the run:
     what each of them hands to `lifetime.tie_to_parent`. `as_shipped` runs the engine without what makes it fit for
     several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on. `journal`
-    has every process keep one, in `run_dir`. `scenario` is the events', as `allstop.events.scenario` writes it; its
-    symbols are resolved. `pin` gives each vCPU one core, by its number. `drives`, `virtio_console`, `rng` and `testdev`
-    are virtio devices; `virtio_legacy` gives all of them legacy transports. `semihosting` None takes no calls to the
-    host. `exit_status_line` takes the verdict from a line that the guest prints (`devicesrv/exit_line.py`). `hosts`
-    None is a machine on this host alone.
+    has every process keep one, in `run_dir` or where `hosts` says. `scenario` is the events', as
+    `allstop.events.scenario` writes it; its symbols are resolved. `pin` gives each vCPU one core, by its number.
+    `drives`, `virtio_console`, `rng` and `testdev` are virtio devices; `virtio_legacy` gives all of them legacy
+    transports. `semihosting` None takes no calls to the host. `exit_status_line` takes the verdict from a line that
+    the guest prints (`devicesrv/exit_line.py`). `hosts` None is a machine on this host alone.
     """
 
     vcpus: int

@@ -164,7 +164,8 @@ struct cp_host {
     _Atomic uint32_t tlb_discipline;
     _Atomic uint32_t mixed_pages;  /* how many pages are writable and executable at a time */
     uint64_t clock_base_ns;        /* when the guest's counters were 0, of CLOCK_MONOTONIC */
-    char pad0[64 - 40];
+    uint64_t clock_error_ns;       /* by which that may differ from the first host's; 0: this is it, or nobody has asked */
+    char pad0[64 - 48];
     _Atomic uint64_t invalidations_begun; /* of any kind; grows before anybody is asked to flush */
     char pad1[64 - 8];
     _Atomic uint64_t invalidations_done;  /* grows when those that have to be waited for have flushed */

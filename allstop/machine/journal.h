@@ -55,7 +55,11 @@ struct journal_header {
     _Atomic uint64_t records; /* once closed */
     _Atomic uint64_t dropped; /* records for which there was no room */
     char process[32];
-    char pad[256 - 96];
+    /* Zeros, but in a journal that has come from another host: written by whoever kept it there. */
+    int64_t clock_offset_ns;   /* to be added to all times, for the first host's CLOCK_MONOTONIC */
+    uint64_t clock_error_ns;   /* by which that may be off; 0: nobody has measured it */
+    char host[64];
+    char pad[256 - 176];
 };
 _Static_assert(sizeof(struct journal_header) == 256, "a journal's header");
 

@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
 
 def open_journal(config: MachineConfig, process: str, role: int, vcpu: int = 0) -> Recorder | None:
-    """The journal of `process`, in the run folder; None where the machine keeps none. Raises OSError."""
+    """The journal of `process`, in the run folder, or on another host than that is on in a file that its agent has
+    made; None where the machine keeps none. Raises OSError."""
     if not config.journal:
         return None
     from allstop.machine.recorder import Recorder
     from allstop.wire.journal import FOLDER, SUFFIX
 
-    return Recorder(os.path.join(config.run_dir, FOLDER, process + SUFFIX), process, role, vcpu)
+    made = None if config.hosts is None else config.hosts.journal_fds.get(process)
+    return Recorder(os.path.join(config.run_dir, FOLDER, process + SUFFIX) if made is None else made, process, role,
+                    vcpu)

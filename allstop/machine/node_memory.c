@@ -549,18 +549,29 @@ static PyObject *memory_tell(NodeMemory *self, PyObject *args)
     return v ? Py_NewRef(Py_None) : NULL;
 }
 
-static PyObject *memory_set_clock_base(NodeMemory *self, PyObject *arg)
+static PyObject *memory_set_clock_base(NodeMemory *self, PyObject *args)
 {
-    unsigned long long base = PyLong_AsUnsignedLongLong(arg);
+    unsigned long long base, error;
+    PyObject *base_, *error_;
+    if (!PyArg_ParseTuple(args, "OO", &base_, &error_))
+        return NULL;
+    base = PyLong_AsUnsignedLongLong(base_);
+    error = PyErr_Occurred() ? 0 : PyLong_AsUnsignedLongLong(error_);
     if (PyErr_Occurred())
         return NULL;
     self->m.host->clock_base_ns = base;
+    self->m.host->clock_error_ns = error;
     Py_RETURN_NONE;
 }
 
 static PyObject *memory_clock_base(NodeMemory *self, PyObject *unused)
 {
     return PyLong_FromUnsignedLongLong(self->m.host->clock_base_ns);
+}
+
+static PyObject *memory_clock_error(NodeMemory *self, PyObject *unused)
+{
+    return PyLong_FromUnsignedLongLong(self->m.host->clock_error_ns);
 }
 
 static PyMethodDef memory_methods[] = {
@@ -600,9 +611,11 @@ static PyMethodDef memory_methods[] = {
     { "told", (PyCFunction)memory_told, METH_VARARGS,
       "told(vcpu, all): what its process tells of itself; `all` with what was counted and measured." },
     { "tell", (PyCFunction)memory_tell, METH_VARARGS, "tell(vcpu, told): the same of a vCPU on another host." },
-    { "set_clock_base", (PyCFunction)memory_set_clock_base, METH_O,
-      "set_clock_base(ns): when the guest's counters were 0, by this host's CLOCK_MONOTONIC." },
+    { "set_clock_base", (PyCFunction)memory_set_clock_base, METH_VARARGS,
+      "set_clock_base(ns, error_ns): when the guest's counters were 0, by this host's CLOCK_MONOTONIC, and by how much that may be "
+      "off." },
     { "clock_base", (PyCFunction)memory_clock_base, METH_NOARGS, "clock_base()." },
+    { "clock_error", (PyCFunction)memory_clock_error, METH_NOARGS, "clock_error(): 0 where the base was never set." },
     { NULL, NULL, 0, NULL },
 };
 

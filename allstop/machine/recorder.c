@@ -33,20 +33,29 @@ static void shut(struct journal *j)
 static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = { "path", "process", "role", "vcpu", NULL };
-    PyObject *path;
+    PyObject *where, *path = NULL;
     const char *process;
     unsigned role, vcpu = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&sI|I", names, PyUnicode_FSConverter, &path, &process, &role, &vcpu))
+    long fd = -1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OsI|I", names, &where, &process, &role, &vcpu))
         return NULL;
+    if (PyLong_Check(where)) {
+        fd = PyLong_AsLong(where);
+        if (PyErr_Occurred())
+            return NULL;
+    } else if (!PyUnicode_FSConverter(where, &path)) {
+        return NULL;
+    }
     Recorder *self = (Recorder *)type->tp_alloc(type, 0);
     if (self == NULL) {
-        Py_DECREF(path);
+        Py_XDECREF(path);
         return NULL;
     }
     struct journal *j = &self->journal;
     struct timespec calendar;
     void *header = MAP_FAILED;
-    j->fd = open(PyBytes_AS_STRING(path), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    j->fd = path == NULL ? fcntl((int)fd, F_DUPFD_CLOEXEC, 3)
+                         : open(PyBytes_AS_STRING(path), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (j->fd < 0)
         goto fail;
     errno = posix_fallocate(j->fd, 0, JOURNAL_WINDOW_BYTES);
@@ -67,11 +76,11 @@ static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     j->header->began_unix_ns = (uint64_t)calendar.tv_sec * 1000000000u + (uint64_t)calendar.tv_nsec;
     strncpy(j->header->process, process, sizeof j->header->process - 1);
     j->header->magic = JOURNAL_MAGIC;
-    Py_DECREF(path);
+    Py_XDECREF(path);
     return (PyObject *)self;
 fail:
-    PyErr_SetFromErrnoWithFilename(PyExc_OSError, PyBytes_AS_STRING(path));
-    Py_DECREF(path);
+    PyErr_SetFromErrnoWithFilename(PyExc_OSError, path == NULL ? process : PyBytes_AS_STRING(path));
+    Py_XDECREF(path);
     Py_DECREF(self);
     return NULL;
 }
@@ -172,7 +181,8 @@ static PyMethodDef recorder_methods[] = {
 static PyTypeObject recorder_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "allstop.machine.recorder.Recorder",
-    .tp_doc = "Recorder(path, process, role, vcpu=0): the journal of this process, a new file. Raises OSError. Its "
+    .tp_doc = "Recorder(path, process, role, vcpu=0): the journal of this process, a new file, or one without a name "
+              "and without contents by its descriptor, which stays the caller's. Raises OSError. Its "
               "attributes in capitals are the kinds of events, as in allstop.wire.journal.Kind.",
     .tp_basicsize = sizeof(Recorder),
     .tp_flags = Py_TPFLAGS_DEFAULT,

@@ -7,7 +7,9 @@ says how it survives `kill -9`. A record counts when its sequence number is its 
 
     header   u64 magic, u32 version, u32 bytes of a record, u32 role, u32 vCPU, u32 process number, u32 closed,
              u64 began (monotonic, ns), u64 began (Unix time, ns), u64 records once closed, u64 records dropped,
-             32 bytes: the process's name
+             32 bytes: the process's name; and where it has come from another host, else zeros: i64 what to add to its
+             times for the first host's clock, u64 by how much that may be off (ns; 0: nobody has measured it), 64
+             bytes: the host's name
     record   u64 time (monotonic, ns), u32 sequence, u16 kind, u16 vCPU, 6 x u64 operands
 """
 from __future__ import annotations
@@ -34,7 +36,9 @@ NOTHING = (1 << 64) - 1
 EXIT_NAMES = ("MMIO", "NISV", "HVC", "SMC", "FETCH", "WALK", "CP15", "REQUEST", "BUDGET", "BREAKPOINT", "TIMER", "LOST",
               "SEMIHOSTING", "OTHER", "WATCHPOINT")
 
-_HEADER = struct.Struct("<8s6IQQQQ32s")
+_HEADER = struct.Struct("<8s6IQQQQ32sqQ64s")
+_ORIGIN = struct.Struct("<qQ64s")
+_ORIGIN_AT = 96
 _RECORD = struct.Struct("<QIHH6Q")
 _CHUNK_RECORDS = 16384
 
@@ -126,7 +130,10 @@ class JournalError(ValueError):
 
 
 class Header(NamedTuple):
-    """Whose journal it is. `records` counts only once it is `closed`; `dropped` events had no room on the disk."""
+    """Whose journal it is. `records` counts only once it is `closed`; `dropped` events had no room on the disk.
+
+    `host` is where it has come from, "" for the first host's own. Times are then the first host's: `offset_ns` is added
+    to those that are in the file, and `error_ns` is by how much they may be off, None where nobody has measured it."""
 
     process: str
     role: int
@@ -137,6 +144,14 @@ class Header(NamedTuple):
     began_unix_ns: int
     records: int
     dropped: int
+    host: str = ""
+    offset_ns: int = 0
+    error_ns: int | None = 0
+
+    @property
+    def name(self) -> str:
+        """The process, with its host where that is another one: `vcpu-0`, `there/vcpu-3`, as in the run folder."""
+        return f"{self.host}/{self.process}" if self.host else self.process
 
 
 class Event(NamedTuple):
@@ -158,19 +173,47 @@ class Event(NamedTuple):
         return self.operands[self.kind.operands.index(name)]
 
 
+def read_header(fd: int, name: str) -> Header:
+    """The header of the journal in this file, which sentences call `name`. Raises JournalError, OSError."""
+    data = os.pread(fd, HEADER_BYTES, 0)
+    if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
+        raise JournalError(f"{name} is no journal, or was cut within its first {HEADER_BYTES} bytes")
+    (_, version, record_bytes, role, vcpu, pid, closed, began_ns, began_unix_ns, records, dropped, process, offset_ns,
+     error_ns, host) = _HEADER.unpack(data[:_HEADER.size])
+    if version != VERSION or record_bytes != RECORD_BYTES:
+        raise JournalError(f"{name} is a journal of format {version}, and this allstop reads format "
+                           f"{VERSION}: use the allstop that wrote it")
+    where = _text(host)
+    return Header(_text(process), role, vcpu, pid, bool(closed), began_ns + offset_ns, began_unix_ns, records, dropped,
+                  where, offset_ns, error_ns or None if where else 0)
+
+
+def _text(data: bytes) -> str:
+    return data.rstrip(b"\0").decode(errors="replace")
+
+
+def mark_origin(fd: int, host: str, offset_ns: int, error_ns: int) -> None:
+    """Write into a journal's header from which host it has come, and how to read its times (see Header); `error_ns` 0:
+    nobody has measured it. Raises OSError."""
+    os.pwrite(fd, _ORIGIN.pack(offset_ns, error_ns, host.encode()), _ORIGIN_AT)
+
+
 class Journal:
-    """One journal, open for reading; another process may be writing it.
+    """One journal, open for reading; another process may be writing it. Its times are by the first host's clock.
 
     `count` records are there, `damaged` of them do not count, `conditions` are sentences about what is not as a
     process that ended well leaves it.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open it and look at every record's sequence. Raises JournalError, OSError."""
+    def __init__(self, path: Path, name: str = "") -> None:
+        """Open it and look at every record's sequence. Sentences call it `name`, or by its file's name. Raises
+        JournalError, OSError."""
         self.path = path
+        self._name = name or path.name
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.header = self._read_header()
+            self.header = read_header(self._fd, self._name)
+            self._offset_ns = self.header.offset_ns
             self.count, self.damaged, torn = self._survey()
         except BaseException:
             self.close()
@@ -188,11 +231,13 @@ class Journal:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    def events(self, since_ns: int = 0, until_ns: int = NOTHING) -> Iterator[Event]:
+    def events(self, since_ns: int = -NOTHING, until_ns: int = NOTHING) -> Iterator[Event]:
         """The events of this stretch of time, in their order; TEXT is joined to what it belongs to."""
         pending: Event | None = None
         words = b""
-        for t_ns, _, number, vcpu, *operands in self._records(self._place(since_ns)):
+        offset_ns = self._offset_ns
+        for raw_ns, _, number, vcpu, *operands in self._records(self._place(since_ns - offset_ns)):
+            t_ns = raw_ns + offset_ns
             if number == Kind.TEXT:
                 words += struct.pack("<6Q", *operands)[:vcpu]
                 continue
@@ -215,19 +260,8 @@ class Journal:
     def ended_ns(self) -> int:
         """The time of the last event; when the journal began, if there is none."""
         data = os.pread(self._fd, 8, HEADER_BYTES + (self.count - 1) * RECORD_BYTES) if self.count else b""
-        return int.from_bytes(data, "little") or self.header.began_ns
-
-    def _read_header(self) -> Header:
-        data = os.pread(self._fd, HEADER_BYTES, 0)
-        if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
-            raise JournalError(f"{self.path.name} is no journal, or was cut within its first {HEADER_BYTES} bytes")
-        (_, version, record_bytes, role, vcpu, pid, closed, began_ns, began_unix_ns, records, dropped,
-         name) = _HEADER.unpack(data[:_HEADER.size])
-        if version != VERSION or record_bytes != RECORD_BYTES:
-            raise JournalError(f"{self.path.name} is a journal of format {version}, and this allstop reads format "
-                               f"{VERSION}: use the allstop that wrote it")
-        process = name.rstrip(b"\0").decode(errors="replace")
-        return Header(process, role, vcpu, pid, bool(closed), began_ns, began_unix_ns, records, dropped)
+        raw_ns = int.from_bytes(data, "little")
+        return raw_ns + self._offset_ns if raw_ns else self.header.began_ns
 
     def _survey(self) -> tuple[int, int, bool]:
         """How many records there are up to the last good one, how many of these are not good, and whether another one
@@ -250,7 +284,7 @@ class Journal:
         return last, last - good, torn_at > last
 
     def _conditions(self, torn: bool) -> Iterator[str]:
-        header, name = self.header, self.path.name
+        header, name = self.header, self._name
         size = os.fstat(self._fd).st_size
         if header.closed and self.count < header.records:
             yield (f"{name} was cut: the first {self.count} of its {header.records} events are there, and none of "
@@ -289,7 +323,7 @@ class Journal:
                 return
 
     def _place(self, t_ns: int) -> int:
-        """The index of the first record that is not older."""
+        """The index of the first record that is not older, by the time that is in the file."""
         low, high = 0, self.count
         while low < high:
             middle = (low + high) // 2

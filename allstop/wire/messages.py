@@ -24,6 +24,9 @@ from allstop.wire.node_messages import (
     HostStatus,
     HostStop,
     HostStopped,
+    JournalPiece,
+    JournalsBegun,
+    JournalTaken,
     KillVcpu,
     NodeHello,
     NodePing,
@@ -549,6 +552,7 @@ Message: TypeAlias = (
     | NodeHello | NodePing | NodePong | PageAsked | PageRecalled | PageYielded | PageGranted
     | Posted | PostsDone | PowerChanged | VcpuTold | StopHost | HostStopped | ResumeHost
     | HostReady | HostPlan | HostBeat | HostStatus | KillVcpu | VcpuKilled | HostStop | HostEnded
+    | JournalsBegun | JournalPiece | JournalTaken
 )
 
 # The number of each message on the wire. Numbers are never reused: CHANGELOG says what changed.
@@ -570,7 +574,8 @@ NUMBERS: dict[type[Message], int] = {
     Posted: 199, PostsDone: 200, PowerChanged: 201, VcpuTold: 202,
     StopHost: 203, HostStopped: 204, ResumeHost: 205,
     HostReady: 224, HostPlan: 225, HostBeat: 227, HostStatus: 228, HostStop: 229, HostEnded: 230,
-    KillVcpu: 231, VcpuKilled: 232,
+    JournalsBegun: 231, JournalPiece: 232, JournalTaken: 233,
+    KillVcpu: 234, VcpuKilled: 235,
 }
 
 # Who says what to whom, as (sender's role, receiver's role). A server drops what does not come on its route.
@@ -674,4 +679,7 @@ ROUTES: dict[type[Message], tuple[tuple[int, int], ...]] = {
     VcpuKilled: (*_FROM_HOST, (ROLE_LAUNCHER, ROLE_COORDINATOR), *_OUTCOME),
     HostStop: _TO_HOST,
     HostEnded: _FROM_HOST,
+    JournalsBegun: _FROM_HOST,
+    JournalPiece: _FROM_HOST,
+    JournalTaken: _TO_HOST,
 }

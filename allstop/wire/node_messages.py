@@ -171,6 +171,28 @@ class HostStop(NamedTuple):
     """The run is over: end your processes, and say HostEnded."""
 
 
+class JournalsBegun(NamedTuple):
+    """The journals of this host's vCPUs follow, piece by piece. `base_ns` is when the guest's counters were 0 by this
+    host's CLOCK_MONOTONIC, which has the journals' times, off by `error_ns` at most (0: nobody has measured it)."""
+
+    base_ns: U64
+    error_ns: U64
+
+
+class JournalPiece(NamedTuple):
+    """A part of the journal of a vCPU of this host, which is `size` bytes long, from `offset` on: 262144 bytes, or what
+    is left. Each begins where the one before has ended. No more than four are sent before JournalTaken."""
+
+    vcpu: U16
+    size: U64
+    offset: U64
+    data: Blob
+
+
+class JournalTaken(NamedTuple):
+    """To the agent: another piece may come, in the place of one that was kept or refused."""
+
+
 class HostEnded(NamedTuple):
     """Nothing of the run is left on this host. `report` is JSON: what else is to be told of it."""
 

@@ -20,8 +20,8 @@ def test_it_is_off_by_half_of_the_quickest_round_trip_at_most(ahead_ns: int, way
         now_ns += there_ns + back_ns
         told = clock.answered(nonce, their_now_ns, base_ns - ahead_ns, now_ns)
         found = told if told is not None else found
-    assert found is not None and clock.is_set
-    assert abs(found - base_ns) <= min(there + back for there, back in ways) // 2 + 1
+    assert found is not None and clock.is_set == (len(ways) == ASKED) and clock.asks_more == (len(ways) < ASKED)
+    assert abs(found - base_ns) <= clock.error_ns <= min(there + back for there, back in ways) // 2 + 1
 
 
 def test_what_was_not_asked_is_no_answer() -> None:
@@ -30,6 +30,17 @@ def test_what_was_not_asked_is_no_answer() -> None:
     assert clock.answered(nonce + 1, 50, 10, 120) is None and not clock.is_set
     assert clock.answered(nonce, 10, 50, 120) is None and not clock.is_set  # counters that were 0 in the future
     assert clock.answered(nonce, 50, 10, 120) is None  # each question has one answer
+
+
+def test_one_question_at_a_time_and_not_one_more() -> None:
+    clock = HostClock()
+    for number in range(ASKED):
+        assert clock.asks_more and not clock.is_set
+        nonce = clock.ask(number)
+        clock.answered(7, 50, 10, 120)
+        assert not clock.asks_more, "what answers another question is no reason to ask the next one"
+        clock.answered(nonce, 50, 10, 120)
+    assert clock.is_set and not clock.asks_more
 
 
 def test_questions_have_nonces_of_their_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, get_args
@@ -33,6 +34,7 @@ from allstop.wire.node_messages import (
 )
 from allstop.wire.security import KeyPair
 from coordinator.courier import POST
+from coordinator.host_clock import ASKED
 from coordinator.node import Node
 
 RAM_BYTES = 2 << 20
@@ -115,6 +117,21 @@ def test_a_clock_is_set_by_an_answer_only(node: Node) -> None:
         obey(node, message)
     obey(node, NodePong(node._clock.ask(1), 0, 2 ** 64 - 1))
     assert node._memory.clock_base() == before
+
+
+def test_a_clock_that_is_set_makes_one_beat_at_once_and_no_answer_another(node: Node) -> None:
+    """Workers wait for that beat. Each beat asks all others whether they live, and is answered."""
+    node._beat_s = later_s = time.monotonic() + 1000
+    node._ask_time()
+    for _ in range(ASKED):
+        assert node._beat_s == later_s and not node._clock.is_set
+        (nonce,) = node._clock._sent_ns
+        assert obey(node, NodePong(5, 10**9, 10**8)) == ""
+        assert obey(node, NodePong(nonce, 10**9, 10**8)) == ""
+    assert node._clock.is_set and node._beat_s == 0.0 and node._memory.clock_error() > 0
+    node._beat_s = later_s
+    assert obey(node, NodePong(5, 10**9, 10**8)) == ""
+    assert node._beat_s == later_s
 
 
 def fields_of(kind: Any) -> st.SearchStrategy[Any]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from allstop.wire.messages import ROLE_DEVICES, ROLE_WORKER, VERDICTS, Boot, ProcessLost, RunEnded, Shutdown
-from deploy.course import LEAVE_S, SETTLE_S, START_S, Course, Kill, Phase, Send
+from deploy.course import LEAVE_S, LEAVE_WITH_JOURNALS_S, SETTLE_S, START_S, Course, Kill, Phase, Send
 from deploy.plan import members
 
 BOOT = Boot(0x4001_0000, 0, 0)
@@ -304,3 +304,18 @@ class AnyCourse(RuleBasedStateMachine):
 
 AnyCourse.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
 TestAnyCourse = AnyCourse.TestCase
+
+
+def test_journals_that_come_make_the_end_later_but_not_for_ever() -> None:
+    course = running()
+    course.sending(2.0)
+    assert course.deadline_s is None
+    course.ended(RunEnded(PASS, 0, "the guest passed"), 3.0)
+    assert course.deadline_s == 3.0 + LEAVE_S
+    course.sending(4.0)
+    assert course.deadline_s == 4.0 + LEAVE_S and course.due(5.5, "") == []
+    course.sending(3.0 + LEAVE_WITH_JOURNALS_S)
+    assert course.deadline_s == 3.0 + LEAVE_WITH_JOURNALS_S
+    assert {effect.index for effect in course.due(course.deadline_s, "") if isinstance(effect, Kill)} == {0, 1, 2, 3}
+    course.sending(4.0)
+    assert course.deadline_s is None

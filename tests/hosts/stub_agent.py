@@ -3,11 +3,14 @@
 
 STEP is `call` (nothing was said yet), `ready` (HostReady was said), `plan` (the plan has come), `workers` (its node
 runs, its workers are about to be started), `rogue` (it harasses the others, and goes on), `proxy` (its node is reached
-through a proxy, whose connections SIGUSR1 resets), `replay` (the same; what comes by it is sent once more) or `told`
-(what HostReady says is what ACT gives). ACT is `exit`, `kill`, `stop`, or the fields of HostReady to change, as JSON.
+through a proxy, whose connections SIGUSR1 resets), `replay` (the same; what comes by it is sent once more), `journals`
+(it sends pieces of journals that there are not), `slow` (its journals are ACT bytes long, and it is slow to send them)
+or `told` (what HostReady says is what ACT gives). ACT is `exit`, `kill`, `stop`, or the fields of HostReady to change,
+as JSON.
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -16,6 +19,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from typing import Any
 
 import zmq
@@ -37,6 +41,8 @@ from allstop.wire.messages import (
 from allstop.wire.node_messages import (
     HostPlan,
     HostReady,
+    JournalPiece,
+    JournalsBegun,
     NodeHello,
     NodePong,
     PageAsked,
@@ -48,6 +54,7 @@ from allstop.wire.node_messages import (
 )
 from allstop.wire.security import KeyPair, secure
 from deploy import host_agent
+from deploy.journal_files import PIECES_AHEAD
 
 STEP, ACT = sys.argv[1:3]
 RECORDED_BYTES = 3000  # a handshake is some 600
@@ -147,8 +154,9 @@ class Proxy(threading.Thread):
     def reset(self) -> None:
         """RST to both ends of each connection, which the loop then sees."""
         for each in list(self._others):
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            each.shutdown(socket.SHUT_RD)
+            with contextlib.suppress(OSError):  # the loop has closed it meanwhile
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                each.shutdown(socket.SHUT_RD)
 
 
 class Stub(host_agent.HostAgent):
@@ -161,7 +169,18 @@ class Stub(host_agent.HostAgent):
                 message = message._replace(endpoint=Proxy(message.endpoint).endpoint)
             if STEP == "told":
                 message = message._replace(**json.loads(ACT))
+        if STEP == "slow" and isinstance(message, JournalsBegun):
+            assert self._journals is not None
+            for fd in self._journals.fds.values():
+                os.pwrite(fd, b"end", int(ACT) - 3)
+        if STEP == "slow" and isinstance(message, JournalPiece):
+            if self._pieces >= PIECES_AHEAD:
+                os._exit(8)  # more than may be under way
+            time.sleep(0.4)
         super()._send(message)
+        if STEP == "journals" and isinstance(message, JournalsBegun):
+            for vcpu, size, offset in ((0, 256, 0), (65535, 256, 0), (1, 1 << 40, 0), (1, 1 << 20, 1 << 18)):
+                super()._send(JournalPiece(vcpu, size, offset, bytes(256)))
 
     def serve(self) -> None:
         at("ready")
@@ -170,6 +189,8 @@ class Stub(host_agent.HostAgent):
     def _begin(self, plan: MachineConfig) -> None:
         at("plan")
         super()._begin(plan)
+        if STEP == "journals":
+            super()._send(JournalPiece(1, 256, 0, bytes(256)))
         if STEP == "rogue":
             harass(self._socket, plan)
 

@@ -148,8 +148,14 @@ def test_a_connection_between_nodes_that_is_reset_ends_the_run(command: Any, gue
                                                               ) -> None:
     """ZeroMQ connects again, and what was on its way is lost: a page that nobody sends again, say."""
     stub = str(Path(__file__).parent / "stub_agent.py")
+    run = tmp_path / "run"
     process = command.start("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 10_000_000,
+                            "--run-dir", run,
                             "--hosts", loopback_hosts(tmp_path, command=[sys.executable, stub, "proxy", "-"]))
+
+    def runs() -> bool:
+        said = command("ctl", run, "status", "--json").stdout if (run / "control.json").exists() else ""
+        return bool(said) and all(vcpu["power"] == "on" for vcpu in json.loads(said)["vcpus"])
 
     def words_of(pid: int) -> str:
         try:
@@ -158,7 +164,7 @@ def test_a_connection_between_nodes_that_is_reset_ends_the_run(command: Any, gue
             return ""
 
     try:
-        until(lambda: any("--vcpu\x001\x00" in words_of(pid) for pid in descendants(process.pid)), "the worker there")
+        until(runs, "both vCPUs to be on")
         agent = next(pid for pid in descendants(process.pid) if "stub_agent" in words_of(pid))
         os.kill(agent, signal.SIGUSR1)
         out, err = process.communicate(timeout=30)

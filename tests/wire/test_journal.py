@@ -27,6 +27,7 @@ from allstop.wire.journal import (
     Journal,
     JournalError,
     Kind,
+    mark_origin,
 )
 from deploy.processes import child_environment
 
@@ -141,6 +142,51 @@ def test_a_stretch_of_time(folder: Path) -> None:
     with Journal(folder / "x.journal") as journal:
         some = list(journal.events(since_ns, until_ns))
     assert some == [event for event in every if since_ns <= event.t_ns <= until_ns] and len(some) > 900
+
+
+@pytest.mark.parametrize("offset_ns", [-(10**14), 0, 12345])
+def test_times_of_another_host_are_the_first_hosts(folder: Path, offset_ns: int) -> None:
+    """Would break: a stretch of time that is looked for by the wrong clock."""
+    record(folder / "x.journal", 3000)
+    with Journal(folder / "x.journal") as journal:
+        every, header = list(journal.events()), journal.header
+        assert (header.name, header.host, header.offset_ns, header.error_ns) == ("vcpu-3", "", 0, 0)
+    with (folder / "x.journal").open("r+b") as file:
+        mark_origin(file.fileno(), "there", offset_ns, 60_000)
+    with Journal(folder / "x.journal", "there/x.journal") as journal:
+        there = journal.header
+        assert (there.name, there.offset_ns, there.error_ns) == ("there/vcpu-3", offset_ns, 60_000)
+        assert there.began_ns == header.began_ns + offset_ns
+        assert list(journal.events()) == [event._replace(t_ns=event.t_ns + offset_ns) for event in every]
+        since_ns, until_ns = every[1000].t_ns + offset_ns, every[2000].t_ns + offset_ns
+        some = list(journal.events(since_ns, until_ns))
+        assert some[0].t_ns == since_ns and some[-1].t_ns == until_ns and 900 < len(some) < 1200
+        assert journal.ended_ns == every[-1].t_ns + offset_ns
+
+
+def test_a_clock_that_nobody_compared_is_unknown(folder: Path) -> None:
+    record(folder / "x.journal", 0)
+    with (folder / "x.journal").open("r+b") as file:
+        mark_origin(file.fileno(), "h" * 63, 5, 0)
+    with Journal(folder / "x.journal") as journal:
+        assert (journal.header.host, journal.header.error_ns) == ("h" * 63, None)
+        assert journal.ended_ns == journal.header.began_ns
+
+
+def test_a_journal_in_a_file_without_a_name(folder: Path) -> None:
+    """The descriptor stays its owner's."""
+    path = folder / "x.journal"
+    with path.open("x+b") as file:
+        recorder = Recorder(file.fileno(), "vcpu-3", 0, 3)
+        for number in range(PER_WINDOW + 5):
+            recorder.event(Kind.POWERED_ON, 3, number)
+        recorder.close()
+        assert os.fstat(file.fileno()).st_size == HEADER_BYTES + (PER_WINDOW + 5) * RECORD_BYTES
+    assert [event.operands[0] for event in read(path)] == list(range(PER_WINDOW + 5))
+    with pytest.raises(OSError, match="vcpu-3"):
+        Recorder(1 << 20, "vcpu-3", 0, 3)
+    with pytest.raises(TypeError):
+        Recorder(1.5, "vcpu-3", 0, 3)  # type: ignore[arg-type]
 
 
 def test_a_process_that_is_killed_loses_nothing(folder: Path) -> None:
