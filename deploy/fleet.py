@@ -39,7 +39,7 @@ CUT_OFF_EXIT_CODE = 3
 """An agent's, which has not heard of the launcher for the deadline."""
 _BEATS_IN_A_DEADLINE = 5
 _MESSAGES_AT_ONCE = 256
-_REPORTS_S = 0.5
+_REPORTS_S = 2.0  # a wire that loses packets may need a second
 _LOG = re.compile(r"node|vcpu-\d{1,3}")
 _POLL_MS = 20
 
@@ -204,6 +204,17 @@ class Fleet:
     def refused(self) -> int:
         """How many connections to the launcher did not come in."""
         return self._guard.refused
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """The hosts that have left without a word on what their vCPUs have done."""
+        return tuple(host.name for number, host in enumerate(self._hosts) if number and number not in self._ended)
+
+    @property
+    def untold_vcpus(self) -> tuple[int, ...]:
+        """The vCPUs of these hosts."""
+        untold = self.untold
+        return tuple(vcpu for vcpu, number in enumerate(self._vcpu_hosts) if self._hosts[number].name in untold)
 
     def reports(self) -> Iterator[tuple[str, list[str], dict[str, str]]]:
         """Of each host that has ended in peace: its name, the notes and the logs of its processes."""

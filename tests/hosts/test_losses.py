@@ -145,6 +145,15 @@ def test_a_host_that_is_lost_at_each_step_of_the_start(hosts: Any, guests: Path,
     assert re.search(wanted[act], done.verdict["sentence"]), done.verdict["sentence"]
 
 
+@pytest.mark.parametrize("act", ["kill", "stop"])
+def test_a_host_that_is_lost_when_all_is_over(hosts: Any, guests: Path, act: str) -> None:
+    """The guest has passed. What the lost host's vCPU has done was not told, and so nothing was done without it."""
+    done = hosts.run(guests / "ipi.elf", "--vcpus", 2, "--parameter", 3, deadline_s=60.0,
+                     hosts=hosts.file(2, agents={1: stub("end", act)}))
+    assert (done.status, done.verdict["verdict"]) == (0, "pass"), done.verdict["sentence"]
+    assert "host there did not tell in time what its vCPUs have done" in " ".join(done.verdict["notes"])
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_ctrl_c_at_each_step_of_the_start(hosts: Any, guests: Path, until: Any, step: str) -> None:
     file = hosts.file(3, extra="[machine]\ndeadline_s = 8\nstart_s = 30", agents={1: stub(step, "stop")})
