@@ -27,7 +27,7 @@ from allstop import __version__
 from allstop.machine.configuration import HostsSpec, MachineConfig, SharedFds
 from allstop.wire.channel import MAX_FRAME_BYTES
 from allstop.wire.codec import MalformedError, decode, encode
-from allstop.wire.messages import PROTOCOL_VERSION, Message
+from allstop.wire.messages import PROTOCOL_VERSION, Message, Ping, Pong
 from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady, HostStatus, HostStop, VcpuTold
 from allstop.wire.security import Guard, KeyPair, key_of, open_to_hosts
 from deploy.hosts import HostEntry, HostsFile
@@ -42,6 +42,7 @@ _MESSAGES_AT_ONCE = 256
 _REPORTS_S = 2.0  # a wire that loses packets may need a second
 _LOG = re.compile(r"node|vcpu-\d{1,3}")
 _POLL_MS = 20
+_TRIPS = 8  # of which the quickest counts: a host that is starting is slow
 
 
 class FleetError(OSError):
@@ -66,6 +67,8 @@ class Fleet:
         self._identities: dict[bytes, int] = {}
         self._endpoints: list[str] = [""] * len(hosts)
         self._heard_s: dict[int, float] = {}
+        self._pinged_s: dict[int, float] = {}
+        self._trips_s: dict[int, list[float]] = {}
         self._ended: dict[int, bytes] = {}
         self._beat_s = 0.0
         self._beats = 0
@@ -101,12 +104,18 @@ class Fleet:
         """The listening sockets of this host's node and servers."""
         return self._listen_fds[:3]
 
+    @property
+    def trip_s(self) -> float:
+        """How long a message takes to the farthest host and back."""
+        return max(min(trips_s) for trips_s in self._trips_s.values())
+
     def gather(self, create_log: Callable[[str], BinaryIO], stop_fd: int) -> None:
-        """Start all agents and wait for them. Raises FleetError; also when `stop_fd` becomes readable."""
+        """Start all agents, wait for them, and measure how far away they are. Raises FleetError; also when `stop_fd`
+        becomes readable."""
         for number, host in enumerate(self._hosts[1:], 1):
             self._children[number] = self._start(number, host, create_log(f"host-{host.name}"))
         deadline_s = time.monotonic() + self._start_s
-        while len(self._identities) < len(self._children):
+        while missing := self._missing():
             if select.select([stop_fd], [], [], 0)[0]:
                 raise FleetError("interrupted while the hosts were gathered")
             if self.socket.poll(_POLL_MS):
@@ -119,7 +128,6 @@ class Fleet:
                     said = f'; its last words: "{words}"' if words else ""
                     raise FleetError(f"{self._name(number)} could not be had: its agent {describe_exit(status)}{said}")
             if time.monotonic() >= deadline_s:
-                missing = [number for number in self._children if number not in self._identities.values()]
                 raise FleetError(f"{' and '.join(map(self._name, missing))} did not answer within {self._start_s:g} s: "
                                  f"is {self._hosts[0].address} an address of this host that the others reach?")
         self._heard_s = dict.fromkeys(self._children, time.monotonic())
@@ -129,7 +137,7 @@ class Fleet:
         return HostsSpec(
             number, tuple(self._endpoints), self._vcpu_hosts, tuple(key.public for key in self._keys),
             self._keys[number].secret, doorbell_fd, self._listen_fds[:3] if number == 0 else (), self._address(1),
-            self._address(2), self._deadline_s * 1.5, self.names)
+            self._address(2), self._deadline_s * 1.5, self.names, self.trip_s)
 
     def send_plans(self, config: MachineConfig) -> None:
         """Have every host start its part of the machine."""
@@ -247,6 +255,8 @@ class Fleet:
 
     def _gather_one(self) -> None:
         identity, message, key = self._take()
+        if isinstance(message, Pong):
+            self._measured(identity, message.nonce)
         if not isinstance(message, HostReady) or message.fence != self._fence or message.host not in self._children \
                 or key != self._keys[message.host].public or message.host in self._identities.values():
             return
@@ -259,6 +269,28 @@ class Fleet:
                              "both")
         self._identities[identity] = message.host
         self._endpoints[message.host] = message.endpoint
+        if len(self._identities) == len(self._children):  # before, those that are starting would be in the way
+            for each in self._identities:
+                self._ping(each)
+
+    def _missing(self) -> list[int]:
+        """The hosts that have not come, or else those that have not answered often enough."""
+        return [number for number in self._children if number not in self._identities.values()] or [
+            number for number in self._children if len(self._trips_s[number]) < _TRIPS]
+
+    def _ping(self, identity: bytes) -> None:
+        number = self._identities[identity]
+        self._pinged_s[number] = time.monotonic()
+        self._send(identity, Ping(len(self._trips_s.setdefault(number, []))))
+
+    def _measured(self, identity: bytes, nonce: int) -> None:
+        """A host has answered."""
+        number = self._identities.get(identity)
+        if number is None or number not in self._pinged_s or nonce != len(self._trips_s[number]):
+            return
+        self._trips_s[number].append(time.monotonic() - self._pinged_s[number])
+        if nonce + 1 < _TRIPS:
+            self._ping(identity)
 
     def _start(self, number: int, host: HostEntry, log: BinaryIO) -> ChildProcess:
         keys = self._keys[number]

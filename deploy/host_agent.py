@@ -30,7 +30,7 @@ from allstop.machine.control import ControlPage
 from allstop.machine.memory import create_memory
 from allstop.machine.node_memory import NodeMemory
 from allstop.wire.codec import MalformedError, decode, encode
-from allstop.wire.messages import PROTOCOL_VERSION, ROLE_HOST, ROLE_NODE, ROLE_WORKER, Message
+from allstop.wire.messages import PROTOCOL_VERSION, ROLE_HOST, ROLE_NODE, ROLE_WORKER, Message, Ping, Pong
 from allstop.wire.node_messages import HostBeat, HostEnded, HostPlan, HostReady, HostStatus, HostStop, VcpuTold
 from allstop.wire.security import KeyPair, secure
 from deploy.assembly import swap_file
@@ -174,6 +174,8 @@ class HostAgent:
                 continue
             if isinstance(message, HostPlan) and self._config is None:
                 self._begin(MachineConfig.from_json(message.config.decode()))
+            elif isinstance(message, Ping):
+                self._send(Pong(message.nonce))
             elif isinstance(message, HostStop):
                 self._over = True
 

@@ -85,7 +85,8 @@ class HostsSpec:
     `endpoints` are the nodes', `vcpu_hosts` says for each vCPU on which host it is, `public_keys` are the hosts' (Z85)
     and `secret_key` is this one's. `listen_fds` are bound sockets: the node's, and on host 0 those of the coordinator
     and the device server, whose remote addresses are `coordinator_endpoint` and `devices_endpoint`. The node is called
-    by `doorbell_fd`. Whoever is not heard of for `deadline_s` is taken for dead. `names` are for sentences.
+    by `doorbell_fd`. Whoever is not heard of for `deadline_s` is taken for dead. `names` are for sentences. `trip_s` is
+    how long a message takes from the first host to the farthest one and back.
     """
 
     index: int
@@ -99,6 +100,7 @@ class HostsSpec:
     devices_endpoint: str = ""
     deadline_s: float = 5.0
     names: tuple[str, ...] = ()
+    trip_s: float = 0.0
 
     @property
     def own_vcpus(self) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 """Machines on bad wires: late, lossy and out of order. They end as on a good one, and a cut in the middle ends them."""
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -24,7 +25,7 @@ WIRES = {
 }
 STOPPED = ("--fetch", "stop-world")
 RUNS = [
-    ("late", "smp-counter", 10, ()), ("late", "swapper", 4, STOPPED), ("late", "ipi", 3, ()),
+    ("late", "smp-counter", 100, ()), ("late", "swapper", 4, STOPPED), ("late", "ipi", 3, ()),
     ("lossy", "smp-counter", 100, ()), ("lossy", "history", 300 << 8 | 1, ()), ("lossy", "swapper", 8, STOPPED),
     ("out of order", "smp-counter", 10, ()), ("out of order", "history", 300 << 8 | 2, ()),
     ("out of order", "tlb", 3, ()),
@@ -70,7 +71,8 @@ def test_a_guest_passes_on_a_bad_wire(bad_wire: Any, hosts: Any, guests: Path, k
 
 def test_a_partition_in_the_middle_of_latency(bad_wire: Any, hosts: Any, guests: Path, until: Any) -> None:
     """Lost on both sides, within the deadline."""
-    wire = bad_wire(WIRES["late"][1], 2, seed=1)
+    quality = WIRES["late"][1]
+    wire = bad_wire(quality, 2, seed=1)
     process = hosts.start("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 10_000_000,
                           "--run-dir", hosts.folder / "run", "--hosts", hosts.file(2, extra=QUICK))
     await_running(hosts, process, until)
@@ -80,6 +82,8 @@ def test_a_partition_in_the_middle_of_latency(bad_wire: Any, hosts: Any, guests:
     assert time.monotonic() - began_s < IN_TIME_S
     assert (done.status, done.verdict["verdict"]) == (4, "lost"), done.err
     assert re.search(LOSSES["partition"][1].replace("77", "7[78]"), done.verdict["sentence"]), done.verdict
+    measured_s = json.loads((hosts.folder / "run" / "run.json").read_text())["config"]["hosts"]["trip_s"]
+    assert 2 * (quality.delay_s - quality.jitter_s) <= measured_s < 0.1  # it decides how long pages stay
     log = (hosts.folder / "run" / "host-there.log").read_text()
     assert log.count("\n") == 1 and log.startswith(f"the launcher has not been heard of for {DEADLINE_S:g} s"), log
 
