@@ -17,8 +17,8 @@ comes to it. Mostly each host gets on in a round of turns; it may take a few whe
 that differ cost time only. The moment is not the same for all hosts, so that two of them need not wait for their turns.
 
 All these times are for hosts whose messages take `TRIP_S` at most to each other and back. Where they take longer the
-times are longer in proportion: in a turn that is over before a page has come nobody gets on. (At 5 ms each way, two
-hosts that fought for two pages did not, for ever.)
+times are longer in proportion: in a turn that is over before a page has come nobody gets on. (In a test's
+network with 5 ms each way two hosts that fought for two pages did not, for ever.)
 
 Time comes in with each call, in seconds of a monotonic clock.
 """
