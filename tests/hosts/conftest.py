@@ -103,6 +103,16 @@ class Network:
         """Plug it in again."""
         ip("-n", self._switch, "link", "set", f"port{host}", "master", "bridge", "up")
 
+    @contextlib.contextmanager
+    def parted(self, one: int, other: int) -> Iterator[None]:
+        """Nothing gets from one of the two hosts to the other one; all others reach both."""
+        with contextlib.ExitStack() as stack:
+            for near, far in ((one, other), (other, one)):
+                words = ("blackhole", self.addresses[far])
+                ip("-n", self.namespaces[near], "route", "add", *words)
+                stack.callback(ip, "-n", self.namespaces[near], "route", "delete", *words)
+            yield
+
     def enter(self, host: int) -> list[str]:
         """What to put before a command that is to run on the host."""
         return ["ip", "netns", "exec", self.namespaces[host]]

@@ -25,11 +25,11 @@ WIRES = {
 }
 STOPPED = ("--fetch", "stop-world")
 RUNS = [
-    ("late", "smp-counter", 100, ()), ("late", "swapper", 4, STOPPED), ("late", "ipi", 1, ()),
-    ("lossy", "smp-counter", 100, ()), ("lossy", "history", 300 << 8 | 1, ()), ("lossy", "swapper", 8, STOPPED),
-    ("out of order", "smp-counter", 10, ()), ("out of order", "history", 300 << 8 | 2, ()),
+    ("late", "smp-counter", 100, ()), ("late", "swapper", 3, STOPPED), ("late", "ipi", 1, ()),
+    ("lossy", "smp-counter", 100, ()), ("lossy", "history", 300 << 8 | 1, ()), ("lossy", "swapper", 5, STOPPED),
+    ("out of order", "smp-counter", 10, ()), ("out of order", "history", 150 << 8 | 2, ()),
     ("out of order", "tlb", 3, ()),
-    ("all of it", "smp-counter", 2, ()), ("all of it", "history", 200 << 8 | 3, ()),
+    ("all of it", "smp-counter", 2, ()), ("all of it", "history", 100 << 8 | 3, ()),
 ]
 SAID = {
     "smp-counter": r"counter=mcs count=(\d+) expected=\1$",
