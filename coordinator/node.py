@@ -88,7 +88,7 @@ class Node:
         self._memory = NodeMemory(fds.control, fds.ram, fds.stage2, fds.swap)
         self._directory = PageDirectory(hosts.index)
         self._cache = PageCache(hosts.index, len(hosts.endpoints), node_memory.DEVICES, self._is_here,
-                                self._memory.progress, self._memory.is_idle)
+                                self._memory.progress, hosts.trip_s, self._memory.is_idle)
         self._share_time()
         self._page.set_pid(control.NODE, os.getpid())
         self._page.set_activity(control.NODE, control.ACTIVITY_IDLE)

@@ -39,6 +39,7 @@ SETTLE_S = 0.5
 LEAVE_S = 2.0
 LEAVE_AFTER_LOSS_S = 0.5
 LEAVE_WITH_JOURNALS_S = 600.0
+LEAVE_HOSTS_S = 5.0
 
 
 class Phase(enum.Enum):
@@ -210,8 +211,10 @@ class Course:
         self.verdict, self.sentence = verdict, sentence
         self._ended_s = now_s
         self.phase = Phase.LEAVING
-        hurried = verdict in ("lost", "error") and not any(member.role == ROLE_HOST for member in self._members)
-        self.deadline_s = now_s + (LEAVE_AFTER_LOSS_S if hurried else LEAVE_S)  # other hosts have much to tell then
+        # Other hosts have much to tell then, which takes its time on a bad wire.
+        hosts, lost = any(member.role == ROLE_HOST for member in self._members), verdict in ("lost", "error")
+        leave_s = (LEAVE_S if lost else LEAVE_HOSTS_S) if hosts else LEAVE_AFTER_LOSS_S if lost else LEAVE_S
+        self.deadline_s = now_s + leave_s
         if self._over():
             return []
         if any(self._is_coordinator(index) for index in self._alive - self._killed):

@@ -27,7 +27,7 @@ from allstop import __version__
 from allstop.machine.configuration import HostsSpec, MachineConfig, SharedFds
 from allstop.wire.channel import MAX_FRAME_BYTES
 from allstop.wire.codec import MalformedError, decode, encode
-from allstop.wire.messages import PROTOCOL_VERSION, Message
+from allstop.wire.messages import PROTOCOL_VERSION, Message, Ping, Pong
 from allstop.wire.node_messages import (
     HostBeat,
     HostEnded,
@@ -53,9 +53,10 @@ CUT_OFF_EXIT_CODE = 3
 """An agent's, which has not heard of the launcher for the deadline."""
 _BEATS_IN_A_DEADLINE = 5
 _MESSAGES_AT_ONCE = 256
-_REPORTS_S = 0.5
+_REPORTS_S = 2.0  # a wire that loses packets may need a second
 _LOG = re.compile(r"node|vcpu-\d{1,3}")
 _POLL_MS = 20
+_TRIPS = 8  # of which the quickest counts: a host that is starting is slow
 
 
 class FleetError(OSError):
@@ -83,6 +84,8 @@ class Fleet:
         self._identities: dict[bytes, int] = {}
         self._endpoints: list[str] = [""] * len(hosts)
         self._heard_s: dict[int, float] = {}
+        self._pinged_s: dict[int, float] = {}
+        self._trips_s: dict[int, list[float]] = {}
         self._ended: dict[int, bytes] = {}
         self._beat_s = 0.0
         self._beats = 0
@@ -121,12 +124,18 @@ class Fleet:
         """The listening sockets of this host's node and servers."""
         return self._listen_fds[:3]
 
+    @property
+    def trip_s(self) -> float:
+        """How long a message takes to the farthest host and back."""
+        return max(min(trips_s) for trips_s in self._trips_s.values())
+
     def gather(self, create_log: Callable[[str], BinaryIO], stop_fd: int) -> None:
-        """Start all agents and wait for them. Raises FleetError; also when `stop_fd` becomes readable."""
+        """Start all agents, wait for them, and measure how far away they are. Raises FleetError; also when `stop_fd`
+        becomes readable."""
         for number, host in enumerate(self._hosts[1:], 1):
             self._children[number] = self._start(number, host, create_log(f"host-{host.name}"))
         deadline_s = time.monotonic() + self._start_s
-        while len(self._identities) < len(self._children):
+        while missing := self._missing():
             if select.select([stop_fd], [], [], 0)[0]:
                 raise FleetError("interrupted while the hosts were gathered")
             if self.socket.poll(_POLL_MS):
@@ -139,7 +148,6 @@ class Fleet:
                     said = f'; its last words: "{words}"' if words else ""
                     raise FleetError(f"{self._name(number)} could not be had: its agent {describe_exit(status)}{said}")
             if time.monotonic() >= deadline_s:
-                missing = [number for number in self._children if number not in self._identities.values()]
                 raise FleetError(f"{' and '.join(map(self._name, missing))} did not answer within {self._start_s:g} s: "
                                  f"is {self._hosts[0].address} an address of this host that the others reach?")
         self._heard_s = dict.fromkeys(self._children, time.monotonic())
@@ -149,7 +157,7 @@ class Fleet:
         return HostsSpec(
             number, tuple(self._endpoints), self._vcpu_hosts, tuple(key.public for key in self._keys),
             self._keys[number].secret, doorbell_fd, self._listen_fds[:3] if number == 0 else (), self._address(1),
-            self._address(2), self._deadline_s * 1.5, self.names)
+            self._address(2), self._deadline_s * 1.5, self.names, trip_s=self.trip_s)
 
     def send_plans(self, config: MachineConfig) -> None:
         """Have every host start its part of the machine."""
@@ -237,6 +245,17 @@ class Fleet:
         """How many connections to the launcher did not come in."""
         return self._guard.refused
 
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """The hosts that have left without a word on what their vCPUs have done."""
+        return tuple(host.name for number, host in enumerate(self._hosts) if number and number not in self._ended)
+
+    @property
+    def untold_vcpus(self) -> tuple[int, ...]:
+        """The vCPUs of these hosts."""
+        untold = self.untold
+        return tuple(vcpu for vcpu, number in enumerate(self._vcpu_hosts) if self._hosts[number].name in untold)
+
     def reports(self) -> Iterator[tuple[str, list[str], dict[str, str]]]:
         """Of each host that has ended in peace: its name, the notes and the logs of its processes."""
         for number, report in sorted(self._ended.items()):
@@ -268,6 +287,8 @@ class Fleet:
 
     def _gather_one(self) -> None:
         identity, message, key = self._take()
+        if isinstance(message, Pong):
+            self._measured(identity, message.nonce)
         if not isinstance(message, HostReady) or message.fence != self._fence or message.host not in self._children \
                 or key != self._keys[message.host].public or message.host in self._identities.values():
             return
@@ -280,6 +301,28 @@ class Fleet:
                              "both")
         self._identities[identity] = message.host
         self._endpoints[message.host] = message.endpoint
+        if len(self._identities) == len(self._children):  # before, those that are starting would be in the way
+            for each in self._identities:
+                self._ping(each)
+
+    def _missing(self) -> list[int]:
+        """The hosts that have not come, or else those that have not answered often enough."""
+        return [number for number in self._children if number not in self._identities.values()] or [
+            number for number in self._children if len(self._trips_s[number]) < _TRIPS]
+
+    def _ping(self, identity: bytes) -> None:
+        number = self._identities[identity]
+        self._pinged_s[number] = time.monotonic()
+        self._send(identity, Ping(len(self._trips_s.setdefault(number, []))))
+
+    def _measured(self, identity: bytes, nonce: int) -> None:
+        """A host has answered."""
+        number = self._identities.get(identity)
+        if number is None or number not in self._pinged_s or nonce != len(self._trips_s[number]):
+            return
+        self._trips_s[number].append(time.monotonic() - self._pinged_s[number])
+        if nonce + 1 < _TRIPS:
+            self._ping(identity)
 
     def _start(self, number: int, host: HostEntry, log: BinaryIO) -> ChildProcess:
         keys = self._keys[number]

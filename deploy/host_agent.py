@@ -30,7 +30,7 @@ from allstop.machine.control import ControlPage
 from allstop.machine.memory import create_memory
 from allstop.machine.node_memory import NodeMemory
 from allstop.wire.codec import MalformedError, decode, encode
-from allstop.wire.messages import PROTOCOL_VERSION, ROLE_HOST, ROLE_NODE, ROLE_WORKER, Message
+from allstop.wire.messages import PROTOCOL_VERSION, ROLE_HOST, ROLE_NODE, ROLE_WORKER, Message, Ping, Pong
 from allstop.wire.node_messages import (
     HostBeat,
     HostEnded,
@@ -210,6 +210,8 @@ class HostAgent:
                 self._begin(MachineConfig.from_json(message.config.decode()))
             elif isinstance(message, KillVcpu):
                 self._kill(message.vcpu)
+            elif isinstance(message, Ping):
+                self._send(Pong(message.nonce))
             elif isinstance(message, HostStop):
                 self._over = True
             elif isinstance(message, JournalTaken):

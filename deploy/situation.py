@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from allstop.arm.coprocessor import describe_access
@@ -45,12 +45,13 @@ def counters(page: ControlPage) -> dict[str, int]:
     return dict(zip(control.COUNTER_NAMES, map(sum, columns), strict=True))
 
 
-def audit(page: ControlPage, keep_going: bool) -> list[str]:
+def audit(page: ControlPage, keep_going: bool, untold: Collection[int] = ()) -> list[str]:
     """The MMIO oracle's last look, when all processes are gone: what is wrong, a sentence for each vCPU.
-    It is counted, too. To `keep_going`, workers have taken note of what was wrong before: this is more."""
+    It is counted, too. To `keep_going`, workers have taken note of what was wrong before: this is more. Of `untold`
+    vCPUs, on hosts that have not told what those have seen, nothing can be said."""
     stories = []
     for vcpu in range(page.vcpus):
-        if story := difference(page, vcpu):
+        if vcpu not in untold and (story := difference(page, vcpu)):
             stories.append(story)
             if keep_going or not page.counters(vcpu)[control.COUNT_MMIO_WRONG]:  # else its worker has counted it
                 page.count(vcpu, control.COUNT_MMIO_WRONG)

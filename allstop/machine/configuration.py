@@ -87,6 +87,7 @@ class HostsSpec:
     and the device server, whose remote addresses are `coordinator_endpoint` and `devices_endpoint`. The node is called
     by `doorbell_fd`. Whoever is not heard of for `deadline_s` is taken for dead. `names` are for sentences.
     `journal_fds` are files without a name for journals that have no run folder to lie in, by their processes' names.
+    `trip_s` is how long a message takes from the first host to the farthest one and back.
     """
 
     index: int
@@ -101,6 +102,7 @@ class HostsSpec:
     deadline_s: float = 5.0
     names: tuple[str, ...] = ()
     journal_fds: dict[str, int] = field(default_factory=dict)
+    trip_s: float = 0.0
 
     @property
     def own_vcpus(self) -> tuple[int, ...]:

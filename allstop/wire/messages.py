@@ -291,7 +291,7 @@ class Shutdown(NamedTuple):
 
 
 class Ping(NamedTuple):
-    """Are you there? Servers answer it with Pong."""
+    """Are you there? Servers, and the agents of other hosts, answer it with Pong."""
 
     nonce: U64
 

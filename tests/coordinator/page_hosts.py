@@ -85,7 +85,8 @@ class Vcpu:
 class Hosts:
     """`count` hosts, each with vCPUs and a device. Host 0 has all pages at first."""
 
-    def __init__(self, count: int, vcpus_each: int, pages: Iterable[int], post: Callable[[Event], None]) -> None:
+    def __init__(self, count: int, vcpus_each: int, pages: Iterable[int], post: Callable[[Event], None],
+                 trip_s: float = 0.0) -> None:
         self.count = count
         self.pages = tuple(pages)
         self._post = post
@@ -97,7 +98,7 @@ class Hosts:
         self.vcpus = {(host, slot): Vcpu(host, slot) for host in range(count)
                       for slot in (*range(vcpus_each), FIRST_DEVICE)}
         self.directories = [PageDirectory(host) for host in range(count)]
-        self.caches = [PageCache(host, count, FIRST_DEVICE, self._is_here(host), self._progress(host))
+        self.caches = [PageCache(host, count, FIRST_DEVICE, self._is_here(host), self._progress(host), trip_s)
                        for host in range(count)]
         self.in_flight: dict[int, int] = dict.fromkeys(self.pages, 0)
         """Page messages that have not arrived, by page."""

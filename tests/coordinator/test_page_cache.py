@@ -31,7 +31,7 @@ class Host:
         self.progress = {0: 0, 1: 0}
         self.idle = False
         self.cache = PageCache(0, 3, DEVICE, lambda page, write: self.here.get(page, False) or
-                               (page in self.here and not write), self.progress.__getitem__, lambda: self.idle)
+                               (page in self.here and not write), self.progress.__getitem__, is_idle=lambda: self.idle)
 
     def get(self, slot: int, page: int, write: bool, transaction: int, now_s: float) -> list[Effect]:
         """The slot wants the page, and is given it at once."""

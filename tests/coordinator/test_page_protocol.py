@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import heapq
 import random
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from coordinator.page_cache import TURN_S
+from coordinator.page_cache import TRIP_S, TURN_S
 from tests.coordinator.page_hosts import WORDS, Access, Event, Hosts, Kind, Message, Vcpu
 
 PAGES = (0x40000, 0x40001, 0x40003)
@@ -84,20 +85,32 @@ PageProtocol.TestCase.settings = settings(max_examples=150, stateful_step_count=
 TestPageProtocol = PageProtocol.TestCase
 
 
+class Wire(NamedTuple):
+    """How long a message takes between two hosts, and what was measured for there and back."""
+
+    least_s: float = 20e-6
+    most_s: float = 300e-6
+    trip_s: float = 0.0
+
+
+NEAR = Wire()
+
+
 class Network:
     """Virtual time: each message takes its time, and each vCPU tries again when it has what it waited for."""
 
-    def __init__(self, hosts: int, vcpus: int, draw: random.Random) -> None:
+    def __init__(self, hosts: int, vcpus: int, draw: random.Random, wire: Wire) -> None:
         self._draw = draw
+        self._wire = wire
         self._queue: list[tuple[float, int, Event | Vcpu]] = []
         self._number = 0
         self.now_s = 0.0
-        self.hosts = Hosts(hosts, vcpus, PAGES, self._post)
+        self.hosts = Hosts(hosts, vcpus, PAGES, self._post, wire.trip_s)
         self.vcpus = [vcpu for vcpu in self.hosts.vcpus.values() if vcpu.slot < 1000]
 
     def _post(self, event: Event) -> None:
         own = not isinstance(event, Message) or event.source == event.target
-        self.later(2e-6 if own else self._draw.uniform(20e-6, 300e-6), event)
+        self.later(2e-6 if own else self._draw.uniform(self._wire.least_s, self._wire.most_s), event)
 
     def later(self, seconds: float, what: Event | Vcpu) -> None:
         """It happens then."""
@@ -141,10 +154,11 @@ FIGHTS = (
 )
 
 
-def fight(hosts: int, vcpus: int, seed: int, seconds: float, skew_s: float = 0.0) -> tuple[float, int]:
+def fight(hosts: int, vcpus: int, seed: int, seconds: float, skew_s: float = 0.0,
+          wire: Wire = NEAR) -> tuple[float, int]:
     """All vCPUs, each with one of the fights over and over: the longest that one took, and how many retired."""
     draw = random.Random(seed)
-    network = Network(hosts, vcpus, draw)
+    network = Network(hosts, vcpus, draw, wire)
     for cache in network.hosts.caches:
         cache.clock_offset_s = draw.uniform(0.0, skew_s)
     began_s = {}
@@ -192,3 +206,13 @@ def test_clocks_that_differ_cost_time_only(skew_s: float) -> None:
     longest_s, retired = fight(4, 1, 7, 1.0, skew_s)
     assert longest_s < 0.5
     assert retired > 100
+
+
+@pytest.mark.parametrize("hosts", [2, 3, 4])
+@pytest.mark.parametrize("wire", [Wire(0.003, 0.007, 0.0075), Wire(0.05, 0.052, 0.1)])
+def test_hosts_that_are_far_apart_and_fight_for_several_pages_all_get_on(hosts: int, wire: Wire) -> None:
+    """Would break: turns that are over before a page has come, in which two hosts retire nothing, for ever."""
+    slower = wire.trip_s / TRIP_S
+    longest_s, retired = fight(hosts, 1, 1, 0.6 * slower, 0.001, wire)
+    assert longest_s < 7 * slower * round_s(hosts)
+    assert retired > 80

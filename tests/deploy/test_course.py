@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from allstop.wire.messages import ROLE_DEVICES, ROLE_WORKER, VERDICTS, Boot, ProcessLost, RunEnded, Shutdown
-from deploy.course import LEAVE_S, LEAVE_WITH_JOURNALS_S, SETTLE_S, START_S, Course, Kill, Phase, Send
+from deploy.course import (
+    LEAVE_HOSTS_S,
+    LEAVE_S,
+    LEAVE_WITH_JOURNALS_S,
+    SETTLE_S,
+    START_S,
+    Course,
+    Kill,
+    Phase,
+    Send,
+)
 from deploy.plan import members
 
 BOOT = Boot(0x4001_0000, 0, 0)
@@ -159,6 +169,20 @@ def test_the_first_interruption_after_a_verdict_hurries_nobody() -> None:
     course.ended(RunEnded(PASS, 0, ""), 2.0)
     assert course.interrupted("interrupted by SIGINT", 2.0) == []
     assert course.verdict == "pass"
+
+
+@pytest.mark.parametrize(("verdict", "leave_s"), [(PASS, LEAVE_HOSTS_S), (LOST, LEAVE_S)])
+def test_other_hosts_have_more_time_to_leave_for_they_have_to_tell_what_they_counted(verdict: int, leave_s: float,
+                                                                                     ) -> None:
+    team = members(2, placement=(0, 1), names=("here", "there"))
+    course = Course(team, BOOT, None)
+    course.begun(0.0)
+    for index in range(len(team)):
+        course.started(index)
+    course.ready(1.0)
+    course.ended(RunEnded(verdict, 0, ""), 2.0)
+    assert course.due(1.99 + leave_s, "") == []
+    assert course.due(2.0 + leave_s, "") == [Kill(index) for index in range(len(team))]
 
 
 def test_who_does_not_leave_is_killed() -> None:

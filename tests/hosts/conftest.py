@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from deploy.processes import child_environment
+from tests.hosts.wire import Quality, Wire, WireError, make_wire
 
 NAMES = ("here", "there", "yonder", "beyond")
 _PREFIX = "allstop-test-"
@@ -102,6 +103,16 @@ class Network:
         """Plug it in again."""
         ip("-n", self._switch, "link", "set", f"port{host}", "master", "bridge", "up")
 
+    @contextlib.contextmanager
+    def parted(self, one: int, other: int) -> Iterator[None]:
+        """Nothing gets from one of the two hosts to the other one; all others reach both."""
+        with contextlib.ExitStack() as stack:
+            for near, far in ((one, other), (other, one)):
+                words = ("blackhole", self.addresses[far])
+                ip("-n", self.namespaces[near], "route", "add", *words)
+                stack.callback(ip, "-n", self.namespaces[near], "route", "delete", *words)
+            yield
+
     def enter(self, host: int) -> list[str]:
         """What to put before a command that is to run on the host."""
         return ["ip", "netns", "exec", self.namespaces[host]]
@@ -172,6 +183,7 @@ class Hosts:
     def __init__(self, network: Network, folder: Path) -> None:
         self.network = network
         self.folder = folder
+        self.addresses = network.addresses
 
     def file(self, hosts: int = 2, vcpus: list[int] | None = None, extra: str = "",
              agents: dict[int, tuple[str, ...]] | None = None) -> Path:
@@ -179,7 +191,7 @@ class Hosts:
         are Python programs that are started in the place of a host's agent."""
         tables = [extra]
         for number in range(hosts):
-            tables.append(f'[[host]]\nname = "{NAMES[number]}"\naddress = "{self.network.addresses[number]}"')
+            tables.append(f'[[host]]\nname = "{NAMES[number]}"\naddress = "{self.addresses[number]}"')
             if number:
                 words = self.network.enter(number)
                 if agents and number in agents:
@@ -242,6 +254,22 @@ def hosts(network: Network, tmp_path: Path) -> Iterator[Hosts]:
         network.await_empty(LEAVE_S)
     finally:
         network.kill_all()
+
+
+@pytest.fixture
+def bad_wire(hosts: Hosts) -> Iterator[Callable[..., Wire]]:
+    """`bad_wire(quality, hosts, seed)` puts the first hosts on a bad wire until the test ends."""
+    with contextlib.ExitStack() as stack:
+        def lay(quality: Quality, count: int, seed: int) -> Wire:
+            try:
+                wire = make_wire(hosts.network, count, quality, seed)
+            except WireError as error:
+                pytest.skip(f"a bad wire can not be made here: {error}")
+            stack.callback(wire.close)
+            hosts.addresses = wire.addresses
+            return wire
+
+        yield lay
 
 
 def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = 30.0) -> Any:

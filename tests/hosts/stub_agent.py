@@ -2,11 +2,11 @@
 """An agent that goes wrong: `python stub_agent.py STEP ACT ...` does ACT at STEP, and is a real agent until then.
 
 STEP is `call` (nothing was said yet), `ready` (HostReady was said), `plan` (the plan has come), `workers` (its node
-runs, its workers are about to be started), `rogue` (it harasses the others, and goes on), `proxy` (its node is reached
-through a proxy, whose connections SIGUSR1 resets), `replay` (the same; what comes by it is sent once more), `journals`
-(it sends pieces of journals that there are not), `slow` (its journals are ACT bytes long, and it is slow to send them)
-or `told` (what HostReady says is what ACT gives). ACT is `exit`, `kill`, `stop`, or the fields of HostReady to change,
-as JSON.
+runs, its workers are about to be started), `end` (the run is over, its vCPUs have not told yet), `rogue` (it harasses
+the others, and goes on), `proxy` (its node is reached through a proxy, whose connections SIGUSR1 resets), `replay` (the
+same; what comes by it is sent once more), `journals` (it sends pieces of journals that there are not), `slow` (its
+journals are ACT bytes long, and it is slow to send them) or `told` (what HostReady says is what ACT gives). ACT is
+`exit`, `kill`, `stop`, or the fields of HostReady to change, as JSON.
 """
 from __future__ import annotations
 
@@ -185,6 +185,10 @@ class Stub(host_agent.HostAgent):
     def serve(self) -> None:
         at("ready")
         super().serve()
+
+    def end(self) -> None:
+        at("end")
+        super().end()
 
     def _begin(self, plan: MachineConfig) -> None:
         at("plan")

@@ -94,6 +94,20 @@ def test_a_loss_ends_the_run(hosts: Any, guests: Path, until: Any, loss: str) ->
     assert not list((hosts.folder / "run").glob("control.json"))
 
 
+def test_a_cut_between_two_other_hosts(hosts: Any, guests: Path, until: Any) -> None:
+    """The first host still hears both; their nodes do not hear each other, and one of them says so."""
+    process = hosts.start("run", "--json", guests / "smp-counter.elf", "--vcpus", 3, "--parameter", 10_000_000,
+                          "--hosts", hosts.file(3, extra=QUICK))
+    await_running(hosts, process, until)
+    with hosts.network.parted(1, 2):
+        began_s = time.monotonic()
+        done = hosts.finish(process, 30.0)
+    assert time.monotonic() - began_s < IN_TIME_S
+    assert (done.status, done.verdict["verdict"]) == (4, "lost"), done.err
+    assert re.search(r"the node of host (there|yonder) has not been heard of by that of host (there|yonder) for 3 s",
+                     done.verdict["sentence"]), done.verdict["sentence"]
+
+
 def test_a_launcher_that_is_killed_leaves_no_host_behind(hosts: Any, guests: Path, until: Any) -> None:
     process = hosts.start("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 10_000_000,
                           "--hosts", hosts.file(2, extra=QUICK))
@@ -143,6 +157,14 @@ def test_a_host_that_is_lost_at_each_step_of_the_start(hosts: Any, guests: Path,
     wanted = {"exit": "exit status 7", "kill": "killed by SIGKILL",
               "stop": r"did not answer within 6 s" if step == "call" else r"not (been heard of|answer)"}
     assert re.search(wanted[act], done.verdict["sentence"]), done.verdict["sentence"]
+
+
+def test_a_host_that_is_lost_when_all_is_over(hosts: Any, guests: Path) -> None:
+    """The guest has passed. What the lost host's vCPU has done was not told, and so nothing was done without it."""
+    done = hosts.run(guests / "ipi.elf", "--vcpus", 2, "--parameter", 3, deadline_s=60.0,
+                     hosts=hosts.file(2, agents={1: stub("end", "kill")}))
+    assert (done.status, done.verdict["verdict"]) == (0, "pass"), done.verdict["sentence"]
+    assert "host there did not tell in time what its vCPUs have done" in " ".join(done.verdict["notes"])
 
 
 @pytest.mark.parametrize("step", STEPS)
