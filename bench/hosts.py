@@ -67,17 +67,30 @@ class Echo:
     """The asking end."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
-        self._socket = socket
+        self.socket = socket
 
     def p50_us(self, request: bytes, samples: int) -> float:
         """The median of so many round trips."""
         times = []
         for _ in range(_WARM_UP + samples):
             before = time.perf_counter_ns()
-            self._socket.send(request)
-            self._socket.recv()
+            self.socket.send(request)
+            self.socket.recv()
             times.append(time.perf_counter_ns() - before)
         return median(times[_WARM_UP:]) / 1000
+
+
+def at_once_us(echoes: list[Echo], request: bytes, samples: int) -> float:
+    """The median time until all of them, asked at once, have answered."""
+    times = []
+    for _ in range(_WARM_UP + samples):
+        before = time.perf_counter_ns()
+        for each in echoes:
+            each.socket.send(request)
+        for each in echoes:
+            each.socket.recv()
+        times.append(time.perf_counter_ns() - before)
+    return median(times[_WARM_UP:]) / 1000
 
 
 @contextlib.contextmanager
@@ -183,8 +196,8 @@ def main() -> int:
         ("fetch", "a page that two hosts have, to write", (3, 1.5)),
         ("write", "the same, asked for by the other host", (3, 1.5)))}
     stops = {hosts: Row(f"a stop of the world across {hosts} hosts", 3, None) for hosts in (2, 4)}
-    turns, alone, apart = [], [], []
-    with tempfile.TemporaryDirectory() as folder, echo() as yardstick:
+    turns, alone, apart, three = [], [], [], []
+    with tempfile.TemporaryDirectory() as folder, echo() as yardstick, echo() as second, echo() as third:
         two = arguments.hosts or hosts_file(Path(folder), 2)
         for number in range(arguments.rounds):
             bare = yardstick.p50_us(_PAGE[0], 400)
@@ -204,6 +217,7 @@ def main() -> int:
                 bare = (bare + yardstick.p50_us(_STOP_HOST[0], 400)) / 2
                 row.ours.append(stopped_us)
                 row.theirs.append(bare)
+            three.append(stopped_us / at_once_us([yardstick, second, third], _STOP_HOST[0], 400))
             print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
     rows = [*pages.values(), *stops.values()]
     print("| | allstop | bare round trip | ratio (rounds) | goal |\n|---|--:|--:|--:|---|")
@@ -212,7 +226,8 @@ def main() -> int:
     times = median(b / a for a, b in zip(alone, apart, strict=True))
     turn_us = median(turns)
     print(f"\nA page that two hosts write to in turns: {1e6 / turn_us:.0f} turns/s ({turn_us:.0f} us each). Computing "
-          f"without sharing on two hosts: {times:.3f} times the time on one.")
+          f"without sharing on two hosts: {times:.3f} times the time on one. A stop across 4 hosts takes "
+          f"{median(three):.2f} times as long as three bare round trips at once.")
     if arguments.results is not None:
         arguments.results.mkdir(parents=True, exist_ok=True)
         path = arguments.results / f"hosts-{time.strftime('%Y%m%d-%H%M%S')}.json"
