@@ -5,7 +5,7 @@ It has the host's pages (`PageCache`), the directory of those whose home this ho
 requests to vCPUs of other hosts there. This is the file with I/O: sockets, shared memory, the clock. One thread.
 
 It is called by its doorbell, an event descriptor that the host's other processes write to, and by messages of other
-nodes: one ROUTER that they send to, and one DEALER to each of them.
+nodes: one ROUTER that they send to, and one DEALER to each of them (`NodeLinks`).
 
 Being woken costs more than what is then to do. So for a moment after it had something to do the node does not sleep but
 looks again and again, as KVM does before it halts a vCPU, where its host has a core on which no vCPU computes.
@@ -38,7 +38,7 @@ from allstop.machine.host_listener import admit_hosts, report_refusals
 from allstop.machine.lifetime import SHORT_SLICE_NS, ask_for_slice, tie_to_parent
 from allstop.machine.node_memory import NodeMemory
 from allstop.wire.channel import MAX_FRAME_BYTES, Channel, ChannelError, node_identity
-from allstop.wire.codec import MalformedError, decode, encode
+from allstop.wire.codec import MalformedError, decode
 from allstop.wire.messages import PROTOCOL_VERSION, ROLE_NODE, Message
 from allstop.wire.node_messages import (
     HostStopped,
@@ -56,9 +56,10 @@ from allstop.wire.node_messages import (
     StopHost,
     VcpuTold,
 )
-from allstop.wire.security import Breaks, KeyPair, key_of, secure
+from allstop.wire.security import KeyPair, key_of
 from coordinator.courier import Courier
 from coordinator.host_clock import HostClock
+from coordinator.node_links import NodeError, NodeLinks
 from coordinator.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch
 from coordinator.page_directory import PageDirectory, PageMessage, Send, home_of
 
@@ -67,14 +68,9 @@ POLL_S = 0.0003
 _IDLE_MS = 100
 _LOOK_AGAIN_MS = 1
 _BEAT_S = 0.5
-_BREAK_S = 0.9
 _MESSAGES_AT_ONCE = 64
 _TOLD_BOUNCES = 16
 _POWERS = (control.POWER_OFF, control.POWER_PENDING, control.POWER_ON)
-
-
-class NodeError(RuntimeError):
-    """The node can not go on; one sentence."""
 
 
 class Node:
@@ -100,13 +96,12 @@ class Node:
         self._router.setsockopt(zmq.RCVHWM, 0)
         self._router.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         self._guard = admit_hosts(self._router, context, hosts, 0)
-        self._breaks: dict[int, Breaks] = {}
-        self._peers = {host: self._call(context, host) for host in range(len(hosts.endpoints)) if host != hosts.index}
+        self._links = NodeLinks(context, hosts, self._token)
+        self._send = self._links.send
         keys = KeyPair(hosts.public_keys[hosts.index], hosts.secret_key)
         self._coordinator = None if hosts.index == 0 else Channel.connect(
             context, hosts.coordinator_endpoint, node_identity(hosts.index), config.token, ROLE_NODE, hosts.index,
             hosts.public_keys[0], keys)
-        self._heard_s = dict.fromkeys(self._peers, time.monotonic())
         self._known: dict[bytes, int] = {}
         self._announced: dict[int, tuple[int, bool, bool]] = {}
         self._to_self: deque[PageMessage] = deque()
@@ -116,7 +111,6 @@ class Node:
         self._beat_s = 0.0
         self._ended = False
         self._clock = HostClock()
-        self._ping = 0
         self.refused: Counter[str] = Counter()
         self.moved_pages = 0
 
@@ -158,9 +152,10 @@ class Node:
             self._announce_wants()
             self._courier.carry()
         more = self._take()
-        if coordinator is not None and not told:
-            self._take_from_coordinator(coordinator)
+        waited = self._courier.waits
         self._courier.look()
+        if coordinator is not None and (waited or not told):  # what `look` says may take a message's call with it
+            self._take_from_coordinator(coordinator)
         now_s = time.monotonic()
         self._perform(self._cache.look(now_s))
         self._work_off()
@@ -172,9 +167,7 @@ class Node:
         """Close the sockets, and tell which pages moved."""
         with contextlib.suppress(OSError):
             os.pwrite(self._config.fds.pages, json.dumps(self._directory.bounces(_TOLD_BOUNCES)).encode(), 0)
-        for host, socket in self._peers.items():
-            self._breaks[host].close()
-            socket.close(100)
+        self._links.close()
         if self._coordinator is not None:
             self._coordinator.close()
         self._router.close(0)
@@ -182,23 +175,6 @@ class Node:
             self._guard.close()
             self.refused["a connection without a key of this run"] += self._guard.refused
         report_refusals(self._config, "node", self.refused)
-
-    def _call(self, context: zmq.Context[zmq.Socket[bytes]], host: int) -> zmq.Socket[bytes]:
-        hosts = self._hosts
-        socket = context.socket(zmq.DEALER)
-        socket.linger = 0
-        socket.setsockopt(zmq.SNDHWM, 0)
-        socket.setsockopt(zmq.IDENTITY, node_identity(self._own))
-        socket.setsockopt(zmq.RECONNECT_IVL, 20)
-        secure(socket, KeyPair(hosts.public_keys[self._own], hosts.secret_key), hosts.public_keys[host],
-               hosts.endpoints[host])
-        self._breaks[host] = Breaks(socket)
-        try:
-            socket.connect(hosts.endpoints[host])
-        except zmq.ZMQError as error:
-            raise ChannelError(f"cannot connect to {hosts.endpoints[host]}: {error}") from None
-        socket.send(encode(NodeHello(PROTOCOL_VERSION, self._token, self._own)))
-        return socket
 
     def end(self) -> None:
         """Have `serve` return soon. May be called from a signal's handler."""
@@ -264,7 +240,7 @@ class Node:
 
     def _obey(self, host: int, message: Message) -> None:
         """Do what another host's node says. Raises ValueError where that can not be, and has then done nothing."""
-        self._heard_s[host] = time.monotonic()
+        self._links.heard(host)
         match message:
             case PageAsked() | PageRecalled() | PageYielded() | PageGranted():
                 self._check_page(host, message)
@@ -292,12 +268,12 @@ class Node:
     def _greet(self, identity: bytes, key: str, message: Message) -> None:
         if not isinstance(message, NodeHello):
             raise ValueError("a message of a stranger, before NodeHello")
-        fits = (message.host in self._peers and identity == node_identity(message.host)
+        fits = (message.host in self._links and identity == node_identity(message.host)
                 and key == self._hosts.public_keys[message.host])
         if message.version != PROTOCOL_VERSION or not fits or not hmac.compare_digest(message.token, self._token):
             raise ValueError("a NodeHello of another run or version")
         self._known[identity] = message.host
-        self._heard_s[message.host] = time.monotonic()
+        self._links.heard(message.host)
 
     def _check_host_of(self, vcpu: int, host: int) -> None:
         if vcpu >= len(self._hosts.vcpu_hosts) or self._hosts.vcpu_hosts[vcpu] != host:
@@ -379,15 +355,7 @@ class Node:
         self._beat_s = now_s + min(_BEAT_S, self._hosts.deadline_s / 8)
         if self._own == 0 or self._clock.is_set:  # workers wait for the first beat
             self._page.beat(control.NODE)
-        self._ping += 1
-        for host, heard_s in self._heard_s.items():
-            if now_s - heard_s > self._hosts.deadline_s:
-                raise NodeError(f"the node of host {self._hosts.names[host]} has not been heard of by that of host "
-                                f"{self._hosts.names[self._own]} for {self._hosts.deadline_s:g} s")
-            if self._breaks[host].broken_s(now_s) > _BREAK_S:  # at the run's end the others may leave first
-                raise NodeError(f"the connection from the node of host {self._hosts.names[self._own]} to that of host "
-                                f"{self._hosts.names[host]} was broken, and what was on its way is lost")
-            self._send(host, NodePing(self._ping & 0x7FFF_FFFF))
+        self._links.beat(now_s)
         if self._own:
             for vcpu in self._hosts.own_vcpus:
                 self._send(0, VcpuTold(vcpu, self._memory.told(vcpu, False)))
@@ -410,9 +378,6 @@ class Node:
     def _share_time(self) -> None:
         """The guest's counters are also the time by which the hosts take turns."""
         self._cache.clock_offset_s = -self._memory.clock_base() / 1e9
-
-    def _send(self, host: int, message: Message) -> None:
-        self._peers[host].send(encode(message))
 
 
 def main() -> int:
