@@ -20,8 +20,10 @@ from allstop.machine.stage2 import PAGE_BYTES, Unread, read_guest, read_page_her
 from allstop.wire.messages import MAX_MEMORY_READ_BYTES, Memory, Message, Refused
 from coordinator.page_directory import home_of
 
-PAGES_S = 3.0
-"""How long the pages of one read may take to come: less than a host may be silent, and than an operator waits."""
+PAGE_S = 3.0
+"""How long a page may take to come: less than a host may be silent."""
+READ_S = 8.0
+"""How long a read may take with all its pages, and with those of reads before it: less than an operator waits."""
 _LOOK_MS = 1
 
 
@@ -33,6 +35,7 @@ class _Read:
     ipa: int
     length_bytes: int
     until_s: float
+    page_until_s: float | None = None  # of the page that it waits for
     data: bytes = b""
 
 
@@ -61,22 +64,26 @@ class MemoryReads:
         elif self._config.hosts is None:
             self._send(operator, Memory(ipa, read_guest(self._config, ipa, length_bytes)))
         else:
-            self._reads.append(_Read(operator, ipa, length_bytes, now_s + PAGES_S))
+            self._reads.append(_Read(operator, ipa, length_bytes, now_s + READ_S))
             self.look(now_s)
 
     def look(self, now_s: float) -> None:
         """Time has passed: a page may have come."""
         while self._reads:
             read = self._reads[0]
+            before = len(read.data)
             unread = self._go_on(read)
-            if unread is not None and now_s < read.until_s:
+            if read.page_until_s is None or len(read.data) > before:
+                read.page_until_s = now_s + PAGE_S
+            if unread is not None and now_s < min(read.page_until_s, read.until_s):
                 return
             self._reads.popleft()
             if unread is None:
                 self._send(read.operator, Memory(read.ipa, read.data))
             else:
                 self._leave()
-                self._send(read.operator, Refused(self._sentence(read, unread)))
+                late = now_s < read.page_until_s
+                self._send(read.operator, Refused(self._late(read) if late else self._sentence(read, unread)))
 
     def _go_on(self, read: _Read) -> Unread | None:
         """Read on, up to a page that can not be read now; None when all of it is there."""
@@ -97,14 +104,18 @@ class MemoryReads:
             self._wants = False
             self._page.leave_page()
 
+    def _late(self, read: _Read) -> str:
+        return (f"{len(read.data)} of {read.length_bytes} bytes at {read.ipa:#010x} came within {READ_S:g} s: ask for "
+                "less, or when nobody else reads")
+
     def _sentence(self, read: _Read, unread: Unread) -> str:
         hosts = self._config.hosts
         assert hosts is not None
         page = (read.ipa + len(read.data)) // PAGE_BYTES
         name = f"the page at {page * PAGE_BYTES:#010x}"
         if unread is Unread.CHANGING:
-            return f"{name} was being changed whenever it was looked at for {PAGES_S:g} s: pause the machine first"
-        return (f"{name} is on another host and did not come within {PAGES_S:g} s: {_asked(hosts, page)} is slow or "
+            return f"{name} was being changed whenever it was looked at for {PAGE_S:g} s: pause the machine first"
+        return (f"{name} is on another host and did not come within {PAGE_S:g} s: {_asked(hosts, page)} is slow or "
                 "stopped")
 
 

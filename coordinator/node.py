@@ -60,7 +60,7 @@ from allstop.wire.security import KeyPair, key_of
 from coordinator.courier import Courier
 from coordinator.host_clock import HostClock
 from coordinator.node_links import NodeError, NodeLinks
-from coordinator.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch
+from coordinator.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch, bounded_trip_s
 from coordinator.page_directory import PageDirectory, PageMessage, Send, home_of
 
 PAGE_BYTES = 4096
@@ -84,7 +84,9 @@ class Node:
         self._memory = NodeMemory(fds.control, fds.ram, fds.stage2, fds.swap)
         self._directory = PageDirectory(hosts.index)
         self._cache = PageCache(hosts.index, len(hosts.endpoints), node_memory.DEVICES, self._is_here,
-                                self._memory.progress, hosts.trip_s, self._memory.is_idle)
+                                self._memory.progress,
+                                bounded_trip_s(hosts.trip_s, len(hosts.endpoints), hosts.deadline_s / 4),
+                                self._memory.is_idle)
         self._share_time()
         self._page.set_pid(control.NODE, os.getpid())
         self._page.set_activity(control.NODE, control.ACTIVITY_IDLE)

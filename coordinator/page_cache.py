@@ -41,6 +41,11 @@ TRIP_S = 0.0003
 _RANKS = 4
 
 
+def bounded_trip_s(trip_s: float, hosts: int, longest_s: float) -> float:
+    """`trip_s`, or the longest with which no page stays for more than `longest_s` when somebody else wants it."""
+    return min(trip_s, TRIP_S * longest_s / (TURN_S * hosts + PATIENCE_S))
+
+
 class Install(NamedTuple):
     """The page is here now, which it was not; b"" is a page of zeros. `had_code`: it was executed here before."""
 

@@ -22,6 +22,7 @@ from deploy.processes import child_environment
 MESSAGE_BYTES = 4096
 MAX_FDS = 16
 _FORK_S = 60.0  # for loading and forking, on a host that has much else to do
+_STATUS_S = 5.0
 _UNKNOWN_STATUS = 4  # of a launcher that has ended after its fork server: what it says is in its files
 
 
@@ -43,6 +44,7 @@ class Forked:
             raise OSError(answer["error"])
         self.pid: int = answer["pid"]
         (self.pidfd,) = fds
+        link.settimeout(_STATUS_S)
 
     def poll(self) -> int | None:
         """As of Popen."""

@@ -60,6 +60,7 @@ _START_POLL_MS = 5
 _LEAVE_S = 1.0
 _BOOTSTRAP_BYTES = 8192
 _REPORT_BYTES = 900_000
+_LINGER_MS = 2000  # for the last words, on a bad wire
 
 
 class AgentError(RuntimeError):
@@ -86,7 +87,7 @@ class HostAgent:
         context = zmq.Context()
         stack.callback(context.term)
         self._socket = context.socket(zmq.DEALER)
-        stack.callback(self._socket.close, 500)
+        stack.callback(self._socket.close, _LINGER_MS)
         self._socket.setsockopt(zmq.IDENTITY, f"h{self._number}-{raw['fence']}".encode())
         secure(self._socket, KeyPair(raw["public"], raw["secret"]), raw["launcher_key"], raw["launcher"])
         self._socket.connect(raw["launcher"])

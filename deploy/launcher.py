@@ -154,7 +154,7 @@ def _run_machine(options: RunOptions, startup: Startup, folder: RunFolder | None
         if fleet is not None and fleet.intake is not None:
             notes += fleet.intake.finish()
         if fleet is not None and course.verdict not in ("lost", "error"):  # of those it is no news
-            notes += [f"host {name} did not tell in time what its vCPUs have done: that is not in the figures, and "
+            notes += [f"host {name} did not tell in time what its vCPUs have done: the figures may lack some, and "
                       "their accesses to devices were not compared" for name in fleet.untold]
         wrong = audit(assembly.page, options.keep_going, () if fleet is None else fleet.untold_vcpus)
         verdict = _verdict(course, console, assembly, notes, fleet, options.symbols() if fleet is not None else {})

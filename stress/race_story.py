@@ -91,13 +91,17 @@ def _scene(run: RecordedRun, journal: Journal, violation: Event) -> _Scene | Non
         return None
     workers = [other for other in run.journals if other.header.role == ROLE_WORKER]
     since_ns = exit_.t_ns - exit_.took_ns - _LOOKED_BACK_NS
-    # The trap took the count of invalidations begun; the violation says how many have begun since.
-    begun = max((event.operand("invalidation") for other in workers for event in other.events(since_ns, at_ns)
-                 if event.kind is Kind.SHOOTDOWN), default=0)
+    # The trap took the count of invalidations begun, of which each host has its own; the violation says how many have
+    # begun since.
+    here = journal.header.host
+    begun = max((event.operand("invalidation") for other in workers if other.header.host == here
+                 for event in other.events(since_ns, at_ns) if event.kind is Kind.SHOOTDOWN), default=0)
     epoch = begun - violation.operand("invalidations")
+    trapped_ns = exit_.t_ns - exit_.took_ns
     others = [(other.header.name, event) for other in workers if other.header.vcpu != journal.header.vcpu
-              for event in other.events(since_ns, fetch.t_ns)
-              if event.kind is Kind.TLBI and event.operand("invalidation") > epoch]
+              for event in other.events(since_ns, fetch.t_ns) if event.kind is Kind.TLBI
+              and (event.operand("invalidation") > epoch if other.header.host == here
+                   else event.t_ns - event.took_ns >= trapped_ns)]
     others.sort(key=lambda pair: pair[1].t_ns)
     return _Scene(journal, violation, exit_, fetch, others)
 

@@ -8,6 +8,7 @@ gets under the numbers in the message. Answers are its process number, with a pi
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import gc
 import json
@@ -43,21 +44,36 @@ def serve(link: socket.socket) -> None:
             message, fds, _, _ = socket.recv_fds(link, MESSAGE_BYTES, MAX_FDS)
             if not message:
                 return
+            if not fds:
+                continue  # there was no descriptor left for whom to answer: who asked finds that out
             asker = socket.socket(fileno=fds[0])
+            numbers: list[int] = json.loads(message)["numbers"]
             try:
-                pid = os.fork()
+                pid, pidfd = start(numbers, fds[1:])
             except OSError as error:
                 answer(asker, {"error": str(error)})
                 asker.close()
             else:
-                if pid == 0:
-                    become(json.loads(message)["numbers"], fds[1:])
-                pidfd = os.pidfd_open(pid)
                 answer(asker, {"pid": pid}, pidfd)
                 launchers[pidfd] = pid, asker
                 poller.register(pidfd, select.POLLIN)
             for each in fds[1:]:
                 os.close(each)
+
+
+def start(numbers: Sequence[int], fds: Sequence[int]) -> tuple[int, int]:
+    """Fork one; its process number, and a pidfd. Raises OSError, and then there is none."""
+    if len(fds) != len(numbers) + 1:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    pid = os.fork()
+    if pid == 0:
+        become(numbers, fds)
+    try:
+        return pid, os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def answer(asker: socket.socket, what: dict[str, object], *fds: int) -> None:
@@ -72,7 +88,7 @@ def become(numbers: Sequence[int], fds: Sequence[int]) -> NoReturn:
     """The rest of a forked process's life. The first descriptor is its arguments, the others get `numbers`."""
     status = 4
     try:
-        above = max((*numbers, *fds)) + 1
+        above = max((*numbers, *map(int, os.listdir("/proc/self/fd")))) + 1
         held = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
         os.closerange(3, above)
         for fd, number in zip(held[1:], numbers, strict=True):

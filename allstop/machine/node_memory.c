@@ -504,9 +504,11 @@ static PyObject *memory_set_power(NodeMemory *self, PyObject *args)
     struct cp_vcpu *v = slot_of(self, vcpu);
     if (v == NULL)
         return NULL;
-    /* With the coordinator power is what it says, and the news that a vCPU is on: OFF may be older than its last word. */
-    if (!self->m.host->has_coordinator || power == CP_POWER_ON)
+    uint32_t pending = CP_POWER_PENDING;
+    if (!self->m.host->has_coordinator)
         atomic_store(&v->power, power);
+    else if (power == CP_POWER_ON) /* power is what the coordinator says, whose word may be newer; but for this */
+        atomic_compare_exchange_strong(&v->power, &pending, power);
     Py_RETURN_NONE;
 }
 

@@ -110,6 +110,9 @@ def test_with_the_coordinator_off_is_what_the_coordinator_says(sides: tuple[Side
     assert here.host.page.power(THERE) == control.POWER_PENDING
     here.host.memory.set_power(THERE, control.POWER_ON)
     assert here.host.page.power(THERE) == control.POWER_ON
+    here.host.page.set_power(THERE, control.POWER_OFF)
+    here.host.memory.set_power(THERE, control.POWER_ON)
+    assert here.host.page.power(THERE) == control.POWER_OFF, "this ON is from before"
     there.host.memory.set_power(HERE, control.POWER_OFF)
     assert there.host.page.power(HERE) == control.POWER_OFF
 

@@ -16,7 +16,7 @@ from allstop.machine.control import ControlPage
 from allstop.machine.memory import create_memory
 from allstop.machine.node_memory import NodeMemory
 from allstop.wire.messages import Memory, Message, Refused
-from coordinator.memory_reads import PAGES_S, MemoryReads
+from coordinator.memory_reads import PAGE_S, READ_S, MemoryReads
 
 RAM_BYTES = 2 << 20
 PAGE = RAM_BASE // 4096
@@ -172,9 +172,9 @@ def test_a_page_that_does_not_come_is_one_sentence_and_is_wanted_no_more(hosts: 
     with make(hosts) as desk:
         desk.take_away(number)
         desk.reads.ask(OPERATOR, number * 4096 + 8, 8, 10.0)
-        desk.reads.look(10.0 + PAGES_S - 0.1)
+        desk.reads.look(10.0 + PAGE_S - 0.1)
         assert desk.answers == []
-        desk.reads.look(10.0 + PAGES_S)
+        desk.reads.look(10.0 + PAGE_S)
         assert desk.answers == [(OPERATOR, Refused(f"the page at {number * 4096:#010x} is on another host and did not "
                                                    f"come within 3 s: {who} is slow or stopped"))]
         assert desk.memory.wants() == [] and desk.reads.wait_ms(200) == 200
@@ -186,7 +186,7 @@ def test_a_page_that_is_being_changed_is_looked_at_again(desk: Desk) -> None:
     desk.reads.ask(OPERATOR, RAM_BASE, 4, 0.0)
     desk.reads.ask(b"op-2", RAM_BASE + 4096, 4, 0.0)
     assert desk.answers == [] and desk.memory.wants() == []
-    desk.reads.look(PAGES_S)
+    desk.reads.look(PAGE_S)
     (_, refused), second = desk.answers
     assert isinstance(refused, Refused) and "the page at 0x40000000 was being changed" in refused.sentence
     assert second == (b"op-2", Memory(RAM_BASE + 4096, b"\2" * 4))  # who waited behind it is served all the same
@@ -200,3 +200,40 @@ def test_reads_are_answered_in_their_order(desk: Desk) -> None:
     desk.bring(PAGE, NEW)
     desk.reads.look(0.1)
     assert [operator for operator, _ in desk.answers] == [OPERATOR, b"op-2"]
+
+
+def test_each_page_has_its_time(desk: Desk) -> None:
+    """Would break: pages that all come, each in time, and are refused since there are many."""
+    for number in range(3):
+        desk.take_away(PAGE + number)
+    desk.reads.ask(OPERATOR, RAM_BASE, 3 * 4096, 0.0)
+    for number in range(3):
+        desk.bring(PAGE + number, NEW)
+        desk.reads.look((number + 1) * 0.8 * PAGE_S)
+    assert desk.answers == [(OPERATOR, Memory(RAM_BASE, NEW * 3))]
+
+
+def test_a_read_has_its_time_with_all_its_pages(desk: Desk) -> None:
+    for number in range(4):
+        desk.take_away(PAGE + number)
+    desk.reads.ask(OPERATOR, RAM_BASE, 4 * 4096, 0.0)
+    for number in range(2):
+        desk.bring(PAGE + number, NEW)
+        desk.reads.look((number + 1) * 0.9 * PAGE_S)
+    desk.reads.look(READ_S)
+    assert desk.answers == [(OPERATOR, Refused("8192 of 16384 bytes at 0x40000000 came within 8 s: ask for less, or "
+                                               "when nobody else reads"))]
+    assert desk.memory.wants() == []
+
+
+def test_who_waited_behind_another_has_time_of_its_own(desk: Desk) -> None:
+    """Would break: a page of a host that is well is refused since another host's did not come."""
+    desk.take_away(PAGE)
+    desk.take_away(PAGE + 1)
+    desk.reads.ask(OPERATOR, RAM_BASE, 4, 0.0)
+    desk.reads.ask(b"op-2", RAM_BASE + 4096, 4, 0.1)
+    desk.reads.look(PAGE_S)
+    assert [operator for operator, _ in desk.answers] == [OPERATOR]
+    desk.bring(PAGE + 1, NEW)
+    desk.reads.look(1.5 * PAGE_S)
+    assert desk.answers[1] == (b"op-2", Memory(RAM_BASE + 4096, b"n" * 4))

@@ -16,6 +16,7 @@ from coordinator.page_cache import (
     Revoke,
     Upgrade,
     Watch,
+    bounded_trip_s,
 )
 from coordinator.page_directory import Send
 
@@ -123,6 +124,19 @@ def test_a_host_whose_vcpus_sleep_keeps_no_page_but_for_an_instruction(host: Hos
     assert host.cache.recalled(recalled(2, 1), 1.0) == [Watch(0)]
     host.progress[0] += 1
     assert host.cache.look(1.0) == [revoke(2)]
+
+
+@pytest.mark.parametrize("hosts", [2, 8])
+def test_hosts_that_are_very_far_apart_keep_no_page_for_too_long(hosts: int) -> None:
+    assert bounded_trip_s(0.005, hosts, 1.0) == 0.005
+    cache = PageCache(0, hosts, DEVICE, lambda page, write: False, lambda slot: 0, bounded_trip_s(60.0, hosts, 1.0))
+    cache.wanted(0, PAGE, True, False)
+    cache.granted(PageGranted(PAGE, 1, True, True, b""), 1.0)
+    cache.given(0, PAGE, 0)
+    cache.wanted(0, OTHER, True, False)
+    assert cache.recalled(recalled(2, 1), 1.0) == [Watch(0)]
+    due_s = cache.due_s()
+    assert due_s is not None and 1.0 < due_s <= 2.0 + 1e-9
 
 
 def test_a_page_to_read_does_not(host: Host) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,15 @@ def server() -> Iterator[ForkServer]:
     made = ForkServer()
     yield made
     made.close()
+
+
+def sockets(pid: int) -> set[str]:
+    """Those that a process has open."""
+    paths = set()
+    for each in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            paths.add(os.readlink(each.path))
+    return {path for path in paths if path.startswith("socket:")}
 
 
 def test_machines_run_at_the_same_time_and_one_after_the_other(server: ForkServer, guests: Path) -> None:
@@ -80,16 +90,29 @@ def test_a_machine_survives_its_fork_server(server: ForkServer, guests: Path) ->
 def test_a_launcher_has_no_descriptors_of_the_fork_servers(server: ForkServer, guests: Path,
                                                            until: Callable[..., Any]) -> None:
     """Would break: a socket that stays open in a launcher, so that nobody hears of another one's end."""
-    def sockets(pid: int) -> set[str]:
-        paths = set()
-        for each in os.scandir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
-                paths.add(os.readlink(each.path))
-        return {path for path in paths if path.startswith("socket:")}
-
     with Machine(guests / "spin.elf", fork_server=server) as first, \
             Machine(guests / "spin.elf", fork_server=server) as second:
         for pid in (first.launcher_pid, second.launcher_pid):
             until(lambda pid=pid: b"allstop.cli.main\0run\0" in Path(f"/proc/{pid}/cmdline").read_bytes(), "a name")
         assert not sockets(first.launcher_pid) & sockets(second.launcher_pid)
         assert not sockets(server._process.pid) & (sockets(first.launcher_pid) | sockets(second.launcher_pid))
+
+
+def test_a_launcher_that_is_started_after_many_has_none_either(server: ForkServer, guests: Path,
+                                                              until: Callable[..., Any]) -> None:
+    """Would break: descriptors in the holes that earlier launchers have left, above those that a request brings. Then
+    who waits for a launcher waits on when the fork server is killed, for others have its end of the answers."""
+    with contextlib.ExitStack() as stack:
+        early = [stack.enter_context(Machine(guests / "spin.elf", fork_server=server)) for _ in range(4)]
+        for machine in early[::2]:
+            machine.stop()
+            machine.wait(20)
+        late = stack.enter_context(Machine(guests / "spin.elf", fork_server=server))
+        until(lambda: b"allstop.cli.main\0run\0" in Path(f"/proc/{late.launcher_pid}/cmdline").read_bytes(), "a name")
+        assert not sockets(late.launcher_pid) & (sockets(server._process.pid) | sockets(early[1].launcher_pid))
+        server._process.kill()
+        os.kill(late.launcher_pid, signal.SIGKILL)
+        began_s = time.monotonic()
+        with pytest.raises(HarnessError):
+            late.wait(20)
+        assert time.monotonic() - began_s < 4, "it waited for an answer that nobody would give"
