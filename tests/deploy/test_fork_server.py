@@ -103,10 +103,10 @@ def test_a_launcher_that_is_started_after_many_has_none_either(server: ForkServe
     """Would break: descriptors in the holes that earlier launchers have left, above those that a request brings. Then
     who waits for a launcher waits on when the fork server is killed, for others have its end of the answers."""
     with contextlib.ExitStack() as stack:
-        early = [stack.enter_context(Machine(guests / "spin.elf", fork_server=server)) for _ in range(4)]
-        for machine in early[::2]:
-            machine.stop()
-            machine.wait(20)
+        with contextlib.ExitStack() as first:
+            for _ in range(3):
+                first.enter_context(Machine(guests / "spin.elf", fork_server=server))
+            early = [stack.enter_context(Machine(guests / "spin.elf", fork_server=server)) for _ in range(2)]
         late = stack.enter_context(Machine(guests / "spin.elf", fork_server=server))
         until(lambda: b"allstop.cli.main\0run\0" in Path(f"/proc/{late.launcher_pid}/cmdline").read_bytes(), "a name")
         assert not sockets(late.launcher_pid) & (sockets(server._process.pid) | sockets(early[1].launcher_pid))
