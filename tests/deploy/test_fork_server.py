@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ import pytest
 from allstop import HarnessError, Machine
 from deploy.errors import UsageError
 from deploy.fork_server import ForkServer
+from deploy.processes import child_environment
 
 
 @pytest.fixture
@@ -93,26 +96,53 @@ def test_a_launcher_has_no_descriptors_of_the_fork_servers(server: ForkServer, g
     with Machine(guests / "spin.elf", fork_server=server) as first, \
             Machine(guests / "spin.elf", fork_server=server) as second:
         for pid in (first.launcher_pid, second.launcher_pid):
-            until(lambda pid=pid: b"allstop.cli.main\0run\0" in Path(f"/proc/{pid}/cmdline").read_bytes(), "a name")
+            until(lambda pid=pid: has_begun(pid), "a launcher")
         assert not sockets(first.launcher_pid) & sockets(second.launcher_pid)
         assert not sockets(server._process.pid) & (sockets(first.launcher_pid) | sockets(second.launcher_pid))
 
 
-def test_a_launcher_that_is_started_after_many_has_none_either(server: ForkServer, guests: Path,
-                                                              until: Callable[..., Any]) -> None:
+AFTER_MANY = """
+import contextlib, os, sys, time
+from allstop import Machine
+from deploy.fork_server import ForkServer
+from deploy.processes import child_environment
+from tests.deploy.test_fork_server import has_begun, sockets
+
+server, image = ForkServer(), sys.argv[1]
+with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as first:
+        for _ in range(6):
+            first.enter_context(Machine(image, fork_server=server))
+        early = [stack.enter_context(Machine(image, fork_server=server)) for _ in range(2)]
+    late = stack.enter_context(Machine(image, fork_server=server))
+    until_s = time.monotonic() + 20
+    while not has_begun(late.launcher_pid) and time.monotonic() < until_s:
+        pass
+    print(sockets(late.launcher_pid) & sockets(server._process.pid))
+server.close()
+"""
+
+
+def has_begun(pid: int) -> bool:
+    """Whether a forked process is a launcher by now."""
+    return b"allstop.cli.main\0run\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_launcher_that_is_started_after_many_has_none_either(guests: Path) -> None:
     """Would break: descriptors in the holes that earlier launchers have left, above those that a request brings. Then
-    who waits for a launcher waits on when the fork server is killed, for others have its end of the answers."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.ExitStack() as first:
-            for _ in range(3):
-                first.enter_context(Machine(guests / "spin.elf", fork_server=server))
-            early = [stack.enter_context(Machine(guests / "spin.elf", fork_server=server)) for _ in range(2)]
-        late = stack.enter_context(Machine(guests / "spin.elf", fork_server=server))
-        until(lambda: b"allstop.cli.main\0run\0" in Path(f"/proc/{late.launcher_pid}/cmdline").read_bytes(), "a name")
-        assert not sockets(late.launcher_pid) & (sockets(server._process.pid) | sockets(early[1].launcher_pid))
+    who waits for a launcher waits on when the fork server is killed, for others have its end of the answers. In a
+    process of its own: one that has many descriptors open would hide it."""
+    done = subprocess.run([sys.executable, "-P", "-c", AFTER_MANY, str(guests / "spin.elf")], capture_output=True,
+                          text=True, timeout=60, env=child_environment(), cwd=Path(__file__).parents[2])
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+def test_nobody_waits_long_for_a_fork_server_that_is_dead(server: ForkServer, guests: Path) -> None:
+    with Machine(guests / "spin.elf", fork_server=server) as machine, \
+            Machine(guests / "spin.elf", fork_server=server):
         server._process.kill()
-        os.kill(late.launcher_pid, signal.SIGKILL)
+        os.kill(machine.launcher_pid, signal.SIGKILL)
         began_s = time.monotonic()
         with pytest.raises(HarnessError):
-            late.wait(20)
+            machine.wait(20)
         assert time.monotonic() - began_s < 4, "it waited for an answer that nobody would give"
