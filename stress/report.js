@@ -160,7 +160,7 @@
       g.beginPath();
       g.rect(left, top, wide, inner);
       g.clip();
-      if (name.startsWith("vcpu-")) {
+      if (/(^|\/)vcpu-/.test(name)) {
         g.fillStyle = this.colour("--c-guest");
         g.fillRect(this.x(began), top, this.x(ended) - this.x(began), inner);
       }
