@@ -43,6 +43,7 @@ _TITLES = {
     Kind.FETCHED: "fetch", Kind.STOP_GRANTED: "wait for the world", Kind.WORLD_HELD: "hold the world",
     Kind.SLEPT: "WFI", Kind.STOPPED: "stop the world", Kind.FLUSHED: "flush", Kind.FLIPPED: "page flip",
     Kind.LINE_TAKEN: "interrupt line", Kind.ABORTED: "abort injected", Kind.LINE_SET: "interrupt line",
+    Kind.PAGED: "wait for a page",
 }
 
 
@@ -75,6 +76,9 @@ def details(event: Event) -> str:
         case Kind.FLIPPED:
             to = "writable and executable" if get("mixed") else "executable" if get("execute") else "writable"
             return f"{get('ipa'):#010x} becomes {to}"
+        case Kind.PAGED:
+            to = "execute" if get("execute") else "write" if get("is_write") else "read"
+            return f"{get('ipa'):#010x} of another host's, to {to} at {get('pc'):#010x}"
         case Kind.LINE_TAKEN | Kind.LINE_SET:
             levels = ("none", "IRQ", "FIQ", "IRQ and FIQ")[get("line") & 3]
             return levels if kind is Kind.LINE_TAKEN else f"{levels}, for vCPU {event.vcpu}"

@@ -26,8 +26,8 @@ _LISTED_AFTER = 20
 # For each kind: its category, which gives the colour, and its row; None: not drawn where space is short.
 _ROWS: dict[Kind, tuple[str, int]] = {
     Kind.EXIT: ("exit", 0), Kind.SLEPT: ("sleep", 0), Kind.PARKED: ("parked", 0), Kind.TLBI: ("tlb", 0),
-    Kind.FLIPPED: ("flip", 0), Kind.SHOOTDOWN: ("tlb", 1), Kind.MMIO: ("mmio", 1), Kind.PSCI: ("psci", 1),
-    Kind.FETCHED: ("fetch", 1), Kind.STOP_GRANTED: ("stop", 2), Kind.WORLD_HELD: ("held", 2),
+    Kind.FLIPPED: ("flip", 0), Kind.PAGED: ("paged", 0), Kind.SHOOTDOWN: ("tlb", 1), Kind.MMIO: ("mmio", 1),
+    Kind.PSCI: ("psci", 1), Kind.FETCHED: ("fetch", 1), Kind.STOP_GRANTED: ("stop", 2), Kind.WORLD_HELD: ("held", 2),
     Kind.STOPPED: ("stop", 0), Kind.ACCESS: ("mmio", 0),
 }
 _MARKS: dict[Kind, str] = {

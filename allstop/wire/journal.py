@@ -95,6 +95,7 @@ class Kind(enum.IntEnum):
     PARKED = 37, "pc took_ns", "kept out of the guest by a stop"
     LINE_TAKEN = 38, "line pc", "the interrupt inputs as the guest sees them: bit 0 IRQ, bit 1 FIQ"
     ABORTED = 39, "address is_write prefetch pc", "the hypervisor makes the guest take an abort"
+    PAGED = 48, "ipa is_write execute pc took_ns", "the vCPU waited for a page that was on another host"
 
     # Whoever performs events
     EVENT_DONE = 40, "index", "an event happened, on this vCPU; the words are its name"

@@ -123,7 +123,8 @@ def test_memory_of_a_stopped_machine_is_read_where_it_is_another_hosts(machine: 
 
 
 def test_a_page_that_two_hosts_fight_for_is_read_each_time(machine: Machine) -> None:
-    """The count only grows: what the other host had before is less than what is read then."""
+    """The count only grows: what is read is no less than what was read before, and than what the other host had then
+    (or once had: the page may have been on its way there when its frame was looked into)."""
     pairs: list[tuple[bytes, bytes]] = []
     agent = machine.agent()
     with OperatorLink(machine.run) as link:
@@ -135,7 +136,9 @@ def test_a_page_that_two_hosts_fight_for_is_read_each_time(machine: Machine) -> 
     assert len(pairs) == 20
     values = [struct.unpack("<1024I", data) for pair in pairs for data in pair]
     word = max(range(1024), key=lambda n: len({value[n] for value in values}))
-    assert [value[word] for value in values] == sorted(value[word] for value in values)
+    there, read = ([value[word] for value in values[first::2]] for first in (0, 1))
+    assert read == sorted(read)
+    assert all(before <= after for before, after in zip(there, read, strict=True))
     assert len({value[word] for value in values}) >= 10, "nobody counts"
     assert machine.ctl("stop").returncode == 0
     assert machine.verdict()["verdict"] == "error"

@@ -85,6 +85,8 @@ void stage2_want(struct vcpu *v, uint32_t ipa, bool write, bool execute)
     atomic_store(&v->slot->mode, mode);
     cp_count(v->slot, write ? CP_COUNT_PAGE_WRITE : CP_COUNT_PAGE_READ);
     cp_record(v->slot, CP_HIST_PAGE, cp_now_ns() - start);
+    if (v->journal)
+        journal_span(v->journal, JOURNAL_PAGED, v->number, start, ipa, write, execute, v->pc);
 }
 
 bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write)
