@@ -209,6 +209,9 @@ def test_one_vcpu_at_a_time_holds_a_world_that_is_not_shared(recorded: Path) -> 
         for event in held:
             at = 1, event.operand("epoch")
             assert begun[at] <= event.t_ns - event.took_ns + error_ns
+            if at not in ended:  # the run was over before the coordinator had it back
+                assert event is held[-1]
+                continue
             assert event.t_ns - error_ns - 50_000_000 <= ended[at], "its end is written after the release is sent"
 
 
