@@ -35,7 +35,9 @@ setup(
             extra_compile_args=FLAGS,
         ),
         Extension(
-            "allstop.machine.node_memory", ["allstop/machine/node_memory.c"], depends=[PAGE, LEDGER, *PAGES],
+            "allstop.machine.node_memory",
+            [f"allstop/machine/{name}.c" for name in ("node_memory", "node_pages", "node_requests")],
+            depends=[PAGE, LEDGER, *PAGES, "allstop/machine/node_memory.h"],
             extra_compile_args=FLAGS,
         ),
         Extension(

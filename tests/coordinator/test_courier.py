@@ -2,7 +2,6 @@
 """Requests to vCPUs between two hosts' couriers, on real control pages; messages are carried by hand."""
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 
@@ -13,14 +12,14 @@ from allstop.machine.configuration import HostsSpec
 from allstop.wire.messages import Message
 from allstop.wire.node_messages import Posted, PostsDone, PowerChanged
 from coordinator.courier import POST, Courier
-from tests.machine.test_node_memory import HERE, THERE, Host, make
+from tests.machine.node_host import HERE, THERE, Host, node_host
 
 
 class Side:
     """One host, its courier, and the messages that this has sent."""
 
-    def __init__(self, index: int) -> None:
-        self.host, self.fds = make(index == 0)
+    def __init__(self, index: int, host: Host) -> None:
+        self.host = host
         self.sent: list[tuple[int, Message]] = []
         spec = HostsSpec(index, ("a", "b"), (0, 1), ("x", "y"), "s", -1, ())
         self.courier = Courier(spec, self.host.memory, False, lambda host, message: self.sent.append((host, message)))
@@ -34,11 +33,8 @@ class Side:
 @pytest.fixture
 def sides() -> Iterator[tuple[Side, Side]]:
     """The first host, which has vCPU 0, and the second, which has vCPU 1."""
-    made = Side(0), Side(1)
-    yield made
-    for side in made:
-        for fd in side.fds:
-            os.close(fd)
+    with node_host(True) as first, node_host(False) as second:
+        yield Side(0, first), Side(1, second)
 
 
 def post(host: Host, bits: int) -> None:

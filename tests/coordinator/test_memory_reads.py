@@ -12,13 +12,10 @@ import pytest
 
 from allstop.machine import node_memory, stage2
 from allstop.machine.configuration import RAM_BASE, HostsSpec, MachineConfig, SharedFds
-from allstop.machine.control import ControlPage
-from allstop.machine.memory import create_memory
-from allstop.machine.node_memory import NodeMemory
 from allstop.wire.messages import Memory, Message, Refused
 from coordinator.memory_reads import PAGE_S, READ_S, MemoryReads
+from tests.machine.node_host import RAM_BYTES, Host, node_host
 
-RAM_BYTES = 2 << 20
 PAGE = RAM_BASE // 4096
 COORDINATOR = 128
 OLD, NEW = b"o" * 4096, b"n" * 4096
@@ -36,20 +33,13 @@ class Desk:
     """MemoryReads on real shared memory, and the answers that it gave."""
 
     config: MachineConfig
-    page: ControlPage
-    memory: NodeMemory
-    doorbell_fd: int
+    host: Host
     answers: list[tuple[bytes, Message]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.reads = MemoryReads(self.config, self.page, lambda operator, message: self.answers.append(
+        self.memory, self.rang = self.host.memory, self.host.rang
+        self.reads = MemoryReads(self.config, self.host.page, lambda operator, message: self.answers.append(
             (operator, message)))
-
-    def rang(self) -> bool:
-        try:
-            return bool(os.read(self.doorbell_fd, 8))
-        except BlockingIOError:
-            return False
 
     def take_away(self, number: int) -> None:
         assert self.memory.revoke(number, False, True) is not None
@@ -62,22 +52,12 @@ class Desk:
 
 @contextlib.contextmanager
 def make(hosts: int) -> Iterator[Desk]:
-    fds = [create_memory("control", ControlPage.size_bytes(2)), create_memory("ram", RAM_BYTES),
-           create_memory("stage2", stage2.size_bytes(RAM_BYTES))]
-    page = ControlPage.create(fds[0], 2, 2, 0)
-    stage2.build_in(fds[2], RAM_BYTES)
-    fds.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-    memory = NodeMemory(*fds[:3])
-    memory.share(fds[3], [1], True)
-    for number in range(4):
-        os.pwrite(fds[1], bytes([number + 1]) * 4096, number * 4096)
-    config = MachineConfig(vcpus=2, memory_bytes=RAM_BYTES, token="", coordinator_endpoint="", devices_endpoint="",
-                           fds=SharedFds(*fds[:3]), cores=2, launcher_pid=1, hosts=said(hosts))
-    try:
-        yield Desk(config, page, memory, fds[3])
-    finally:
-        for fd in fds:
-            os.close(fd)
+    with node_host(True) as host:
+        for number in range(4):
+            os.pwrite(host.fds[1], bytes([number + 1]) * 4096, number * 4096)
+        config = MachineConfig(vcpus=2, memory_bytes=RAM_BYTES, token="", coordinator_endpoint="", devices_endpoint="",
+                               fds=SharedFds(*host.fds[:3]), cores=2, launcher_pid=1, hosts=said(hosts))
+        yield Desk(config, host)
 
 
 @pytest.fixture

@@ -4,66 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from allstop.machine import control, node_memory, stage2
+from allstop.machine import control, node_memory
 from allstop.machine.control import ControlPage
 from allstop.machine.memory import create_memory
 from allstop.machine.node_memory import NodeMemory
+from tests.machine.node_host import HERE, RAM_BYTES, THERE, Host, node_host
 
-RAM_BYTES = 2 << 20
 PAGE = 0x40000
 VALID, WRITABLE, XN, OWNED = 1, 3 << 6, 1 << 54, 1 << 52
 CONTENTS = bytes(range(256)) * 16
-HERE, THERE = 0, 1
 COORDINATOR = 128
-DEADLINE_S = 5.0
-
-
-@dataclass
-class Host:
-    page: ControlPage
-    memory: NodeMemory
-    ram_fd: int
-    doorbell_fd: int
-
-    def rang(self) -> bool:
-        """Whether the doorbell has, since this was asked last."""
-        try:
-            return bool(os.read(self.doorbell_fd, 8))
-        except BlockingIOError:
-            return False
-
-
-def make(first: bool) -> tuple[Host, list[int]]:
-    fds = [create_memory("control", ControlPage.size_bytes(2)), create_memory("ram", RAM_BYTES),
-           create_memory("stage2", stage2.size_bytes(RAM_BYTES))]
-    page = ControlPage.create(fds[0], 2, 2, 0)
-    stage2.build_in(fds[2], RAM_BYTES)
-    fds.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-    memory = NodeMemory(*fds[:3])
-    memory.share(fds[3], [THERE if first else HERE], first)
-    return Host(page, memory, fds[1], fds[3]), fds
 
 
 @pytest.fixture
 def host() -> Iterator[Host]:
     """The first of two hosts: vCPU 0 is here, vCPU 1 on the other."""
-    made, fds = make(True)
-    yield made
-    for fd in fds:
-        os.close(fd)
+    with node_host(True) as made:
+        yield made
 
 
 @pytest.fixture
 def other() -> Iterator[Host]:
     """The other host: it has vCPU 1, and no page."""
-    made, fds = make(False)
-    yield made
-    for fd in fds:
-        os.close(fd)
+    with node_host(False) as made:
+        yield made
 
 
 def test_at_first_one_host_has_all_pages_and_the_other_none(host: Host, other: Host) -> None:
@@ -73,13 +40,13 @@ def test_at_first_one_host_has_all_pages_and_the_other_none(host: Host, other: H
 
 
 def test_a_page_that_is_taken_away_is_not_here_and_says_what_was_in_it(host: Host) -> None:
-    os.pwrite(host.ram_fd, CONTENTS, 0)
+    os.pwrite(host.fds[1], CONTENTS, 0)
     assert host.memory.revoke(PAGE, False, True) == (CONTENTS, False)
     assert host.memory.entry(PAGE) == 0 and not host.memory.is_here(PAGE, False)
 
 
 def test_a_page_that_is_shared_may_be_read_and_not_written_to(host: Host) -> None:
-    os.pwrite(host.ram_fd, CONTENTS, 0)
+    os.pwrite(host.fds[1], CONTENTS, 0)
     found = host.memory.revoke(PAGE, True, True)
     assert found is not None and found[0] == CONTENTS
     entry = host.memory.entry(PAGE)
@@ -90,16 +57,16 @@ def test_a_page_that_is_shared_may_be_read_and_not_written_to(host: Host) -> Non
 def test_a_page_of_zeros_travels_as_nothing(host: Host, other: Host) -> None:
     found = host.memory.revoke(PAGE, False, True)
     assert found == (b"", False)
-    os.pwrite(other.ram_fd, CONTENTS, 0)  # what was here before
+    os.pwrite(other.fds[1], CONTENTS, 0)  # what was here before
     other.memory.install(PAGE, b"", True, False, False)
-    assert os.pread(other.ram_fd, 4096, 0) == bytes(4096)
+    assert os.pread(other.fds[1], 4096, 0) == bytes(4096)
 
 
 @pytest.mark.parametrize(("owned", "execute"), [(False, False), (False, True), (True, False)])
 def test_what_is_installed_is_there_with_the_right_that_was_given(other: Host, owned: bool, execute: bool) -> None:
     other.memory.install(PAGE, CONTENTS, owned, execute, False)
     entry = other.memory.entry(PAGE)
-    assert os.pread(other.ram_fd, 4096, 0) == CONTENTS
+    assert os.pread(other.fds[1], 4096, 0) == CONTENTS
     assert entry & VALID and bool(entry & OWNED) is owned and (entry & WRITABLE == WRITABLE) is owned
     assert bool(entry & XN) is not execute  # write-xor-execute: what may be written to is not executed
 
