@@ -45,14 +45,27 @@ class Machine:
         return next(int(child) for child in children
                     if b"deploy.host_agent" in Path(f"/proc/{child}/cmdline").read_bytes())
 
-    def entry(self) -> int:
-        """What the first host has of the page of the counters: 0 where it is the other's."""
-        at = LEVEL3_OFFSET + (COUNTERS - RAM_BASE) // 4096 * 8
+    def counts(self) -> bool:
+        """Do all vCPUs count by now?"""
+        if not (self.run / "control.json").exists():
+            assert self.process.poll() is None, self.process.communicate()
+            return False
+        said = self.ctl("status", "--json").stdout
+        return bool(said) and all(vcpu["power"] == "on" and vcpu["counters"]["stage2"] > 20
+                                  for vcpu in json.loads(said)["vcpus"])
+
+    def own_page(self) -> int:
+        """A page that the other host's vCPU alone works on, and the first host never had: of its stack."""
+        return (json.loads(self.ctl("registers", "--vcpu", 1, "--json").stdout)["1"]["sp"] - 1) & ~0xFFF
+
+    def entry(self, page: int) -> int:
+        """What the first host has of a page: 0 where it is the other's."""
+        at = LEVEL3_OFFSET + (page - RAM_BASE) // 4096 * 8
         return int(struct.unpack("<Q", look_into(self.process.pid, "stage2", at, 8))[0])
 
-    def counters(self, there: bool) -> bytes:
-        """What is in a host's frame of that page, which is what the guest has where it is that host's."""
-        return look_into(self.agent() if there else self.process.pid, "ram", COUNTERS - RAM_BASE, 4096)
+    def frame(self, page: int, there: bool) -> bytes:
+        """What is in a host's frame of a page, which is what the guest has where it is that host's."""
+        return look_into(self.agent() if there else self.process.pid, "ram", page - RAM_BASE, 4096)
 
 
 def look_into(pid: int, name: str, at: int, length_bytes: int) -> bytes:
@@ -75,15 +88,8 @@ def machine(command: Any, guests: Path, tmp_path: Path, until: Any) -> Iterator[
         "--hosts", file)
     made = Machine(command, run, process)
 
-    def counts() -> bool:
-        if not (run / "control.json").exists():
-            return False
-        said = made.ctl("status", "--json").stdout
-        return bool(said) and all(vcpu["power"] == "on" and vcpu["counters"]["stage2"] > 20
-                                  for vcpu in json.loads(said)["vcpus"])
-
     try:
-        until(counts, "both vCPUs to count")
+        until(made.counts, "both vCPUs to count")
         yield made
     finally:
         if process.poll() is None:
@@ -106,17 +112,13 @@ def test_an_operator_reaches_every_host(machine: Machine) -> None:
 def test_memory_of_a_stopped_machine_is_read_where_it_is_another_hosts(machine: Machine, until: Any) -> None:
     """What is shown is what the other host has: the page is looked for in its memory, behind everybody's back."""
     with OperatorLink(machine.run) as link:
-        def away() -> bool:
-            link.pause()
-            if machine.entry() == 0 and machine.counters(there=True) != machine.counters(there=False):
-                return True
-            link.resume()
-            return False
-        until(away, "the page to be on the other host in a stop, and written to there")
-        there = machine.counters(there=True)
-        assert b"".join(link.memory(COUNTERS, 4096)) == there
-        assert machine.entry() != 0  # it came here
-        assert b"".join(link.memory(COUNTERS - 16, 4096 + 32))[16:-16] == there
+        link.pause()
+        page = machine.own_page()
+        there = machine.frame(page, there=True)
+        assert machine.entry(page) == 0 and there != machine.frame(page, there=False)
+        assert b"".join(link.memory(page, 4096)) == there
+        assert machine.entry(page) != 0  # it came here
+        assert b"".join(link.memory(page - 16, 4096 + 32))[16:-16] == there
         link.resume()
     assert machine.ctl("stop").returncode == 0
     assert machine.verdict()["verdict"] == "error"
@@ -131,7 +133,7 @@ def test_a_page_that_two_hosts_fight_for_is_read_each_time(machine: Machine) -> 
         end_s = time.monotonic() + IN_TIME_S
         while len(pairs) < 20 and time.monotonic() < end_s:
             had = look_into(agent, "ram", COUNTERS - RAM_BASE, 4096)
-            if machine.entry() == 0:  # what is here is older, most times
+            if machine.entry(COUNTERS) == 0:  # what is here is older, most times
                 pairs.append((had, b"".join(link.memory(COUNTERS, 4096))))
     assert len(pairs) == 20
     values = [struct.unpack("<1024I", data) for pair in pairs for data in pair]
@@ -175,30 +177,26 @@ def test_a_page_of_a_host_that_is_cut_off_is_refused_in_time_and_read_when_the_l
     run = hosts.folder / "run"
     process = hosts.start("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 10_000_000,
                           "--run-dir", run, "--hosts", hosts.file(2, extra="[machine]\ndeadline_s = 30"))
-    machine = Machine(None, run, process)
 
-    def ctl(*words: object) -> tuple[int, str, str]:
-        with hosts.start("ctl", run, *words) as asked:
+    def command(*words: object) -> subprocess.CompletedProcess[str]:
+        with hosts.start(*words) as asked:
             out, err = asked.communicate(timeout=30)
-        return asked.returncode, out.decode(), err.decode()
+        return subprocess.CompletedProcess(words, asked.returncode, out.decode(), err.decode())
 
-    def away() -> bool:
-        if (run / "control.json").exists() and ctl("pause")[0] == 0:
-            if machine.entry() == 0:
-                return True
-            ctl("resume")
-        return False
-
-    until(away, "the page to be on the other host in a stop")
+    machine = Machine(command, run, process)
+    until(machine.counts, "both vCPUs to count")
+    assert machine.ctl("pause").returncode == 0
+    page = machine.own_page()
+    assert machine.entry(page) == 0
     hosts.network.cut(1)
     began_s = time.monotonic()
-    status, out, err = ctl("memory", hex(COUNTERS + 8), 16)
+    done = machine.ctl("memory", hex(page + 8), 16)
     assert time.monotonic() - began_s < 3 + 5
-    assert (status, out) == (1, "")
-    assert err == (f"allstop: the page at {COUNTERS:#010x} is on another host and did not come within 3 s: host there "
-                   "is slow or stopped\n")
-    assert ctl("memory", "0x40010000", 16)[0] == 0  # what is here is read meanwhile
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (f"allstop: the page at {page:#010x} is on another host and did not come within 3 s: host "
+                           "there is slow or stopped\n")
+    assert machine.ctl("memory", "0x40010000", 16).returncode == 0  # what is here is read meanwhile
     hosts.network.mend(1)
-    until(lambda: ctl("memory", hex(COUNTERS + 8), 16)[0] == 0, "the page to come")
-    assert ctl("stop")[0] == 0
+    until(lambda: machine.ctl("memory", hex(page + 8), 16).returncode == 0, "the page to come")
+    assert machine.ctl("stop").returncode == 0
     assert hosts.finish(process).verdict["verdict"] == "error"
