@@ -13,6 +13,7 @@ import pytest
 from deploy.processes import child_environment
 
 ROOT = Path(__file__).parents[1]
+MAX_LINES = 400
 PACKAGES = ("allstop", "coordinator", "vcpu_worker", "devicesrv", "gdbserver", "deploy", "stress")
 
 
@@ -59,3 +60,13 @@ def test_a_program_on_one_host_loads_nothing_of_other_hosts(program: str) -> Non
     found = subprocess.run([sys.executable, "-P", "-c", source], env=child_environment(), capture_output=True,
                            text=True, check=True, timeout=60)
     assert found.stdout == "[]\n"
+
+
+def test_a_long_file_has_a_reason() -> None:
+    tracked = subprocess.run(["git", "ls-files", "*.py", "*.c", "*.h", "*.S"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("not a git work tree")
+    long = {name for name in tracked.stdout.split() if (ROOT / name).read_text().count("\n") > MAX_LINES}
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("### Long files")[2].partition("\n## ")[0]
+    reasons = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall("`(.*?)`", row)}
+    assert long == reasons
