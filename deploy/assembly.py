@@ -44,7 +44,8 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
     """
     cores = len(os.sched_getaffinity(0))
     control_fd = _memory("control", ControlPage.size_bytes(options.vcpus), stack)
-    page = ControlPage.create(control_fd, options.vcpus, cores, TLB_DISCIPLINES.index(options.tlb))
+    page = ControlPage.create(control_fd, options.vcpus, cores, TLB_DISCIPLINES.index(options.tlb),
+                              options.time_dilation)
     ram_fd = _memory("ram", options.memory_bytes, stack)
     load_image(ram_fd, image)
     stage2_fd = _memory("stage2", stage2.size_bytes(options.memory_bytes), stack)
@@ -66,7 +67,7 @@ def assemble(options: RunOptions, image: Image, run_dir: Path | None, stack: con
         coordinator_endpoint=f"ipc://@allstop-{name}-c", devices_endpoint=f"ipc://@allstop-{name}-d",
         fds=SharedFds(control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd, notes_fd, pages_fd), cores=cores,
         launcher_pid=os.getpid(), tlb=options.tlb, fetch=options.fetch, decode=options.decode, seed=options.seed,
-        parameter=options.parameter,
+        parameter=options.parameter, time_dilation=options.time_dilation,
         run_dir="" if run_dir is None else str(run_dir), devices=options.devices, as_shipped=options.as_shipped,
         keep_going=options.keep_going, journal=options.journal, pin=options.pin,
         scenario=options.resolved_events().to_json(), fetch_handler=options.fetch_handler,

@@ -239,7 +239,8 @@ class HostAgent:
         hosts: HostsSpec = replace(plan.hosts, doorbell_fd=doorbell_fd, listen_fds=(self._listen_fd,))
         cores = len(os.sched_getaffinity(0))
         control_fd = self._memory_file("control", ControlPage.size_bytes(plan.vcpus))
-        self._page = ControlPage.create(control_fd, plan.vcpus, cores, TLB_DISCIPLINES.index(plan.tlb))
+        self._page = ControlPage.create(control_fd, plan.vcpus, cores, TLB_DISCIPLINES.index(plan.tlb),
+                                        plan.time_dilation)
         ram_fd = self._memory_file("ram", plan.memory_bytes)
         stage2_fd = self._memory_file("stage2", stage2.size_bytes(plan.memory_bytes))
         stage2.build_in(stage2_fd, plan.memory_bytes)

@@ -59,7 +59,8 @@ class Machine:
                  gdb_wait: bool = False, semihosting: bool = False,
                  semihosting_dir: str | os.PathLike[str] | None = None, exit_status_line: bool = False,
                  hosts: str | os.PathLike[str] | None = None, cluster: str | None = None,
-                 cluster_hosts: int | None = None, fork_server: ForkServer | None = None) -> None:
+                 cluster_hosts: int | None = None, time_dilation: int = 1,
+                 fork_server: ForkServer | None = None) -> None:
         if isinstance(devices, (str, bytes)) or not isinstance(devices, Iterable):
             raise UsageError(f"devices must be a list of FILE.py:Class@ADDRESS, not {devices!r}")
         if isinstance(drives, (str, bytes)) or not isinstance(drives, Iterable):
@@ -76,7 +77,7 @@ class Machine:
             gdb=None if gdb is None else gdb_address(gdb), gdb_wait=gdb_wait, semihosting=semihosting,
             semihosting_dir=None if semihosting_dir is None else path_of("folder for semihosting", semihosting_dir),
             exit_status_line=exit_status_line, hosts=None if hosts is None else path_of("hosts file", hosts),
-            cluster=cluster, cluster_hosts=cluster_hosts)
+            cluster=cluster, cluster_hosts=cluster_hosts, time_dilation=time_dilation)
         options.startup()
         options.resolved_events()
         options.check_fetch_handler()
@@ -227,7 +228,7 @@ def _arguments(options: RunOptions) -> list[str]:
     """The command line that asks for the same."""
     arguments = [f"--vcpus={options.vcpus}", f"--memory={options.memory_bytes}", f"--fetch={options.fetch}",
                  f"--tlb={options.tlb}", f"--decode={options.decode}", f"--seed={options.seed}",
-                 f"--parameter={options.parameter}"]
+                 f"--parameter={options.parameter}", f"--time-dilation={options.time_dilation}"]
     if options.timeout_s is not None:
         arguments.append(f"--timeout={options.timeout_s}")
     if options.run_dir is not None:

@@ -18,6 +18,7 @@ from allstop.machine.configuration import (
     DECODERS,
     DRIVE_MODES,
     FETCH_POLICIES,
+    MAX_TIME_DILATION,
     MAX_VCPUS,
     TLB_DISCIPLINES,
     DeviceSpec,
@@ -66,6 +67,7 @@ class RunOptions:
     the guest call its host, and open files in `semihosting_dir`. `exit_status_line` takes the verdict from the line
     EXIT: STATUS=N on the console. `hosts` is a file that says on which hosts the vCPUs are; or
     `cluster` is a Dask scheduler, on whose workers they are beside this host, `cluster_hosts` in all.
+    `time_dilation` is how many times slower than the host's the guest's clock goes.
     """
 
     image: Path
@@ -102,6 +104,7 @@ class RunOptions:
     hosts: Path | None = None
     cluster: str | None = None
     cluster_hosts: int | None = None
+    time_dilation: int = 1
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -131,6 +134,8 @@ class RunOptions:
         for name, value in (("seed", self.seed), ("parameter", self.parameter)):
             if not 0 <= value < 1 << 32:
                 raise UsageError(f"the {name} must be a number of 32 bits, 0 to 4294967295, not {value}")
+        if not 1 <= self.time_dilation <= MAX_TIME_DILATION:
+            raise UsageError(f"the time dilation must be 1 to {MAX_TIME_DILATION}, not {self.time_dilation}")
         if self.load_ipa is not None and not 0 <= self.load_ipa < _IPA_END:
             raise UsageError(f"the load address must be a 32-bit guest address, not {self.load_ipa:#x}")
         for event in self.events.events:
@@ -340,6 +345,7 @@ def _check_types(options: RunOptions) -> None:
     if options.semihosting_dir is not None:
         path_of("folder for semihosting", options.semihosting_dir)
     for name, number_ in (("number of vCPUs", options.vcpus), ("seed", options.seed), ("parameter", options.parameter),
+                          ("time dilation", options.time_dilation),
                           ("load address", 0 if options.load_ipa is None else options.load_ipa)):
         if not isinstance(number_, int) or isinstance(number_, bool):
             raise UsageError(f"the {name} must be a whole number, not {shown(number_)}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from allstop.arm.semihosting import (
 )
 from allstop.machine.configuration import SemihostingSpec
 from allstop.wire.messages import HostCall, HostReturn
+from devicesrv.guest_time import GuestTime
 from devicesrv.host_folder import HostFolder
 
 _MOST_OPEN = 64
@@ -49,11 +49,11 @@ class Semihosting:
     input; `finish` ends the run with a status and a sentence. Nothing that a guest asks for raises."""
 
     def __init__(self, spec: SemihostingSpec, console: Callable[[bytes], None], finish: Callable[[int, str], None],
-                 keyboard: Callable[[int], bytes] = lambda most: b"") -> None:
+                 keyboard: Callable[[int], bytes] = lambda most: b"", guest_time: GuestTime | None = None) -> None:
         self._folder = HostFolder(spec.folder)
         self._console, self._finish, self._keyboard = console, finish, keyboard
         self._open: dict[int, _Open] = {}
-        self._began_ns = time.monotonic_ns()
+        self._guest_time = guest_time or GuestTime()
         self._operations: dict[int, Callable[[HostCall], tuple[int, bytes]]] = {
             Call.OPEN: self._open_file, Call.CLOSE: self._close_file, Call.WRITE: self._write, Call.READ: self._read,
             Call.READC: self._read_character, Call.ISTTY: self._is_tty, Call.SEEK: self._seek, Call.FLEN: self._length,
@@ -186,10 +186,10 @@ class Semihosting:
         return 0, b""
 
     def _clock(self, call: HostCall) -> tuple[int, bytes]:
-        return (time.monotonic_ns() - self._began_ns) // CENTISECOND_NS & 0x7FFF_FFFF, b""
+        return self._guest_time.elapsed_ns() // CENTISECOND_NS & 0x7FFF_FFFF, b""
 
     def _elapsed(self, call: HostCall) -> tuple[int, bytes]:
-        return time.monotonic_ns() - self._began_ns, b""
+        return self._guest_time.elapsed_ns(), b""
 
     def _time(self, call: HostCall) -> tuple[int, bytes]:
-        return int(time.time()) & 0xFFFF_FFFF, b""
+        return self._guest_time.seconds() & 0xFFFF_FFFF, b""

@@ -68,6 +68,7 @@ from devicesrv.console import Console
 from devicesrv.device import Wiring
 from devicesrv.disturbance import Disturbance, Reply
 from devicesrv.exit_line import ExitLine
+from devicesrv.guest_time import GuestTime
 from devicesrv.input_line import InputLine
 from devicesrv.page import Page
 from devicesrv.peer import Peer
@@ -104,13 +105,15 @@ class DeviceServer:
         self._untold: list[bytes] = []  # for the coordinator, until it says Hello
         self._stop = False
         self.refused: Counter[str] = Counter()
+        self._time = GuestTime(config.time_dilation)
         self._board = Board(config, Wiring(console=self._print, record=self._records.write, finish=self._finish,
-                                           note=self._note, clock_s=lambda: int(time.time())),
+                                           note=self._note, clock_s=self._time.seconds),
                             InputLine(lambda count: self._send(LAUNCHER, ConsoleInputTaken(count)), self._input_failed))
         self._input = self._board.input
         self._board.bus.witness = page.perform_access
         self._exit_line = ExitLine() if config.exit_status_line else None
-        self._host = None if config.semihosting is None else Semihosting(config.semihosting, self._print, self._finish)
+        self._host = None if config.semihosting is None else Semihosting(
+            config.semihosting, self._print, self._finish, guest_time=self._time)
         context.setsockopt(zmq.SNDHWM, 0)  # at a limit a ROUTER drops, and a dropped reply hangs a guest
         scenario = Scenario.from_json(config.scenario)
         self._disturbance = Disturbance(scenario, config.seed, config.vcpus, self._board.gic, self._happened)
@@ -341,7 +344,7 @@ class DeviceServer:
             if (next_s := self._disturbance.next_due_s) is not None:
                 wait_ms = min(WAIT_MS, max(1, int((next_s - now_s) * 1000)))
         if (alarm_s := self._board.clock.due_s) is not None:
-            left_ms = math.ceil((alarm_s - time.time()) * 1000)
+            left_ms = math.ceil(self._time.host_seconds_until(alarm_s) * 1000)
             if left_ms <= 0:
                 self._board.clock.tick()
                 self._set_lines()

@@ -84,6 +84,8 @@ def _head(run: RecordedRun) -> str:
     facts += [("fetch", str(config.get("fetch", "?"))), ("TLB discipline", str(config.get("tlb", "?"))),
               ("decoder", str(config.get("decode", "?"))), ("seed", str(config.get("seed", "?"))),
               ("parameter", str(config.get("parameter", "?"))), ("memory", _mebibytes(config.get("memory_bytes")))]
+    if config.get("time_dilation", 1) != 1:
+        facts.append(("time dilation", str(config["time_dilation"])))
     said = [*(verdict.notes if verdict else ()), *run.conditions]
     return html.card(badge, sentence, html.paragraph(run.image, "faint mono"), html.tiles(facts), html.notes(said),
                      kind=f"head {kind}".strip())

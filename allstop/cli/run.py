@@ -104,6 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", metavar="SCHEDULER",
                         help="spread the vCPUs over this host and the workers of a Dask cluster, as tcp://HOST:8786")
     parser.add_argument("--cluster-hosts", metavar="N", help="with --cluster: on so many hosts, this one included")
+    parser.add_argument("--time-dilation", metavar="N", default="1",
+                        help="the guest's clock goes N times slower than the host's (default %(default)s)")
     parser.add_argument("--as-shipped", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--console-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, action="append", default=[], help=argparse.SUPPRESS)
@@ -127,7 +129,8 @@ def execute(arguments: argparse.Namespace) -> int:
         gdb=None if arguments.gdb is None else gdb_address(arguments.gdb), gdb_wait=arguments.gdb_wait,
         semihosting=arguments.semihosting, semihosting_dir=arguments.semihosting_dir,
         exit_status_line=arguments.exit_status_line, hosts=arguments.hosts, cluster=arguments.cluster,
-        cluster_hosts=None if arguments.cluster_hosts is None else number("number of hosts", arguments.cluster_hosts))
+        cluster_hosts=None if arguments.cluster_hosts is None else number("number of hosts", arguments.cluster_hosts),
+        time_dilation=number("time dilation", arguments.time_dilation))
     console_fd = arguments.console_fd
     if console_fd is None:
         console_fd = _STDERR if arguments.json else _STDOUT

@@ -14,6 +14,7 @@ from typing import Any
 RAM_BASE = 0x4000_0000
 MAX_MEMORY_BYTES = 0xB000_0000
 MAX_VCPUS = 128
+MAX_TIME_DILATION = 1000
 TLB_DISCIPLINES = ("broadcast", "ipi", "local", "early")
 FETCH_POLICIES = ("stop-world", "unprotected", "validate", "abort", "user")
 DECODERS = ("full", "kvm")
@@ -124,6 +125,7 @@ class MachineConfig:
     `drives`, `virtio_console`, `rng` and `testdev` are virtio devices; `virtio_legacy` gives all of them legacy
     transports. `semihosting` None takes no calls to the host. `exit_status_line` takes the verdict from a line that
     the guest prints (`devicesrv/exit_line.py`). `hosts` None is a machine on this host alone.
+    `time_dilation` is how many times slower than the hosts' the guest's clock goes.
     """
 
     vcpus: int
@@ -158,6 +160,7 @@ class MachineConfig:
     semihosting: SemihostingSpec | None = None
     exit_status_line: bool = False
     hosts: HostsSpec | None = None
+    time_dilation: int = 1
 
     def to_json(self) -> str:
         """The form that `from_json` reads."""

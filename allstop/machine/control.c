@@ -101,11 +101,13 @@ static PyObject *page_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 static PyObject *page_create(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = { "fd", "vcpus", "cores", "tlb", NULL };
+    static char *names[] = { "fd", "vcpus", "cores", "tlb", "time_dilation", NULL };
     int fd;
-    unsigned vcpus, cores, tlb = CP_TLB_BROADCAST;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iII|I", names, &fd, &vcpus, &cores, &tlb))
+    unsigned vcpus, cores, tlb = CP_TLB_BROADCAST, time_dilation = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iII|II", names, &fd, &vcpus, &cores, &tlb, &time_dilation))
         return NULL;
+    if (time_dilation == 0)
+        return PyErr_Format(PyExc_ValueError, "a time dilation is 1 or more");
     if (vcpus == 0 || vcpus > CP_MAX_VCPUS)
         return PyErr_Format(PyExc_ValueError, "a machine has 1 to %u vCPUs, not %u", CP_MAX_VCPUS, vcpus);
     ControlPage *self = (ControlPage *)map_page(type, fd, vcpus);
@@ -117,6 +119,7 @@ static PyObject *page_create(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->host->cores = cores;
     self->host->clock_base_ns = cp_now_ns();
     self->host->tlb_discipline = tlb;
+    self->host->time_dilation = time_dilation;
     self->host->magic = CP_MAGIC;
     return (PyObject *)self;
 }

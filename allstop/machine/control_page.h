@@ -39,7 +39,7 @@
 #include "access_ledger.h"
 
 #define CP_MAGIC 0x31504f54534c4c41ull /* "ALLSTOP1" as bytes */
-#define CP_VERSION 1u
+#define CP_VERSION 2u
 #define CP_HOST_BYTES 8192u
 #define CP_VCPU_BYTES 32768u
 #define CP_MAX_VCPUS 128u
@@ -163,6 +163,7 @@ struct cp_host {
     uint32_t cores;
     _Atomic uint32_t tlb_discipline;
     _Atomic uint32_t mixed_pages;  /* how many pages are writable and executable at a time */
+    uint32_t time_dilation;        /* how many times slower than the host's the guest's clock is; 1 or more */
     uint64_t clock_base_ns;        /* when the guest's counters were 0, of CLOCK_MONOTONIC */
     uint64_t clock_error_ns;       /* by which that may differ from the first host's; 0: this is it, or nobody has asked */
     char pad0[64 - 48];

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from allstop.machine.configuration import DECODERS, FETCH_POLICIES, MAX_VCPUS, TLB_DISCIPLINES
+from allstop.machine.configuration import DECODERS, FETCH_POLICIES, MAX_TIME_DILATION, MAX_VCPUS, TLB_DISCIPLINES
 from deploy.boot_options import boot_options
 from deploy.errors import UsageError
 from deploy.options import RunOptions, memory_size, number, scenario
@@ -65,6 +65,7 @@ AXES: dict[str, tuple[Value, _Check]] = {
     "memory": (64 << 20, (_memory, 'a size such as "64M", or a number of bytes, in steps of 2M')),
     "parameter": (0, _whole(0, _WORD - 1)),
     "seed": (0, _whole(0, _WORD - 1)),
+    "time_dilation": (1, _whole(1, MAX_TIME_DILATION)),
     "append": ("", _TEXT),
     "keep_going": (False, _SWITCH),
     "pin": (False, _SWITCH),

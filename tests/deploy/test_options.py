@@ -24,6 +24,8 @@ IMAGE = Path("guest.elf")
     ({"timeout_s": 0.0}, "positive"), ({"timeout_s": float("nan")}, "positive"),
     ({"timeout_s": float("inf")}, "positive"),
     ({"fetch": ""}, "fetch policy"), ({"tlb": "x86"}, "TLB discipline"), ({"decode": "most"}, "decoder"),
+    ({"time_dilation": 0}, "dilation must be 1 to 1000, not 0"), ({"time_dilation": 1001}, "not 1001"),
+    ({"time_dilation": 1.5}, "whole number, not 1.5"),
     ({"seed": -1}, "seed"), ({"parameter": 1 << 32}, "parameter"), ({"load_ipa": 1 << 32}, "load address"),
 ])
 def test_values_that_can_not_be(arguments: dict[str, Any], words: str) -> None:

@@ -112,12 +112,13 @@ class Machine:
     TABLES = RAM_BASE + 0x4_0000
     DEVICE = 0x0900_0000
 
-    def __init__(self, vcpus: int = 1, memory_bytes: int = 4 << 20, cores: int = 2, tlb: int = 0) -> None:
+    def __init__(self, vcpus: int = 1, memory_bytes: int = 4 << 20, cores: int = 2, tlb: int = 0,
+                 time_dilation: int = 1) -> None:
         self.memory_bytes = memory_bytes
         self.control_fd = create_memory("test-control", ControlPage.size_bytes(vcpus))
         self.ram_fd = create_memory("test-ram", memory_bytes)
         self.stage2_fd = create_memory("test-stage2", stage2.size_bytes(memory_bytes))
-        self.page = ControlPage.create(self.control_fd, vcpus, cores, tlb)
+        self.page = ControlPage.create(self.control_fd, vcpus, cores, tlb, time_dilation)
         self.ram = mmap.mmap(self.ram_fd, 0)
         self.stage2 = mmap.mmap(self.stage2_fd, 0)
         stage2.build(memoryview(self.stage2), memory_bytes)
@@ -235,7 +236,7 @@ class Machine:
 
 @pytest.fixture
 def machines() -> Iterator[Callable[..., Machine]]:
-    """Makes machines: machines(vcpus=1, memory_bytes=4 MiB, cores=2, tlb=0)."""
+    """Makes machines: machines(vcpus=1, memory_bytes=4 MiB, cores=2, tlb=0, time_dilation=1)."""
     with contextlib.ExitStack() as stack:
         def make(*arguments: int, **named: int) -> Machine:
             made = Machine(*arguments, **named)

@@ -173,3 +173,20 @@ def test_the_timers_tick_where_turns_are_short(machines: Callable[..., Machine])
     machine.put(machine.CODE + 0x200, LOOP)
     vcpu.set_core(15, machine.CODE + 0x200)
     assert vcpu.run().kind == EXIT_TIMER
+
+
+def test_time_may_go_slower_for_the_guest_than_for_its_host(machines: Callable[..., Machine]) -> None:
+    """A hundred times: the frequency is what it was, a 2500th of a second of the guest's is 40 ms."""
+    machine = machines(time_dilation=100)
+    vcpu = machine.vcpu()
+    assert execute(machine, vcpu, READ_FREQUENCY)[0] == FREQUENCY_HZ
+    before_s = time.monotonic()
+    first = wide(execute(machine, vcpu, VIRTUAL[6]))
+    execute(machine, vcpu, VIRTUAL[0], FREQUENCY_HZ // 2500)
+    execute(machine, vcpu, VIRTUAL[2], ENABLE)
+    machine.put(machine.CODE + 0x200, WFI, LOOP)
+    vcpu.set_core(15, machine.CODE + 0x200)
+    assert vcpu.run().kind == EXIT_TIMER
+    assert 0.03 < time.monotonic() - before_s
+    second = wide(execute(machine, vcpu, VIRTUAL[6]))
+    assert FREQUENCY_HZ // 2500 <= second - first < (time.monotonic() - before_s) * FREQUENCY_HZ / 100 + 1

@@ -20,15 +20,20 @@
 #define ENABLE 1u
 #define IMASK 2u
 #define ISTATUS 4u
-#define NS_PER_COUNT 16u /* 62.5 MHz, which is what CNTFRQ says */
+#define NS_PER_COUNT 16u /* of the guest's: 62.5 MHz, which is what CNTFRQ says */
 #define TICK_SIGNAL SIGRTMIN
 
 static struct vcpu *owner; /* one per process, as in vcpu.c */
 static timer_t host_timer;
 
+static uint64_t host_ns_per_count(void)
+{
+    return (uint64_t)NS_PER_COUNT * owner->host->time_dilation;
+}
+
 static uint64_t count_now(void)
 {
-    return (cp_now_ns() - owner->host->clock_base_ns) / NS_PER_COUNT;
+    return (cp_now_ns() - owner->host->clock_base_ns) / host_ns_per_count();
 }
 
 static bool is_due(const struct generic_timer *timer, uint64_t now)
@@ -59,8 +64,8 @@ static void arm(uint64_t now)
     owner->timers_armed = next;
     uint64_t base = owner->host->clock_base_ns;
     struct itimerspec when = { 0 };
-    if (next < (UINT64_MAX - base) / NS_PER_COUNT / 2) { /* else: in centuries */
-        uint64_t at = base + next * NS_PER_COUNT;
+    if (next < (UINT64_MAX - base) / host_ns_per_count() / 2) { /* else: in centuries */
+        uint64_t at = base + next * host_ns_per_count();
         when.it_value.tv_sec = (time_t)(at / 1000000000u);
         when.it_value.tv_nsec = (long)(at % 1000000000u);
     }
