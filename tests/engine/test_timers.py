@@ -187,6 +187,6 @@ def test_time_may_go_slower_for_the_guest_than_for_its_host(machines: Callable[.
     machine.put(machine.CODE + 0x200, WFI, LOOP)
     vcpu.set_core(15, machine.CODE + 0x200)
     assert vcpu.run().kind == EXIT_TIMER
-    assert 0.03 < time.monotonic() - before_s
+    assert time.monotonic() - before_s > 0.03
     second = wide(execute(machine, vcpu, VIRTUAL[6]))
     assert FREQUENCY_HZ // 2500 <= second - first < (time.monotonic() - before_s) * FREQUENCY_HZ / 100 + 1
