@@ -56,7 +56,7 @@ from allstop.wire.node_messages import (
     StopHost,
     VcpuTold,
 )
-from allstop.wire.security import KeyPair, key_of
+from allstop.wire.security import KeyPair, KnownSenders, key_of
 from coordinator.courier import Courier
 from coordinator.host_clock import HostClock
 from coordinator.node_links import NodeError, NodeLinks
@@ -105,6 +105,7 @@ class Node:
             context, hosts.coordinator_endpoint, node_identity(hosts.index), config.token, ROLE_NODE, hosts.index,
             hosts.public_keys[0], keys)
         self._known: dict[bytes, int] = {}
+        self._senders = KnownSenders(self._guard)
         self._announced: dict[int, tuple[int, bool, bool]] = {}
         self._to_self: deque[PageMessage] = deque()
         self._courier = Courier(hosts, self._memory, config.tlb == "ipi", self._send)
@@ -205,7 +206,7 @@ class Node:
             except zmq.Again:
                 return False
             host = self._known.get(identity)
-            frame = self._router.recv(copy=False) if host is None else None
+            frame = None if self._senders.are_sure(identity) else self._router.recv(copy=False)
             data = self._router.recv() if frame is None else frame.bytes
             if self._router.getsockopt(zmq.RCVMORE):
                 while self._router.getsockopt(zmq.RCVMORE):
@@ -213,6 +214,8 @@ class Node:
                 self.refused["a message of several frames"] += 1
                 continue
             try:
+                if frame is not None and not self._senders.fit(identity, key_of(frame)):
+                    raise ValueError("a message of another host than its name's")
                 if host is not None:
                     self._obey(host, decode(data))
                     self._work_off()
@@ -275,6 +278,7 @@ class Node:
         if message.version != PROTOCOL_VERSION or not fits or not hmac.compare_digest(message.token, self._token):
             raise ValueError("a NodeHello of another run or version")
         self._known[identity] = message.host
+        self._senders.know(identity, key)
         self._links.heard(message.host)
 
     def _check_host_of(self, vcpu: int, host: int) -> None:

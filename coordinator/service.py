@@ -70,7 +70,7 @@ from allstop.wire.messages import (
     WorldStopped,
 )
 from allstop.wire.node_messages import HostStopped
-from allstop.wire.security import key_of
+from allstop.wire.security import KnownSenders, key_of
 from coordinator import barrier, desk, membership, power
 from coordinator.debugging import Debugging
 from coordinator.events import Events
@@ -111,6 +111,7 @@ class Coordinator:
         call(self._router, config.devices_endpoint, DEVICES,
              Hello(PROTOCOL_VERSION, bytes.fromhex(config.token), ROLE_COORDINATOR, 0, os.getpid()))
         self._guard = admit_hosts(self._router, context, config.hosts, 1)
+        self._senders = KnownSenders(self._guard)
         self._router.rcvtimeo = _IDLE_MS
         self._receive, self._more, self._emit = self._router.recv, self._router.getsockopt, self._router.send
         self._hold = barrier.Hold(0, frozenset())
@@ -176,8 +177,8 @@ class Coordinator:
             identity = receive(flags)
         except zmq.Again:
             return False
-        # A ROUTER never yields an identity alone. Of a stranger it matters under which key it comes.
-        frame = None if identity in self._members.peers else receive(copy=False)
+        # A ROUTER never yields an identity alone. Where it may be a stranger's it matters under which key it comes.
+        frame = None if self._senders.are_sure(identity) else receive(copy=False)
         data = receive() if frame is None else frame.bytes
         if self._more(zmq.RCVMORE):
             while self._more(zmq.RCVMORE):
@@ -185,7 +186,10 @@ class Coordinator:
             self.refused["a message of several frames"] += 1
             return True
         try:
-            self._judge(identity, decode(data), "" if frame is None else key_of(frame))
+            if frame is None:
+                self._judge(identity, decode(data))
+            else:
+                self._judge_stranger(identity, decode(data), key_of(frame))
         except MalformedError:
             self.refused["bytes that are no message"] += 1
         except (RefusedError, membership.StrangerError) as error:
@@ -196,11 +200,19 @@ class Coordinator:
                 self._send(identity, WorldRefused(f"refused: an operator that {error}"))
         return True
 
-    def _judge(self, identity: bytes, message: Message, key: str) -> None:
+    def _judge_stranger(self, identity: bytes, message: Message, key: str) -> None:
+        """Of one who may be somebody else than its name says."""
+        if not self._senders.fit(identity, key):
+            raise RefusedError("a message of another host than its name's")
+        if isinstance(message, Hello) and not is_at_home(self._config.hosts, key, message):
+            raise RefusedError("a Hello of a process of another host")
+        self._judge(identity, message)
+        if identity in self._members.peers:
+            self._senders.know(identity, key)
+
+    def _judge(self, identity: bytes, message: Message) -> None:
         peer = self._members.peers.get(identity)
         if peer is None:
-            if isinstance(message, Hello) and not is_at_home(self._config.hosts, key, message):
-                raise RefusedError("a Hello of a process of another host")
             self._greet(identity, message)
         elif (peer.role, message.__class__) not in _EXPECTED:
             raise RefusedError(f"{message.__class__.__name__}, which is not its sender's to say")

@@ -61,7 +61,7 @@ from allstop.wire.messages import (
     Violated,
     Welcome,
 )
-from allstop.wire.security import key_of
+from allstop.wire.security import KnownSenders, key_of
 from devicesrv.board import Board
 from devicesrv.bus import WIDTHS
 from devicesrv.console import Console
@@ -82,6 +82,7 @@ CHORES_S = 0.1
 CONSOLE_DEADLINE_S = 0.3
 LINGER_MS = 100
 _NOT_AT_HOME = "a Hello of a process of another host"
+_NOT_ITS_NAME = "a message of another host than its name's"
 MAX_NOTES = 32  # in the verdict; all of them are in the log
 
 
@@ -121,13 +122,14 @@ class DeviceServer:
         self._wait_ms = WAIT_MS
         self._socket = listen(context, config.devices_endpoint)
         self._guard = admit_hosts(self._socket, context, config.hosts, 2)
+        self._senders = KnownSenders(self._guard)
         self._socket.setsockopt(zmq.RCVTIMEO, WAIT_MS)
 
     def serve(self) -> None:
         """Answer until Shutdown."""
         self._page.set_activity(self._page.DEVICES, self._page.ACTIVITY_IDLE)
         receive, more, clock = self._socket.recv, zmq.RCVMORE, time.monotonic
-        option, handle = self._socket.getsockopt, self._handle
+        option, handle, sure = self._socket.getsockopt, self._handle, self._senders.are_sure
         disturbance, rtc = self._disturbance, self._board.clock
         chores_at = 0.0
         while not self._stop:
@@ -141,7 +143,7 @@ class DeviceServer:
                 identity = receive()
             except zmq.Again:
                 continue
-            frame = None if identity in self._peers else receive(copy=False)
+            frame = None if sure(identity) else receive(copy=False)
             payload = receive() if frame is None else frame.bytes
             if option(more):
                 self._skip_rest()
@@ -168,12 +170,16 @@ class DeviceServer:
             self._guard.close()
             report_refusals(self._config, "devicesrv", Counter({
                 "a connection without a key of this run": self._guard.refused,
-                _NOT_AT_HOME: self.refused[_NOT_AT_HOME]}))
+                _NOT_AT_HOME: self.refused[_NOT_AT_HOME], _NOT_ITS_NAME: self.refused[_NOT_ITS_NAME]}))
         if self._journal is not None:
             self._journal.close()
 
     def _handle(self, identity: bytes, payload: bytes, frame: zmq.Frame | None = None) -> None:
-        """`frame` is that of the payload, where a stranger sent it: it knows under which key."""
+        """`frame` is that of the payload, where a stranger may have sent it: it knows under which key."""
+        key = "" if frame is None else key_of(frame)
+        if frame is not None and not self._senders.fit(identity, key):
+            self.refused[_NOT_ITS_NAME] += 1
+            return
         try:
             message = decode(payload)
         except MalformedError:
@@ -202,10 +208,12 @@ class DeviceServer:
                 self._socket.send(identity, zmq.SNDMORE)
                 self._socket.send(reply)
         elif isinstance(message, Hello):
-            if frame is not None and not is_at_home(self._config.hosts, key_of(frame), message):
+            if frame is not None and not is_at_home(self._config.hosts, key, message):
                 self.refused[_NOT_AT_HOME] += 1
             else:
                 self._welcome(identity, message)
+                if frame is not None and identity in self._peers:
+                    self._senders.know(identity, key)
         elif peer is None:
             self.refused["stranger"] += 1
         else:

@@ -36,11 +36,13 @@ class KeyPair(NamedTuple):
 
 class Guard:
     """Admits the given public keys to the servers of one context. `refused` counts the connections that did not come
-    in: those without a key of this run, those without any, and what was no connection of ZeroMQ's at all."""
+    in: those without a key of this run, those without any, and what was no connection of ZeroMQ's at all. `admitted`
+    grows before anything that a connection brings can be received."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], admitted: Iterable[str]) -> None:
         self._admitted = frozenset(key.encode() for key in admitted)
         self.refused = 0
+        self.admitted = 0
         self._watched: list[tuple[zmq.Socket[bytes], threading.Thread]] = []
         import zmq.auth.thread  # asyncio comes with it, 40 ms for each process: only where it is needed
 
@@ -50,7 +52,10 @@ class Guard:
 
     def callback(self, domain: str, key: bytes) -> bool:
         """pyzmq asks whether this client may come in."""
-        return key in self._admitted
+        if key not in self._admitted:
+            return False
+        self.admitted += 1
+        return True
 
     def watch(self, socket: zmq.Socket[bytes]) -> None:
         """Count what is refused at this socket."""
@@ -76,6 +81,36 @@ class Guard:
             while recv_monitor_message(monitor)["event"] != zmq.EVENT_MONITOR_STOPPED:
                 self.refused += 1
         monitor.close(0)
+
+
+class KnownSenders:
+    """Who has which name at a ROUTER, which gives the name of a connection that has ended to the next one that asks
+    for it. So after each new connection every name's next message is looked at again, for the key that it came under;
+    in between that costs a look at one number."""
+
+    def __init__(self, guard: Guard | None) -> None:
+        self._guard = guard
+        self._admitted = 0
+        self._keys: dict[bytes, str] = {}
+        self._sure: set[bytes] = set()
+
+    def know(self, identity: bytes, key: str) -> None:
+        """This name belongs to this key."""
+        self._keys[identity] = key
+
+    def are_sure(self, identity: bytes) -> bool:
+        """Whether the connection of this name is still that of whoever had it when last looked at."""
+        if self._guard is not None and self._guard.admitted != self._admitted:
+            self._admitted = self._guard.admitted
+            self._sure.clear()
+        return identity in self._sure
+
+    def fit(self, identity: bytes, key: str) -> bool:
+        """Whether a message of this name, under this key, is from whom the name belongs to; true of a new name."""
+        known = self._keys.get(identity)
+        if known == key:
+            self._sure.add(identity)
+        return known is None or known == key
 
 
 class Breaks:

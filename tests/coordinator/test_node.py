@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ from allstop.machine import stage2
 from allstop.machine.configuration import HostsSpec, MachineConfig, SharedFds
 from allstop.machine.control import ControlPage
 from allstop.machine.memory import create_memory
+from allstop.wire.channel import node_identity
 from allstop.wire.codec import decode, encode
 from allstop.wire.fields import Bits
 from allstop.wire.messages import MAX_TEXT, PROTOCOL_VERSION, Message
@@ -32,7 +33,7 @@ from allstop.wire.node_messages import (
     PowerChanged,
     VcpuTold,
 )
-from allstop.wire.security import KeyPair
+from allstop.wire.security import KeyPair, secure
 from coordinator.courier import POST
 from coordinator.host_clock import ASKED
 from coordinator.node import Node
@@ -43,7 +44,13 @@ OWN_HOME, OTHER_HOME = PAGE + 1, PAGE  # the node is host 1 of 2
 
 
 @pytest.fixture
-def node() -> Iterator[Node]:
+def keys() -> list[KeyPair]:
+    """Those of both hosts."""
+    return [KeyPair.make(), KeyPair.make()]
+
+
+@pytest.fixture
+def node(keys: list[KeyPair]) -> Iterator[Node]:
     """The node of the second of two hosts, with vCPU 1; nobody is at the first one's address."""
     with ExitStack() as stack:
         def memory(name: str, size: int) -> int:
@@ -56,7 +63,6 @@ def node() -> Iterator[Node]:
         stage2.build_in(fds.stage2, RAM_BYTES)
         doorbell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         stack.callback(os.close, doorbell)
-        keys = [KeyPair.make(), KeyPair.make()]
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         free = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         endpoints = tuple(f"tcp://127.0.0.1:{each.getsockname()[1]}" for each in (free, listener))
@@ -170,3 +176,31 @@ def test_no_message_breaks_a_node(node: Node, message: Message) -> None:
 def replace_quit(message: Posted) -> Posted:
     return message._replace(posts=b"" if len(message.posts) % POST.size else b"".join(
         POST.pack(vcpu, bits & 63, line) for vcpu, bits, line in POST.iter_unpack(message.posts)))
+
+
+def test_a_name_is_its_keys(node: Node, keys: list[KeyPair]) -> None:
+    """Host 0's node loses its connection, and a process of this host takes its name."""
+    refused = "a message of another host than its name's"
+    with zmq.Context() as context:
+        def say(who: int, messages: list[Message], until: Callable[[], bool]) -> None:
+            end_s = time.monotonic() + 20
+            while not until():  # a ROUTER does not hear one whose name it takes for another's still
+                assert time.monotonic() < end_s, node.refused
+                with context.socket(zmq.DEALER) as dealer:
+                    dealer.linger = 0
+                    dealer.setsockopt(zmq.IDENTITY, node_identity(0))
+                    secure(dealer, keys[who], keys[1].public, node._hosts.endpoints[1])
+                    dealer.connect(node._hosts.endpoints[1])
+                    for message in messages:
+                        dealer.send(encode(message))
+                    heard_s = time.monotonic() + 0.5
+                    while not until() and time.monotonic() < heard_s:
+                        node._take()
+
+        hello = NodeHello(PROTOCOL_VERSION, bytes(16), 0)
+        obeyed = "NodeHello, which is not a node's to say"  # whoever is known need not say it
+        say(0, [hello, hello, hello], lambda: node.refused[obeyed] == 2)
+        assert node._known == {node_identity(0): 0}
+        say(1, [hello], lambda: node.refused[refused] > 0)
+        say(0, [hello], lambda: node.refused[obeyed] == 3)
+        assert node.refused == {obeyed: 3, refused: 1}
