@@ -183,6 +183,11 @@ class Node:
         """Have `serve` return soon. May be called from a signal's handler."""
         self._ended = True
 
+    @property
+    def was_ended(self) -> bool:
+        """Whether somebody has called `end`."""
+        return self._ended
+
     def _is_over(self) -> bool:
         return self._ended or bool(self._page.requests(self._first_vcpu) & control.QUIT)
 
@@ -404,10 +409,13 @@ def main() -> int:
             node.serve()
         finally:
             node.close()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except (ChannelError, NodeError, OSError, ValueError) as error:
         print(f"node: {error}", file=sys.stderr)
         return 1
     context.term()
+    if node.was_ended:  # whoever looks after it shall see why it has left
+        signal.raise_signal(signal.SIGTERM)
     return 0
 
 

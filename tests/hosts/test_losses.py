@@ -64,6 +64,8 @@ LOSSES = {
     "agent killed": (signalled(1, AGENT, signal.SIGKILL), r"the agent of host there was killed by SIGKILL"),
     "agent stopped": (signalled(1, AGENT, signal.SIGSTOP), rf"{THERE} has not been heard of for 2 s"),
     "its node killed": (signalled(1, NODE, signal.SIGKILL), rf"{THERE}: node \(process \d+\) was killed by SIGKILL"),
+    "its node ended": (signalled(1, NODE, signal.SIGTERM), rf"{THERE}: node \(process \d+\) was killed by SIGTERM"),
+    "our node ended": (signalled(0, NODE, signal.SIGTERM), r"node \(process \d+\) was killed by SIGTERM"),
     "its node stopped": (signalled(1, NODE, signal.SIGSTOP), r"there.*(is stopped|not been heard of)"),
     "its worker killed": (signalled(1, "vcpu-1", signal.SIGKILL),
                           rf"{THERE}: vcpu-1 \(process \d+\) was killed by SIGKILL"),
