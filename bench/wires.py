@@ -81,7 +81,8 @@ def main() -> int:
     print("| each way | a page, p50 | p99 | a stop, p50 | a TLB invalidation, p50 | a page that goes to and fro, a turn"
           " |\n|---|--:|--:|--:|--:|--:|")
     for name, row in rows.items():
-        print(f"| {name} | " + " | ".join(f"{value / 1000:.2g} ms" for value in row.values()) + " |")
+        cells = (f"{value / 1000:.{1 if value < 10_000 else 0}f} ms" for value in row.values())
+        print(f"| {name} | " + " | ".join(cells) + " |")
     if arguments.results is not None:
         arguments.results.mkdir(parents=True, exist_ok=True)
         path = arguments.results / f"wires-{time.strftime('%Y%m%d-%H%M%S')}.json"
