@@ -92,8 +92,8 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
             try:
                 folder.write_text(VERDICT_NAME, verdict.to_json() + "\n")
             except OSError as error:
-                raise HarnessError(f"the verdict ({verdict.verdict}) can not be written to {folder.path}: "
-                                   f"{error.strerror}") from None
+                raise HarnessError(f"the verdict can not be written to {folder.path}: {error.strerror}; it is "
+                                   f"{verdict.verdict}: {verdict.sentence}") from None
         return verdict
 
 

@@ -270,3 +270,14 @@ def test_start_up_of_many_vcpus(command: Any, guests: Path) -> None:
     done = command("run", "--json", guests / "hello.elf", "--vcpus", 24, deadline_s=120.0)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["vcpus"] == 24
+
+
+def test_a_disk_that_takes_nothing_hides_no_verdict(command: Any, guests: Path, tmp_path: Path) -> None:
+    """No file may become longer than nothing, which is how a full disk answers."""
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    done = command("run", guests / "hello.elf", "--run-dir", tmp_path / "run", preexec_fn=limit)
+    assert done.returncode == 4
+    assert done.stderr == (f"allstop: the verdict can not be written to {tmp_path / 'run'}: File too large; it is "
+                           "error: the host failed the machine: [Errno 27] File too large\n")
