@@ -10,6 +10,9 @@ from typing import Any
 
 Value = bool | int | str
 
+# Options that came after the first stores, with what every run had before.
+ADDED: dict[str, Value] = {"time_dilation": 1}
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -26,8 +29,10 @@ class Combination:
 
     @cached_property
     def identity(self) -> str:
-        """128 bits, as hex digits, of all that decides what the run does; the names for people do not."""
-        decisive = {"files": self.files, "options": self.options, "repetition": self.repetition,
+        """128 bits, as hex digits, of all that decides what the run does; the names for people do not. A run that could
+        be asked for before an option was added is still the same one."""
+        options = {name: value for name, value in self.options.items() if name not in ADDED or value != ADDED[name]}
+        decisive = {"files": self.files, "options": options, "repetition": self.repetition,
                     "timeout_s": self.timeout_s}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -37,15 +42,17 @@ class Combination:
 
     @classmethod
     def from_json(cls, text: str) -> Combination:
-        """Inverse of `to_json`. Raises ValueError, TypeError."""
+        """Inverse of `to_json`, also of an earlier version's. Raises ValueError, TypeError."""
         raw: dict[str, Any] = json.loads(text)
-        return cls(**raw)
+        missing = {name: value for name, value in ADDED.items() if name not in raw["options"]}
+        return cls(**raw | {"options": raw["options"] | missing})
 
     def describe(self) -> str:
-        """One line for a person; switches that are off are left out."""
+        """One line for a person; switches that are off are left out, and what was added and is not used."""
         words = [self.guest, *([f"scenario={self.scenario}"] if self.scenario != "none" else [])]
         options = self.options | {"memory": f"{int(self.options['memory']) >> 20}M"}
-        words += [f"{name}={value}" for name, value in options.items() if value is not False and value != ""]
+        words += [f"{name}={value}" for name, value in options.items()
+                  if value is not False and value not in ("", ADDED.get(name, ""))]
         return f"{' '.join(words)} repetition={self.repetition}"
 
 
