@@ -56,7 +56,8 @@ def _memory(raw: Any) -> Value | None:
 _SWITCH: _Check = (lambda raw: raw if isinstance(raw, bool) else None, "true or false")
 _TEXT: _Check = (lambda raw: raw if isinstance(raw, str) else None, "text")
 
-# What may vary, in the order of a summary's columns: its default, and its check.
+# What may vary, in the order of a summary's columns: its default, and its check. What is new goes to
+# combination.ADDED, too.
 AXES: dict[str, tuple[Value, _Check]] = {
     "vcpus": (1, _whole(1, MAX_VCPUS)),
     "fetch": (FETCH_POLICIES[0], _choice(*FETCHES)),
