@@ -95,7 +95,8 @@ CHECKS: tuple[Check, ...] = (
 def run_check(check: Check, runs: int, timeout_s: float, as_shipped: bool = False, hosts: Path | None = None,
               ) -> Finding:
     """Run one check with `runs` cases where it scales, again where that was not conclusive: a busy host may run two
-    vCPUs one after the other. A guest that hangs or reports nothing does not hold.
+    vCPUs one after the other. Each has a core of its own for that: one other busy process is enough for a scheduler to
+    leave both on one core for a whole run. A guest that hangs or reports nothing does not hold.
 
     `hosts` is a hosts file. Between hosts a page that one may write to is nowhere else, so all stores are seen in one
     order: what shows without a barrier on one host can not show there, and is not asked for."""
@@ -110,7 +111,7 @@ def run_check(check: Check, runs: int, timeout_s: float, as_shipped: bool = Fals
 
 def _run_once(check: Check, runs: int, timeout_s: float, as_shipped: bool, hosts: Path | None) -> Finding:
     with Machine(IMAGES / f"{check.image}.elf", vcpus=check.vcpus, timeout=timeout_s,
-                 parameter=runs if check.scaled else 0, as_shipped=as_shipped, hosts=hosts) as machine:
+                 parameter=runs if check.scaled else 0, as_shipped=as_shipped, hosts=hosts, pin=True) as machine:
         verdict = machine.wait()
         rows = list(results(machine.console))
     return judged(check, verdict, rows)

@@ -72,19 +72,28 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.plan:
         _show_plan(spec)
         return 0
-    with Store.to_write(arguments.store or Path(f"{arguments.spec.stem}.store")) as store:
-        store.plan(spec.name, spec.combinations, spec.files, arguments.extend)
-        return _run(store, arguments, jobs, wait_s)
-
-
-def _run(store: Store, arguments: argparse.Namespace, jobs: int, wait_s: float) -> int:
     from queue import SimpleQueue
 
-    from deploy.status_line import StatusLine
-    from stress.campaign.progress import Progress
-    from stress.campaign.session import Session, asked_by_signals
+    from stress.campaign.session import asked_by_signals
 
     reports: SimpleQueue[Report] = SimpleQueue()
+    with Store.to_write(arguments.store or Path(f"{arguments.spec.stem}.store")) as store:
+        store.plan(spec.name, spec.combinations, spec.files, arguments.extend)
+        with asked_by_signals(reports):  # from here on Ctrl-C is a report, also in the middle of an import
+            done = _run(store, arguments, jobs, wait_s, reports)
+        status = _report(store, arguments)
+        if not done:
+            say(_how_to_go_on(store, arguments))
+            return 4
+        return status
+
+
+def _run(store: Store, arguments: argparse.Namespace, jobs: int, wait_s: float, reports: SimpleQueue[Report]) -> bool:
+    """Run what waits; whether all is done."""
+    from deploy.status_line import StatusLine
+    from stress.campaign.progress import Progress
+    from stress.campaign.session import Session
+
     counts = store.counts()
     progress = Progress(counts, time.monotonic())
     line = StatusLine(_STDERR) if os.isatty(_STDERR) else None
@@ -99,20 +108,15 @@ def _run(store: Store, arguments: argparse.Namespace, jobs: int, wait_s: float) 
         say(sentence)
 
     try:
-        with asked_by_signals(reports):
-            if counts.waiting:
-                session = Session(store, _executor(store, arguments, jobs, wait_s, reports, tell), reports, watch, tell)
-                counts = session.run()
+        if counts.waiting:
+            session = Session(store, _executor(store, arguments, jobs, wait_s, reports, tell), reports, watch, tell)
+            counts = session.run()
     except HarnessError as error:
         raise HarnessError(f"{error}; {_how_to_go_on(store, arguments)}") from None
     finally:
         if line is not None:
             line.clear()
-    status = _report(store, arguments)
-    if counts.done < counts.total:
-        say(_how_to_go_on(store, arguments))
-        return 4
-    return status
+    return counts.done == counts.total
 
 
 def _executor(store: Store, arguments: argparse.Namespace, jobs: int, wait_s: float, reports: SimpleQueue[Report],
