@@ -53,12 +53,13 @@ def serve(link: socket.socket) -> None:
             except OSError as error:
                 answer(asker, {"error": str(error)})
                 asker.close()
-            else:
-                answer(asker, {"pid": pid}, pidfd)
-                launchers[pidfd] = pid, asker
-                poller.register(pidfd, select.POLLIN)
-            for each in fds[1:]:
-                os.close(each)
+                continue
+            finally:  # before it is told of: from then on they are the launcher's alone
+                for each in fds[1:]:
+                    os.close(each)
+            answer(asker, {"pid": pid}, pidfd)
+            launchers[pidfd] = pid, asker
+            poller.register(pidfd, select.POLLIN)
 
 
 def start(numbers: Sequence[int], fds: Sequence[int]) -> tuple[int, int]:
