@@ -31,7 +31,6 @@
 #include "mapped_machine.h"
 
 #define PARK_NS 1000000ull
-#define SLICE_NS 50000000ull /* how long a wait goes on without a beat */
 
 typedef struct {
     PyObject_HEAD
@@ -87,7 +86,7 @@ static bool want(GuestMemory *self, uint32_t ipa, bool write)
             return false;
         }
         cp_beat(&self->m.host->devices);
-        cp_futex_wait(&self->m.host->devices_want, wanted, SLICE_NS);
+        cp_futex_wait(&self->m.host->devices_want, wanted, MAPPED_SLICE_NS);
     }
     return true;
 }
@@ -139,26 +138,11 @@ static bool take(GuestMemory *self, uint32_t ipa, bool write, uint64_t *was)
 static void drop_code(GuestMemory *self, uint32_t ipa)
 {
     struct cp_host *host = self->m.host;
-    uint32_t exiting[CP_MAX_VCPUS];
     atomic_fetch_add(&host->invalidations_begun, 1);
     atomic_fetch_add(&host->code_writes, 1);
     cp_log_code(host, ipa >> 12);
-    cp_shootdown_begin(host);
-    for (uint32_t i = 0; i < host->vcpus; i++) {
-        struct cp_vcpu *v = cp_vcpu(host, i);
-        exiting[i] = 0;
-        if (cp_is_remote(v))
-            continue; /* the page is writable here, so it is nowhere else */
-        atomic_fetch_add(&v->flush_posted, 1);
-        exiting[i] = cp_post(v, CP_TLB_FLUSH | CP_CODE_FLUSH);
-    }
-    for (uint32_t i = 0; i < host->vcpus; i++)
-        while (exiting[i] && !cp_wait_left(cp_vcpu(host, i), exiting[i], cp_now_ns() + SLICE_NS)) {
-            cp_beat(&host->devices);
-            if (mapped_run_is_over(&self->m))
-                break;
-        }
-    cp_shootdown_end(host);
+    /* This host's: the page is writable here, so it is nowhere else. */
+    mapped_shootdown(&self->m, CP_TLB_FLUSH | CP_CODE_FLUSH, &host->devices);
 }
 
 /* All of the bytes are in RAM; else an exception is set. */

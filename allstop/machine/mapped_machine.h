@@ -11,6 +11,8 @@
 #include "control_page.h"
 #include "swap_file.h"
 
+#define MAPPED_SLICE_NS 50000000ull /* how long a wait goes on without a beat */
+
 struct mapped_machine {
     struct cp_host *host;
     size_t host_bytes, stage2_bytes;
@@ -62,6 +64,30 @@ static inline bool mapped_run_is_over(const struct mapped_machine *m)
     while (vcpu + 1 < m->host->vcpus && cp_is_remote(cp_vcpu(m->host, vcpu)))
         vcpu++;
     return atomic_load(&cp_vcpu(m->host, vcpu)->requests) & CP_QUIT;
+}
+
+/* Have this host's vCPUs do what `bits` ask, and wait until all have; `waiter` beats meanwhile, where it is not NULL. */
+static inline void mapped_shootdown(const struct mapped_machine *m, uint32_t bits, struct cp_process *waiter)
+{
+    struct cp_host *host = m->host;
+    uint32_t exiting[CP_MAX_VCPUS];
+    cp_shootdown_begin(host);
+    for (uint32_t i = 0; i < host->vcpus; i++) {
+        struct cp_vcpu *v = cp_vcpu(host, i);
+        exiting[i] = 0;
+        if (cp_is_remote(v))
+            continue;
+        atomic_fetch_add(&v->flush_posted, 1);
+        exiting[i] = cp_post(v, bits);
+    }
+    for (uint32_t i = 0; i < host->vcpus; i++)
+        while (exiting[i] && !cp_wait_left(cp_vcpu(host, i), exiting[i], cp_now_ns() + MAPPED_SLICE_NS)) {
+            if (waiter)
+                cp_beat(waiter);
+            if (mapped_run_is_over(m))
+                break;
+        }
+    cp_shootdown_end(host);
 }
 
 #endif

@@ -8,7 +8,6 @@
 
 #include "mapped_machine.h"
 
-#define NODE_SLICE_NS 50000000ull
 #define NODE_FLUSHES (CP_TLB_FLUSH | CP_CODE_FLUSH)
 #define COORDINATOR_SLOT CP_MAX_VCPUS
 #define DEVICES_SLOT (CP_MAX_VCPUS + 1)

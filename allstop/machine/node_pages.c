@@ -76,24 +76,11 @@ static enum taken take(NodeMemory *self, uint32_t ipa, uint64_t *was, char sente
 static void flush(NodeMemory *self, uint32_t ipa, bool code)
 {
     struct cp_host *host = self->m.host;
-    uint32_t exiting[CP_MAX_VCPUS], bits = CP_TLB_FLUSH | (code ? CP_CODE_FLUSH : 0);
     if (code) { /* whoever reads code by hand has to look again; for other pages nobody has to */
         atomic_fetch_add(&host->invalidations_begun, 1);
         cp_log_code(host, ipa >> 12);
     }
-    cp_shootdown_begin(host);
-    for (uint32_t i = 0; i < host->vcpus; i++) {
-        struct cp_vcpu *v = cp_vcpu(host, i);
-        exiting[i] = 0;
-        if (cp_is_remote(v))
-            continue;
-        atomic_fetch_add(&v->flush_posted, 1);
-        exiting[i] = cp_post(v, bits);
-    }
-    for (uint32_t i = 0; i < host->vcpus; i++)
-        while (exiting[i] && !cp_wait_left(cp_vcpu(host, i), exiting[i], cp_now_ns() + NODE_SLICE_NS) && !mapped_run_is_over(&self->m)) {
-        }
-    cp_shootdown_end(host);
+    mapped_shootdown(&self->m, CP_TLB_FLUSH | (code ? CP_CODE_FLUSH : 0), NULL);
     if (code)
         atomic_fetch_add(&host->invalidations_done, 1);
 }

@@ -2,6 +2,9 @@
 """The conformance gate holds on the engine, and is red on the library as it is shipped."""
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from deploy.verdict import Verdict
@@ -48,3 +51,13 @@ def test_a_judge_sees_what_is_forbidden(name: str, rows: list[dict[str, str]]) -
 def test_a_guest_that_says_nothing_does_not_hold() -> None:
     assert not judged(BY_NAME["SB"], PASS, []).holds
     assert not judged(BY_NAME["SB"], Verdict("timeout", "too late", 2), [{"fence": "dmb"}]).holds
+
+
+def test_one_busy_process_beside_it_leaves_it_conclusive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break: both vCPUs on one core for a whole run, which is where a scheduler leaves them that may choose."""
+    monkeypatch.setattr("stress.conformance.ATTEMPTS", 3)
+    with subprocess.Popen((sys.executable, "-c", "while True: pass")) as busy:
+        try:
+            assert run_check(BY_NAME["SB"], RUNS, TIMEOUT_S).conclusive
+        finally:
+            busy.kill()

@@ -20,6 +20,20 @@ from stress.campaign.store import Counts, Row, Store
 from tests.conftest import Command
 from tests.stress.campaign.conftest import counts, started, wait_for
 
+# Ctrl-C while the session's modules are being loaded.
+EARLY = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "stress.campaign.progress":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from allstop.cli.main import main
+sys.exit(main(["campaign", sys.argv[1]]))
+"""
+
 
 def rows_of(path: Path) -> list[Row]:
     with Store.to_read(path) as store:
@@ -211,3 +225,11 @@ def test_the_rate_does_not_count_what_an_earlier_session_did() -> None:
     assert "left" not in progress.text(Counts(88, 2, 10, 0), 101.0)
     assert progress.text(Counts(69, 1, 29, 1), 110.0).endswith("30/100  1 under way  2.0 runs/s  35 s left  1 given up")
     assert [duration(s) for s in (0.4, 59.4, 59.6, 185, 7800)] == ["0 s", "59 s", "1:00 min", "3:05 min", "2:10 h"]
+
+
+def test_ctrl_c_while_it_loads_what_it_needs_ends_it_like_any(spec: Callable[..., Path], tmp_path: Path) -> None:
+    """Would break: an interrupt in the middle of an import, which Python takes for one that nobody has handled."""
+    words = (sys.executable, "-P", "-c", EARLY, spec("hello", top="repetitions = 40"))
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=child_environment())
+    assert done.returncode == 4
+    assert done.stderr.endswith("runs are in spec.store; the same command goes on from there\n"), done.stderr
