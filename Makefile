@@ -6,7 +6,7 @@ PYTHON ?= python3
 CC ?= cc
 VENV := .venv
 BIN := $(VENV)/bin
-C_SOURCES := $(wildcard allstop/machine/*.[ch] vcpu_worker/engine/*.[ch])
+C_SOURCES := $(shell find vm coordinator vcpu_worker -name '*.[ch]')
 
 .PHONY: demo test lint venv clean
 
@@ -37,4 +37,4 @@ $(VENV)/extensions.stamp: $(VENV)/packages.stamp $(C_SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo *.egg-info allstop/machine/*.so vcpu_worker/engine/*.so
+	rm -rf $(VENV) build demo *.egg-info vm/*/*.so coordinator/node/memory/*.so vcpu_worker/engine/*.so

@@ -1,22 +1,55 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The five C extensions; everything else is in pyproject.toml."""
+"""The C extensions; everything else is in pyproject.toml.
+
+Paths lead through `allstop/`, whose folders of the four programs and of the ground are links to the top of the
+repository, so that a source distribution and a wheel hold each file once (docs/adr/0014).
+"""
+
 import importlib.util
+import platform
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 
-FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
-PAGE = "allstop/machine/control_page.h"
-LEDGER = "allstop/machine/access_ledger.h"
-JOURNAL = "allstop/machine/journal.h"
-PAGES = ["allstop/machine/stage2_entry.h", "allstop/machine/swap_file.h", "allstop/machine/mapped_machine.h"]
-ENGINE = "vcpu_worker/engine"
-ENGINE_SOURCES = ["module", "vcpu", "exits", "requests", "turns", "state", "stage2", "swap", "seam",
-                  "seam_library", "seam_access", "seam_poll", "seam_reading", "seam_registers", "seam_walk",
-                  "seam_watch", "seam_coprocessors", "semihosting", "timers", "undefined"]
-ENGINE_HEADERS = ["vcpu", "architecture", "seam", "seam_library", "seam_access", "seam_poll", "seam_reading",
-                  "seam_registers", "seam_walk", "seam_watch", "seam_coprocessors", "seam_description", "timers",
-                  "facts"]
+if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
+    raise SystemExit(f"allstop needs Linux on x86-64; this is {sys.platform} on {platform.machine()}")
+
+FLAGS = [
+    "-std=gnu11",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unused-parameter",
+    "-Wno-missing-field-initializers",
+]
+SOURCES = {
+    "allstop.vm.control.control": ("allstop/vm/control", ["control"]),
+    "allstop.vm.journal.recorder": ("allstop/vm/journal", ["recorder"]),
+    "allstop.vm.memory.guest_memory": ("allstop/vm/memory", ["guest_memory"]),
+    "allstop.coordinator.node.memory.node_memory": (
+        "allstop/coordinator/node/memory",
+        ["node_memory", "node_pages", "node_requests"],
+    ),
+    "allstop.vcpu_worker.engine._engine": (
+        "allstop/vcpu_worker/engine",
+        [
+            "module", "vcpu", "exits", "requests", "turns", "state", "stage2", "swap", "seam", "seam_library",
+            "seam_access", "seam_poll", "seam_reading", "seam_registers", "seam_walk", "seam_watch",
+            "seam_coprocessors", "semihosting", "timers", "undefined",
+        ],
+    ),
+}  # fmt: skip
+HEADERS = sorted(
+    map(
+        str,
+        [
+            *Path("allstop").glob("vm/*/*.h"),
+            *Path("allstop").glob("coordinator/node/memory/*.h"),
+            *Path("allstop").glob("vcpu_worker/engine/**/*.h"),
+        ],
+    )
+)
 
 unicorn = importlib.util.find_spec("unicorn")
 if unicorn is None or unicorn.origin is None:
@@ -25,28 +58,13 @@ if unicorn is None or unicorn.origin is None:
 setup(
     ext_modules=[
         Extension(
-            "allstop.machine.control", ["allstop/machine/control.c"], depends=[PAGE, LEDGER], extra_compile_args=FLAGS
-        ),
-        Extension(
-            "allstop.machine.recorder", ["allstop/machine/recorder.c"], depends=[JOURNAL], extra_compile_args=FLAGS
-        ),
-        Extension(
-            "allstop.machine.guest_memory", ["allstop/machine/guest_memory.c"], depends=[PAGE, LEDGER, *PAGES],
-            extra_compile_args=FLAGS,
-        ),
-        Extension(
-            "allstop.machine.node_memory",
-            [f"allstop/machine/{name}.c" for name in ("node_memory", "node_pages", "node_requests")],
-            depends=[PAGE, LEDGER, *PAGES, "allstop/machine/node_memory.h"],
-            extra_compile_args=FLAGS,
-        ),
-        Extension(
-            "vcpu_worker.engine._engine",
-            [f"{ENGINE}/{name}.c" for name in ENGINE_SOURCES],
-            depends=[PAGE, LEDGER, JOURNAL, *PAGES, *(f"{ENGINE}/{name}.h" for name in ENGINE_HEADERS)],
-            include_dirs=[str(Path(unicorn.origin).parent / "include")],
+            name,
+            [f"{folder}/{source}.c" for source in sources],
+            depends=HEADERS,
+            include_dirs=["allstop", str(Path(unicorn.origin).parent / "include")],
             extra_compile_args=FLAGS,
             libraries=["dl"],
-        ),
+        )
+        for name, (folder, sources) in SOURCES.items()
     ]
 )

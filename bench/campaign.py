@@ -5,6 +5,7 @@ Three ways to have the same runs, taken in turns so that a host whose speed chan
 loop, a campaign with one job, and a campaign with as many as there are cores. The first two differ by what the store
 and the campaign's own process cost; `start` is that process itself, measured with a campaign that has nothing to do.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -17,11 +18,10 @@ import time
 from pathlib import Path
 from statistics import median
 
+from allstop.deploy.processes.processes import child_environment
+from allstop.machine import Machine
+from allstop.vm.boot.bundled import IMAGES
 from bench.environment import describe
-from deploy.machine import Machine
-from deploy.processes import child_environment
-
-IMAGES = Path(__file__).resolve().parent.parent / "guests" / "images"
 
 
 def sequential(image: Path, runs: int, parameter: int) -> float:
@@ -37,13 +37,19 @@ def campaign(image: Path, runs: int, parameter: int, jobs: int) -> tuple[float, 
     """Seconds for the same runs as a campaign, and for starting it a second time, when it has nothing left to do."""
     with tempfile.TemporaryDirectory(prefix="allstop-bench-") as folder:
         spec = Path(folder) / "spec.toml"
-        spec.write_text(f'repetitions = {runs}\ntimeout_s = 300\n[[guest]]\nimage = "{image}"\n'
-                        f"[axes]\nparameter = {parameter}\n")
+        spec.write_text(
+            f'repetitions = {runs}\ntimeout_s = 300\n[[guest]]\nimage = "{image}"\n[axes]\nparameter = {parameter}\n'
+        )
         took_s = []
         for _ in range(2):
             began_s = time.monotonic()
-            subprocess.run([sys.executable, "-P", "-m", "allstop", "campaign", str(spec), "--jobs", str(jobs)],
-                           cwd=folder, env=child_environment(), stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(
+                [sys.executable, "-P", "-m", "allstop", "campaign", str(spec), "--jobs", str(jobs)],
+                cwd=folder,
+                env=child_environment(),
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
             took_s.append(time.monotonic() - began_s)
     return took_s[0], took_s[1]
 
@@ -58,11 +64,20 @@ def measure(image: Path, runs: int, parameter: int, rounds: int, jobs: int) -> d
             into.append(took_s)
             idle.append(start_s)
     start_s = median(idle)
-    return {"image": image.name, "parameter": parameter, "runs": runs, "rounds": rounds, "jobs": jobs,
-            "sequential_s": median(plain) / runs, "one_job_s": median(one) / runs, "jobs_s": median(many) / runs,
-            "start_s": start_s, "overhead_s": (median(one) - start_s - median(plain)) / runs,
-            "gain": median(a / b for a, b in zip(plain, many, strict=True)),
-            "gains": [round(a / b, 2) for a, b in zip(plain, many, strict=True)]}
+    return {
+        "image": image.name,
+        "parameter": parameter,
+        "runs": runs,
+        "rounds": rounds,
+        "jobs": jobs,
+        "sequential_s": median(plain) / runs,
+        "one_job_s": median(one) / runs,
+        "jobs_s": median(many) / runs,
+        "start_s": start_s,
+        "overhead_s": (median(one) - start_s - median(plain)) / runs,
+        "gain": median(a / b for a, b in zip(plain, many, strict=True)),
+        "gains": [round(a / b, 2) for a, b in zip(plain, many, strict=True)],
+    }
 
 
 def main() -> None:
@@ -71,22 +86,29 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10, help="runs of each batch (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="batches of each kind (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--guest", metavar="NAME:PARAMETER", action="append",
-                        help="may be repeated (default hello:0, which is all start, and smp-counter:3000000, which "
-                             "computes)")
+    parser.add_argument(
+        "--guest",
+        metavar="NAME:PARAMETER",
+        action="append",
+        help="may be repeated (default hello:0, which is all start, and smp-counter:3000000, which computes)",
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows: list[dict[str, object]] = []
     for guest in arguments.guest or ["hello:0", "smp-counter:3000000"]:
         name, _, parameter = guest.partition(":")
-        rows.append(measure(IMAGES / f"{name}.elf", arguments.runs, int(parameter or 0), arguments.rounds,
-                            arguments.jobs))
+        rows.append(
+            measure(IMAGES / f"{name}.elf", arguments.runs, int(parameter or 0), arguments.rounds, arguments.jobs)
+        )
     if arguments.json:
         print(json.dumps({"environment": describe(), "rows": rows}))
         return
     for row in rows:
-        print("  ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"
-                        for key, value in row.items()))
+        print(
+            "  ".join(
+                f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 gives DIR/vmlinuz and DIR/initrd, from Debian's linux-image-armmp and busybox-static for armhf.
 """
+
 from __future__ import annotations
 
 import os
@@ -82,11 +83,11 @@ def _image_package() -> str:
 
 def _run(command: list[str], folder: Path) -> str:
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False,
-                              env=os.environ | {"LC_ALL": "C"})
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"}
+        )
     except OSError as error:
         raise PeerError(f"{command[0]} can not be run: {error.strerror}") from None
     if done.returncode:
         raise PeerError(f"{' '.join(command)}: {done.stderr.strip()[-400:]}")
     return done.stdout
-

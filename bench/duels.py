@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is compared with a peer: each `Duel` is one row of the table, and knows how to measure both sides once."""
+
 from __future__ import annotations
 
 import subprocess
@@ -11,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from allstop.deploy.processes.processes import child_environment
+from allstop.operator_link import OperatorLink
 from bench import distribution, echo, guest, peer_guest, qemu
 from bench.latency import summarise
 from bench.running import PeerError, Running
-from deploy.operator_link import OperatorLink
-from deploy.processes import child_environment
 
 _PAUSE_S = 0.01  # in which a machine that goes on gets into its guest again
 _LINUX_DEADLINE_S = 600.0
@@ -106,8 +107,15 @@ def _computing(extent: Extent) -> Iterator[Duel]:
     for operation, title, rounds, number, sizes in _COMPUTED:
         for vcpus in sizes:
             ours, theirs = _pair(operation, vcpus, extent.of(rounds), must_agree=True)
-            yield Duel(number, f"{title}, {vcpus} vCPU{'s' * (vcpus > 1)}", "us", _SPEED if number == 1 else _SHARING,
-                       "QEMU", ours, theirs)
+            yield Duel(
+                number,
+                f"{title}, {vcpus} vCPU{'s' * (vcpus > 1)}",
+                "us",
+                _SPEED if number == 1 else _SHARING,
+                "QEMU",
+                ours,
+                theirs,
+            )
 
 
 def _pair(operation: str, vcpus: int, count: int, must_agree: bool) -> tuple[Callable[[], float], Callable[[], float]]:
@@ -121,6 +129,7 @@ def _pair(operation: str, vcpus: int, count: int, must_agree: bool) -> tuple[Cal
             if must_agree and len(checks) > 1:
                 raise PeerError(f"{operation} came to different results: {', '.join(sorted(checks))}")
             return figure.us
+
         return once
 
     return of(peer_guest.ours), of(peer_guest.theirs)
@@ -139,11 +148,19 @@ def _accesses(extent: Extent, link: echo.Echo) -> Iterator[Duel]:
     def of(operation: int, key: str, vcpus: int, count: int) -> Callable[[], float]:
         return lambda: guest.measure(operation, count, vcpus).operations[key].p50_us
 
-    yield Duel(3, "MMIO with syndrome", "us", Goal(1.3, 1.1), "echo", of(guest.MMIO_READ, "mmio_read", 1, samples),
-               yardstick)
+    yield Duel(
+        3, "MMIO with syndrome", "us", Goal(1.3, 1.1), "echo", of(guest.MMIO_READ, "mmio_read", 1, samples), yardstick
+    )
     stop_world = Goal(4, 2.5)
-    yield Duel(4, "MMIO without syndrome, stop-world, 4 vCPUs, the others off", "us", stop_world, "echo",
-               of(guest.FETCHED_READ, "fetched_read", 4, samples), yardstick)
+    yield Duel(
+        4,
+        "MMIO without syndrome, stop-world, 4 vCPUs, the others off",
+        "us",
+        stop_world,
+        "echo",
+        of(guest.FETCHED_READ, "fetched_read", 4, samples),
+        yardstick,
+    )
     busy = of(guest.FETCHED_READ | guest.BUSY, "fetched_read", 4, busy_samples)
     title = "MMIO without syndrome, stop-world, 4 vCPUs, the others busy"
     yield Duel(4, title, "us", stop_world, "echo beside 3 that compute", busy, beside_spinners)
@@ -152,13 +169,22 @@ def _accesses(extent: Extent, link: echo.Echo) -> Iterator[Duel]:
 
 # ---- stopping and going on, as somebody outside asks for it ----
 
+
 def _stops(extent: Extent) -> Iterator[Duel]:
     count = extent.of(100)
     goal = Goal(1.0, 0.33)
-    for which, title in enumerate(("stop, until it is confirmed", "resume, until it is confirmed",
-                                   "stop and resume, both confirmed")):
-        yield Duel(5, f"{title}, 4 busy vCPUs", "us", goal, "QEMU, QMP", partial(_part, stop_ours, which, count),
-                   partial(_part, stop_theirs, which, count))
+    for which, title in enumerate(
+        ("stop, until it is confirmed", "resume, until it is confirmed", "stop and resume, both confirmed")
+    ):
+        yield Duel(
+            5,
+            f"{title}, 4 busy vCPUs",
+            "us",
+            goal,
+            "QEMU, QMP",
+            partial(_part, stop_ours, which, count),
+            partial(_part, stop_theirs, which, count),
+        )
 
 
 def _part(measure: Callable[[int, int], tuple[float, ...]], which: int, count: int) -> float:
@@ -204,15 +230,27 @@ def _time_stops(stop: Callable[[], object], resume: Callable[[], object], count:
 
 # ---- a distribution's kernel ----
 
+
 def _linux(extent: Extent) -> Duel:
     def ours() -> float:
         kernel, initrd = _files(extent)
-        asked = subprocess.run([*peer_guest.ALLSTOP_RUN, "--help"], capture_output=True, text=True, check=True,
-                               env=child_environment())
+        asked = subprocess.run(
+            [*peer_guest.ALLSTOP_RUN, "--help"], capture_output=True, text=True, check=True, env=child_environment()
+        )
         if "--initrd" not in asked.stdout:
             raise NotMeasuredError("allstop run has no --initrd yet")
-        return _boot([*peer_guest.ALLSTOP_RUN, "--quiet", "--vcpus=2", "--memory=256M", f"--initrd={initrd}",
-                      f"--append={_LINUX_OPTIONS}", "--", str(kernel)])
+        return _boot(
+            [
+                *peer_guest.ALLSTOP_RUN,
+                "--quiet",
+                "--vcpus=2",
+                "--memory=256M",
+                f"--initrd={initrd}",
+                f"--append={_LINUX_OPTIONS}",
+                "--",
+                str(kernel),
+            ]
+        )
 
     def theirs() -> float:
         kernel, initrd = _files(extent)
@@ -237,6 +275,7 @@ def _boot(command: list[str]) -> float:
 
 # ---- broadcasts and interrupts ----
 
+
 def _broadcasts(extent: Extent, link: echo.Echo) -> Iterator[Duel]:
     ours, theirs = _pair("tlbi", 5, extent.of(100), must_agree=False)
     yield Duel(7, "TLBI broadcast, 4 busy vCPUs", "us", Goal(20, 5), "QEMU", ours, theirs)
@@ -249,14 +288,31 @@ def _broadcasts(extent: Extent, link: echo.Echo) -> Iterator[Duel]:
 
 # ---- what processes cost ----
 
+
 def _processes() -> Iterator[Duel]:
-    for key, title in (("Private_Dirty", "private dirty memory of a vCPU's process"),
-                       ("Pss", "proportional memory (PSS) of a vCPU's process")):
-        yield Duel(9, f"{title}, 4 vCPUs, small guest", "MiB", Goal(60, 30, is_absolute=True), "QEMU / 4",
-                   partial(memory_ours, 4, key), partial(memory_theirs, 4, key))
+    for key, title in (
+        ("Private_Dirty", "private dirty memory of a vCPU's process"),
+        ("Pss", "proportional memory (PSS) of a vCPU's process"),
+    ):
+        yield Duel(
+            9,
+            f"{title}, 4 vCPUs, small guest",
+            "MiB",
+            Goal(60, 30, is_absolute=True),
+            "QEMU / 4",
+            partial(memory_ours, 4, key),
+            partial(memory_theirs, 4, key),
+        )
     for vcpus, bound, aim in ((4, 1.5, 0.7), (64, 20.0, 5.0)):
-        yield Duel(10, f"start to the guest's first line, {vcpus} vCPUs", "s", Goal(bound, aim, is_absolute=True),
-                   "QEMU", partial(start_ours, vcpus), partial(start_theirs, vcpus) if vcpus <= 8 else None)
+        yield Duel(
+            10,
+            f"start to the guest's first line, {vcpus} vCPUs",
+            "s",
+            Goal(bound, aim, is_absolute=True),
+            "QEMU",
+            partial(start_ours, vcpus),
+            partial(start_theirs, vcpus) if vcpus <= 8 else None,
+        )
 
 
 def memory_ours(vcpus: int, key: str) -> float:

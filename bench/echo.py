@@ -4,6 +4,7 @@
 It carries the bytes of an MmioRequest and of an MmioReply, and does nothing else: no codec, no device, no engine. The
 calls are the cheapest that pyzmq has for a ROUTER (recv and send of single frames), the same that the servers use.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -14,9 +15,9 @@ from collections.abc import Iterator
 
 import zmq
 
-from allstop.machine.board import RAMDEV_BASE
-from allstop.wire.codec import encode
-from allstop.wire.messages import MMIO_OK, MmioReply, MmioRequest
+from allstop.vm.board import RAMDEV_BASE
+from allstop.vm.wire.codec import encode
+from allstop.vm.wire.messages import MMIO_OK, MmioReply, MmioRequest
 
 WARM_UP = 100
 REQUEST = encode(MmioRequest(1000, RAMDEV_BASE, 4, False, 0))

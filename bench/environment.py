@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What figures depend on, for the record."""
+
 from __future__ import annotations
 
 import os
@@ -15,9 +16,15 @@ from bench import qemu
 def describe() -> dict[str, object]:
     """The host and the versions of everything that is measured."""
     return {
-        "cpu": _processor(), "cores": len(os.sched_getaffinity(0)), "load": load(), "kernel": platform.release(),
-        "machine": platform.machine(), "python": platform.python_version(), "unicorn": version("unicorn"),
-        "pyzmq": zmq.pyzmq_version(), "libzmq": zmq.zmq_version(),
+        "cpu": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": load(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "unicorn": version("unicorn"),
+        "pyzmq": zmq.pyzmq_version(),
+        "libzmq": zmq.zmq_version(),
         "qemu": qemu.missing() or qemu.version(),
     }
 

@@ -4,6 +4,7 @@
 Medians over the rounds, each of which measures every size once. `--write` puts the table and the chart into the
 folder, as growth.md (between its two marks) and growth.svg.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -97,8 +98,9 @@ def main() -> int:
     """The command; exit status 0 when everything could be measured."""
     parser = argparse.ArgumentParser(prog="bench.growth", description="Measure what more vCPUs cost.")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds (default: %(default)s)")
-    parser.add_argument("--vcpus", default=",".join(map(str, SIZES)), metavar="N,...",
-                        help="sizes (default: %(default)s)")
+    parser.add_argument(
+        "--vcpus", default=",".join(map(str, SIZES)), metavar="N,...", help="sizes (default: %(default)s)"
+    )
     parser.add_argument("--samples", type=int, default=300, metavar="N", help="in a machine (default: %(default)s)")
     parser.add_argument("--results", type=Path, metavar="DIR", help="keep the raw results in a new file of this folder")
     parser.add_argument("--write", type=Path, metavar="DOCS", help="write growth.md and growth.svg in this folder")
@@ -117,13 +119,20 @@ def main() -> int:
         return 1
     if options.results is not None:
         options.results.mkdir(parents=True, exist_ok=True)
-        (options.results / time.strftime("growth-%Y%m%d-%H%M%S.json")).write_text(json.dumps(
-            {"environment": before, "load_after": environment.load(), "options": vars(options), "figures": found},
-            indent=1, default=str) + "\n")
+        (options.results / time.strftime("growth-%Y%m%d-%H%M%S.json")).write_text(
+            json.dumps(
+                {"environment": before, "load_after": environment.load(), "options": vars(options), "figures": found},
+                indent=1,
+                default=str,
+            )
+            + "\n"
+        )
     figures = medians(found)
     count = f"{options.rounds} round{'s' * (options.rounds > 1)}"
-    table = (f"{markdown(figures, sizes)}\n\nMedians of {count} on {before['cores']} cores, load {before['load']} "
-             f"before and {environment.load()} after.")
+    table = (
+        f"{markdown(figures, sizes)}\n\nMedians of {count} on {before['cores']} cores, load {before['load']} "
+        f"before and {environment.load()} after."
+    )
     print(table)
     if options.write is not None:
         write(options.write, table, chart.svg("What more vCPUs cost", figures, "vCPUs", "microseconds"))

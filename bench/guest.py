@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The guest that measures: `guests/latency`, run in a machine of its own, and what it says."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.machine import Machine
-from deploy.verdict import Latency, Verdict
+from allstop.deploy.outcome.verdict import Latency, Verdict
+from allstop.machine import Machine
 
 IMAGE = Path(__file__).resolve().parents[1] / "guests" / "images" / "latency.elf"
 
@@ -30,16 +31,29 @@ class GuestResult:
     verdict: Verdict
 
 
-def measure(operations: int, samples: int, vcpus: int = 1, fetch: str = "stop-world", tlb: str = "broadcast",
-            fetch_handler: str | None = None) -> GuestResult:
+def measure(
+    operations: int,
+    samples: int,
+    vcpus: int = 1,
+    fetch: str = "stop-world",
+    tlb: str = "broadcast",
+    fetch_handler: str | None = None,
+) -> GuestResult:
     """Have a guest perform each of `operations` `samples` times.
 
     With BUSY all vCPUs but the first compute meanwhile, and each is in the guest when an operation begins. `fetch`
     and `tlb` are the machine's. Raises MeasurementError when the run did not pass.
     """
-    with Machine(IMAGE, vcpus=vcpus, parameter=samples << 8 | operations, fetch=fetch, tlb=tlb,
-                 fetch_handler=fetch_handler, timeout=_DEADLINE_S,
-                 keep_going=tlb in ("local", "early")) as machine:
+    with Machine(
+        IMAGE,
+        vcpus=vcpus,
+        parameter=samples << 8 | operations,
+        fetch=fetch,
+        tlb=tlb,
+        fetch_handler=fetch_handler,
+        timeout=_DEADLINE_S,
+        keep_going=tlb in ("local", "early"),
+    ) as machine:
         verdict = machine.wait()
         console = machine.console
     if verdict.verdict != "pass":
@@ -53,6 +67,7 @@ def parse(console: str) -> dict[str, Latency]:
     for line in console.splitlines():
         if line.startswith(_PREFIX):
             fields = dict(field.split("=") for field in line.split()[1:])
-            results[fields["operation"]] = Latency(int(fields["samples"]), int(fields["p50_ns"]) / 1000,
-                                                   int(fields["p99_ns"]) / 1000)
+            results[fields["operation"]] = Latency(
+                int(fields["samples"]), int(fields["p50_ns"]) / 1000, int(fields["p99_ns"]) / 1000
+            )
     return results

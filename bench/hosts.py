@@ -6,6 +6,7 @@ link: a DEALER/ROUTER echo over TCP with CURVE that answers a PageAsked by a Pag
 PostsDone, and does nothing else. Both alternate in one run; the ratio that counts is the median of the rounds'. Without
 --hosts the hosts are agents on this one, over its loopback, and everything shares its cores.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -22,15 +23,15 @@ from statistics import median
 
 import zmq
 
-from allstop.wire.codec import encode
-from allstop.wire.journal import Kind
-from allstop.wire.node_messages import HostStopped, PageAsked, PageGranted, StopHost
-from allstop.wire.security import Guard, KeyPair, secure
+from allstop.deploy.outcome.verdict import Verdict
+from allstop.deploy.processes.processes import child_environment
+from allstop.machine import Machine
+from allstop.report.run import RecordedRun
+from allstop.vm.journal.format import Kind
+from allstop.vm.wire.codec import encode
+from allstop.vm.wire.messages_hosts import HostStopped, PageAsked, PageGranted, StopHost
+from allstop.vm.wire.security import Guard, KeyPair, secure
 from bench import environment
-from deploy.machine import Machine
-from deploy.processes import child_environment
-from deploy.verdict import Verdict
-from stress.recorded_run import RecordedRun
 
 IMAGE = Path(__file__).resolve().parent.parent / "guests" / "images" / "pages.elf"
 LATENCY = IMAGE.with_name("latency.elf")
@@ -97,8 +98,13 @@ def at_once_us(echoes: list[Echo], request: bytes, samples: int) -> float:
 def echo(address: str = "127.0.0.1") -> Iterator[Echo]:
     """The yardstick, with its answering end in a process of its own on this host."""
     ours, theirs = KeyPair.make(), KeyPair.make()
-    with subprocess.Popen((sys.executable, "-m", "bench.hosts", "--answer", address), stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, text=True, env=child_environment()) as process:
+    with subprocess.Popen(
+        (sys.executable, "-m", "bench.hosts", "--answer", address),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=child_environment(),
+    ) as process:
         assert process.stdin is not None and process.stdout is not None
         try:
             process.stdin.write(json.dumps([theirs, ours.public]) + "\n")
@@ -134,11 +140,17 @@ class Row:
     def line(self) -> str:
         """A row of the table."""
         ratio = median(self.ratios)
-        goal = "" if self.at_most is None else f"at most {self.at_most:g}x" + (
-            f", aim {self.aim:g}x" if self.aim else "") + (
-            ": aim met" if self.aim and ratio <= self.aim else ": met" if ratio <= self.at_most else ": **missed**")
-        return (f"| {self.title} | {median(self.ours):.0f} us | {median(self.theirs):.0f} us | {ratio:.2f} "
-                f"({min(self.ratios):.2f} to {max(self.ratios):.2f}) | {goal} |")
+        goal = (
+            ""
+            if self.at_most is None
+            else f"at most {self.at_most:g}x"
+            + (f", aim {self.aim:g}x" if self.aim else "")
+            + (": aim met" if self.aim and ratio <= self.aim else ": met" if ratio <= self.at_most else ": **missed**")
+        )
+        return (
+            f"| {self.title} | {median(self.ours):.0f} us | {median(self.theirs):.0f} us | {ratio:.2f} "
+            f"({min(self.ratios):.2f} to {max(self.ratios):.2f}) | {goal} |"
+        )
 
 
 def hosts_file(folder: Path, hosts: int) -> Path:
@@ -150,8 +162,11 @@ def hosts_file(folder: Path, hosts: int) -> Path:
 
 def results(console: str) -> dict[str, dict[str, str]]:
     """The guest's `result:` lines by operation."""
-    lines = [dict(item.split("=") for item in line.split()[1:]) for line in console.splitlines()
-             if line.startswith("result: ")]
+    lines = [
+        dict(item.split("=") for item in line.split()[1:])
+        for line in console.splitlines()
+        if line.startswith("result: ")
+    ]
     return {line["operation"]: line for line in lines if "operation" in line}
 
 
@@ -168,14 +183,23 @@ def run(image: Path, vcpus: int, parameter: int, hosts: Path | None) -> tuple[di
 def stops_us(hosts: int, path: Path, folder: Path) -> float:
     """The median time from the coordinator's asking to all hosts being stopped, by its journal. The vCPUs of
     the other hosts are off: what they would add is their own turn on a core."""
-    with Machine(LATENCY, vcpus=hosts, parameter=100 << 8 | 4, hosts=path, timeout=_DEADLINE_S, run_dir=folder,
-                 journal=True) as machine:
+    with Machine(
+        LATENCY, vcpus=hosts, parameter=100 << 8 | 4, hosts=path, timeout=_DEADLINE_S, run_dir=folder, journal=True
+    ) as machine:
         verdict = machine.wait()
     if verdict.verdict != "pass":
         raise RuntimeError(f"the machine that measures did not pass: {verdict.sentence}")
     with RecordedRun(folder) as recorded:
-        return median(event.took_ns for journal in recorded.journals if journal.header.process == "coordinator"
-                      for event in journal.events() if event.kind is Kind.STOPPED) / 1000
+        return (
+            median(
+                event.took_ns
+                for journal in recorded.journals
+                if journal.header.process == "coordinator"
+                for event in journal.events()
+                if event.kind is Kind.STOPPED
+            )
+            / 1000
+        )
 
 
 def main() -> int:
@@ -191,10 +215,14 @@ def main() -> int:
         keys, client = json.loads(sys.stdin.readline())
         answer(arguments.answer, KeyPair(*keys), client)
         return 0
-    pages = {operation: Row(title, *goal) for operation, title, goal in (
-        ("read", "a page of another host's, to read", (3, 1.5)),
-        ("fetch", "a page that two hosts have, to write", (3, 1.5)),
-        ("write", "the same, asked for by the other host", (3, 1.5)))}
+    pages = {
+        operation: Row(title, *goal)
+        for operation, title, goal in (
+            ("read", "a page of another host's, to read", (3, 1.5)),
+            ("fetch", "a page that two hosts have, to write", (3, 1.5)),
+            ("write", "the same, asked for by the other host", (3, 1.5)),
+        )
+    }
     stops = {hosts: Row(f"a stop of the world across {hosts} hosts", 3, None) for hosts in (2, 4)}
     turns, alone, apart, three = [], [], [], []
     with tempfile.TemporaryDirectory() as folder, echo() as yardstick, echo() as second, echo() as third:
@@ -225,17 +253,27 @@ def main() -> int:
         print(row.line())
     times = median(b / a for a, b in zip(alone, apart, strict=True))
     turn_us = median(turns)
-    print(f"\nA page that two hosts write to in turns: {1e6 / turn_us:.0f} turns/s ({turn_us:.0f} us each). Computing "
-          f"without sharing on two hosts: {times:.3f} times the time on one. A stop across 4 hosts takes "
-          f"{median(three):.2f} times as long as three bare round trips at once.")
+    print(
+        f"\nA page that two hosts write to in turns: {1e6 / turn_us:.0f} turns/s ({turn_us:.0f} us each). Computing "
+        f"without sharing on two hosts: {times:.3f} times the time on one. A stop across 4 hosts takes "
+        f"{median(three):.2f} times as long as three bare round trips at once."
+    )
     if arguments.results is not None:
         arguments.results.mkdir(parents=True, exist_ok=True)
         path = arguments.results / f"hosts-{time.strftime('%Y%m%d-%H%M%S')}.json"
-        path.write_text(json.dumps({"environment": environment.describe(), "turn_us": turns, "alone_ns": alone,
-        "apart_ns": apart,
-                                    "rows": [{"title": row.title, "ours": row.ours, "theirs": row.theirs} for row in
-                                    rows]},
-                                   indent=1) + "\n")
+        path.write_text(
+            json.dumps(
+                {
+                    "environment": environment.describe(),
+                    "turn_us": turns,
+                    "alone_ns": alone,
+                    "apart_ns": apart,
+                    "rows": [{"title": row.title, "ours": row.ours, "theirs": row.theirs} for row in rows],
+                },
+                indent=1,
+            )
+            + "\n"
+        )
         print(f"raw results: {path}", file=sys.stderr)
     return 0
 

@@ -8,6 +8,7 @@ out and in is not part of it, which makes the share of the journals larger than 
 microseconds belong to the host and the hour; the ratio is what counts, taken where the host disturbs least: at the
 tenth percentile of the blocks.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -22,13 +23,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median, quantiles
 
-from allstop.machine.board import RAMDEV_BASE
-from allstop.machine.configuration import MachineConfig, SharedFds
-from allstop.machine.control import ControlPage
-from allstop.machine.journal import open_journal
-from allstop.wire.messages import ROLE_WORKER
-from deploy.processes import child_environment
-from vcpu_worker.links import Links
+from allstop.deploy.processes.processes import child_environment
+from allstop.vcpu_worker.links import Links
+from allstop.vm.board import RAMDEV_BASE
+from allstop.vm.config.machine import MachineConfig, SharedFds
+from allstop.vm.control.control import ControlPage
+from allstop.vm.journal.open import open_journal
+from allstop.vm.wire.messages import ROLE_WORKER
 
 ACCESSES = 10
 _GOAL = 1.10
@@ -47,12 +48,23 @@ class Side:
         page = ControlPage.create(control_fd, 1, 2)
         name = f"ipc://@allstop-bench-{secrets.token_hex(8)}"
         config = MachineConfig(
-            vcpus=1, memory_bytes=1 << 21, token=secrets.token_hex(16), coordinator_endpoint=f"{name}-c",
-            devices_endpoint=f"{name}-d", fds=SharedFds(control_fd, -1, -1), cores=2, launcher_pid=os.getpid(),
-            run_dir=str(run_dir), journal=journal)
+            vcpus=1,
+            memory_bytes=1 << 21,
+            token=secrets.token_hex(16),
+            coordinator_endpoint=f"{name}-c",
+            devices_endpoint=f"{name}-d",
+            fds=SharedFds(control_fd, -1, -1),
+            cores=2,
+            launcher_pid=os.getpid(),
+            run_dir=str(run_dir),
+            journal=journal,
+        )
         os.write(config_fd, config.to_json().encode())
-        server = subprocess.Popen([sys.executable, "-P", "-m", "devicesrv", "--config-fd", str(config_fd)],
-                                  env=child_environment(), pass_fds=(config_fd, control_fd))
+        server = subprocess.Popen(
+            [sys.executable, "-P", "-m", "allstop.devicesrv", "--config-fd", str(config_fd)],
+            env=child_environment(),
+            pass_fds=(config_fd, control_fd),
+        )
         stack.callback(server.wait)
         stack.callback(server.kill)
         os.close(config_fd)
@@ -79,14 +91,17 @@ class Side:
 @contextlib.contextmanager
 def _coordinator(config: MachineConfig) -> Iterator[None]:
     """Somebody who welcomes the worker: `Links` connects to two servers, and only one of them is measured."""
-    code = ("import sys, zmq; from allstop.wire.channel import listen; from allstop.wire.codec import encode; "
-            "from allstop.wire.messages import PROTOCOL_VERSION, Welcome\n"
-            "s = listen(zmq.Context(), sys.argv[1])\n"
-            "i, _ = s.recv_multipart()\n"
-            "s.send_multipart((i, encode(Welcome(PROTOCOL_VERSION, 1))))\n"
-            "sys.stdin.read()\n")
-    with subprocess.Popen([sys.executable, "-P", "-c", code, config.coordinator_endpoint], stdin=subprocess.PIPE,
-                          env=child_environment()):
+    code = (
+        "import sys, zmq; from allstop.vm.wire.channel import listen; from allstop.vm.wire.codec import encode; "
+        "from allstop.vm.wire.messages import PROTOCOL_VERSION, Welcome\n"
+        "s = listen(zmq.Context(), sys.argv[1])\n"
+        "i, _ = s.recv_multipart()\n"
+        "s.send_multipart((i, encode(Welcome(PROTOCOL_VERSION, 1))))\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", code, config.coordinator_endpoint], stdin=subprocess.PIPE, env=child_environment()
+    ):
         yield
 
 
@@ -109,9 +124,11 @@ def main() -> int:
     off, on = measure(parser.parse_args().blocks)
     off_quiet, on_quiet = (quantiles(times, n=10)[0] for times in (off, on))
     ratio = on_quiet / off_quiet
-    print(f"an access takes {off_quiet:.1f} us without and {on_quiet:.1f} us with journals (the tenth percentile of "
-          f"{len(off)} blocks of {ACCESSES}): {ratio:.3f} times as long; at most {_GOAL:g} is the goal. "
-          f"Medians: {median(off):.1f} and {median(on):.1f} us, {median(on) / median(off):.3f}")
+    print(
+        f"an access takes {off_quiet:.1f} us without and {on_quiet:.1f} us with journals (the tenth percentile of "
+        f"{len(off)} blocks of {ACCESSES}): {ratio:.3f} times as long; at most {_GOAL:g} is the goal. "
+        f"Medians: {median(off):.1f} and {median(on):.1f} us, {median(on) / median(off):.3f}"
+    )
     return 0 if ratio <= _GOAL else 1
 
 

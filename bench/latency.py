@@ -9,6 +9,7 @@ the host and the hour.
 
 The time of a stop is the worker's: from sending StopWorld to having received WorldStopped.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -22,8 +23,8 @@ from typing import Any
 
 import zmq
 
+from allstop.deploy.outcome.verdict import Latency
 from bench import echo, guest
-from deploy.verdict import Latency
 
 _QUIET = guest.MMIO_READ | guest.MMIO_WRITE | guest.FETCHED_READ | guest.HYPERCALL | guest.INTERRUPT
 _LOADED = guest.FETCHED_READ | guest.TLB_INVALIDATE | guest.BUSY
@@ -98,7 +99,7 @@ def play_round(link: echo.Echo, vcpus: int, samples: int, busy_samples: int) -> 
         "echoes": echoes,
         "quiet": quiet.operations | {"stop": quiet.verdict.stops},
         "busy": {"stop_busy": busy.verdict.stops}
-                | {f"{name}_busy": latency for name, latency in busy.operations.items()},
+        | {f"{name}_busy": latency for name, latency in busy.operations.items()},
         "echo_loaded": loaded,
     }
 
@@ -120,9 +121,17 @@ def _row(name: str, series: list[tuple[Latency, float]], vcpus: int) -> Row:
     ratios = tuple(latency.p50_us / yardstick for latency, yardstick in series)
     p50_us, ratio = median(latency.p50_us for latency, _ in series), median(ratios)
     goal = GOALS.get(name)
-    return Row(name, _TITLES[name].format(others=vcpus - 1), p50_us, median(latency.p99_us for latency, _ in series),
-               median(yardstick for _, yardstick in series), ratio, ratios, str(goal) if goal else "",
-               (ratio if goal.is_ratio else p50_us) <= goal.at_most if goal else None)
+    return Row(
+        name,
+        _TITLES[name].format(others=vcpus - 1),
+        p50_us,
+        median(latency.p99_us for latency, _ in series),
+        median(yardstick for _, yardstick in series),
+        ratio,
+        ratios,
+        str(goal) if goal else "",
+        (ratio if goal.is_ratio else p50_us) <= goal.at_most if goal else None,
+    )
 
 
 def markdown(rows: list[Row]) -> str:
@@ -130,31 +139,57 @@ def markdown(rows: list[Row]) -> str:
     lines = ["| operation | p50 | p99 | echo p50 | ratio (rounds) | target |", "|---|--:|--:|--:|--:|---|"]
     for row in rows:
         verdict = "" if row.met is None else ": met" if row.met else ": **missed**"
-        lines.append(f"| {row.title} | {row.p50_us:.1f} us | {row.p99_us:.1f} us | {row.echo_p50_us:.1f} us | "
-                     f"{row.ratio:.2f} ({min(row.ratios):.2f} to {max(row.ratios):.2f}) | {row.goal}{verdict} |")
+        lines.append(
+            f"| {row.title} | {row.p50_us:.1f} us | {row.p99_us:.1f} us | {row.echo_p50_us:.1f} us | "
+            f"{row.ratio:.2f} ({min(row.ratios):.2f} to {max(row.ratios):.2f}) | {row.goal}{verdict} |"
+        )
     return "\n".join(lines)
 
 
 def host() -> dict[str, object]:
     """What the figures depend on, for the record."""
-    return {"kernel": platform.release(), "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)),
-            "python": platform.python_version(), "pyzmq": zmq.pyzmq_version(), "libzmq": zmq.zmq_version()}
+    return {
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "pyzmq": zmq.pyzmq_version(),
+        "libzmq": zmq.zmq_version(),
+    }
 
 
 def main() -> int:
     """The command; exit status 0 when everything could be measured, whatever the figures."""
     parser = argparse.ArgumentParser(prog="bench.latency", description="Measure what exits from the guest cost.")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="rounds to alternate (default: %(default)s)")
-    parser.add_argument("--vcpus", type=int, default=5, metavar="N",
-                        help="vCPUs where the others are busy, the one that measures included (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=1000, metavar="N",
-                        help="of each operation, and of the echo, in a round (default: %(default)s)")
-    parser.add_argument("--busy-samples", type=int, default=100, metavar="N",
-                        help="the same where vCPUs are busy, which takes long (default: %(default)s)")
+    parser.add_argument(
+        "--vcpus",
+        type=int,
+        default=5,
+        metavar="N",
+        help="vCPUs where the others are busy, the one that measures included (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="of each operation, and of the echo, in a round (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--busy-samples",
+        type=int,
+        default=100,
+        metavar="N",
+        help="the same where vCPUs are busy, which takes long (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, raw rounds included")
     options = parser.parse_args()
-    if options.rounds < 1 or options.vcpus < 2 or not all(
-            1 <= n <= guest.MAX_SAMPLES for n in (options.samples, options.busy_samples)):
+    if (
+        options.rounds < 1
+        or options.vcpus < 2
+        or not all(1 <= n <= guest.MAX_SAMPLES for n in (options.samples, options.busy_samples))
+    ):
         parser.error("there must be at least one round, two vCPUs and one sample")
     rounds = []
     with echo.echo() as link:
@@ -164,8 +199,12 @@ def main() -> int:
             rounds.append(play_round(link, options.vcpus, options.samples, options.busy_samples))
     rows = tabulate(rounds, options.vcpus)
     if options.json:
-        print(json.dumps({"host": host(), "options": vars(options), "table": [asdict(row) for row in rows],
-                          "rounds": rounds}, default=asdict))
+        print(
+            json.dumps(
+                {"host": host(), "options": vars(options), "table": [asdict(row) for row in rows], "rounds": rounds},
+                default=asdict,
+            )
+        )
     else:
         print(markdown(rows))
     return 0

@@ -1,21 +1,43 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`guests/peers` on both machines: one image, the same parameter, and what it says."""
+
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from allstop.deploy.processes.processes import child_environment
 from bench import qemu
 from bench.running import PeerError, Running
-from deploy.processes import child_environment
 
 IMAGE = Path(__file__).resolve().parents[1] / "guests" / "images" / "peers.elf"
 
 # The guest's operations, by number.
-OPERATIONS = {name: number for number, name in enumerate((
-    "calls", "memory", "branches", "mixed", "add_own", "add_shared", "dmb_own", "dmb_shared", "tlbi", "sgi",
-    "sgi_idle", "sgi_all", "mmio", "mmio_all", "busy", "first"), 1)}
+OPERATIONS = {
+    name: number
+    for number, name in enumerate(
+        (
+            "calls",
+            "memory",
+            "branches",
+            "mixed",
+            "add_own",
+            "add_shared",
+            "dmb_own",
+            "dmb_shared",
+            "tlbi",
+            "sgi",
+            "sgi_idle",
+            "sgi_all",
+            "mmio",
+            "mmio_all",
+            "busy",
+            "first",
+        ),
+        1,
+    )
+}
 MAX_COUNT = (1 << 24) - 1
 # Where the guest finds them on a board without a test device.
 _PARAMETER_IPA, _VCPUS_IPA = 0x43FF_F000, 0x43FF_F004
@@ -39,8 +61,15 @@ LEAST_SMP = 2
 
 def our_command(vcpus: int, operation: str, count: int = 1, more: tuple[str, ...] = ()) -> list[str]:
     """The command line of allstop."""
-    return [*ALLSTOP_RUN, "--quiet", f"--vcpus={vcpus}", f"--parameter={_parameter(operation, count)}", *more, "--",
-            str(IMAGE)]
+    return [
+        *ALLSTOP_RUN,
+        "--quiet",
+        f"--vcpus={vcpus}",
+        f"--parameter={_parameter(operation, count)}",
+        *more,
+        "--",
+        str(IMAGE),
+    ]
 
 
 def qemu_command(vcpus: int, operation: str, count: int = 1, more: tuple[str, ...] = ()) -> list[str]:

@@ -6,6 +6,7 @@ same host. What counts is the median of the rounds' ratios. The peer is Debian's
 the bare echo of `bench.echo`. `--kernel` and `--initrd` give row 6 its files, or `--fetch-kernel DIR` has apt-get
 download Debian's (see `bench.distribution`).
 """
+
 from __future__ import annotations
 
 import argparse
@@ -51,8 +52,17 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """Raw: all that was measured."""
         duel = self.duel
-        return {"row": duel.number, "title": duel.title, "unit": duel.unit, "peer": duel.peer, "ours": self.ours,
-                "theirs": self.theirs, "ratios": self.ratios, "verdict": self.verdict, "not_measured": self.reason}
+        return {
+            "row": duel.number,
+            "title": duel.title,
+            "unit": duel.unit,
+            "peer": duel.peer,
+            "ours": self.ours,
+            "theirs": self.theirs,
+            "ratios": self.ratios,
+            "verdict": self.verdict,
+            "not_measured": self.reason,
+        }
 
 
 def play_round(results: Sequence[Result], number: int) -> None:
@@ -78,15 +88,18 @@ def markdown(results: Sequence[Result]) -> str:
     for result in results:
         duel = result.duel
         if not result.ours:
-            lines.append(f"| {duel.number} | {duel.title} | not measured: {_short(result.reason)} | | | "
-                         f"{_goal(duel.goal)} |")
+            lines.append(
+                f"| {duel.number} | {duel.title} | not measured: {_short(result.reason)} | | | {_goal(duel.goal)} |"
+            )
             continue
         theirs = f"{_figure(median(result.theirs), duel.unit)} ({duel.peer})" if result.theirs else ""
         ratios = result.ratios
         ratio = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
         verdict = {"": "", "missed": ": **missed**"}.get(result.verdict, f": {result.verdict}")
-        lines.append(f"| {duel.number} | {duel.title} | {_figure(median(result.ours), duel.unit)} | {theirs} | {ratio} "
-                     f"| {_goal(duel.goal)}{verdict} |")
+        lines.append(
+            f"| {duel.number} | {duel.title} | {_figure(median(result.ours), duel.unit)} | {theirs} | {ratio} "
+            f"| {_goal(duel.goal)}{verdict} |"
+        )
     return "\n".join(lines)
 
 
@@ -123,12 +136,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.peers", description="Compare with QEMU and with a bare echo.")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: %(default)s)")
     parser.add_argument("--rows", type=_rows, default=set(range(1, 11)), metavar="N,...", help="only these rows")
-    parser.add_argument("--scale", type=float, default=1.0, metavar="F",
-                        help="multiply the usual counts by this (default: %(default)s)")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, metavar="F", help="multiply the usual counts by this (default: %(default)s)"
+    )
     parser.add_argument("--results", type=Path, metavar="DIR", help="keep the raw results in a new file of this folder")
     parser.add_argument("--kernel", type=Path, metavar="FILE", help="row 6: a distribution's zImage")
-    parser.add_argument("--initrd", type=Path, metavar="FILE",
-                        help=f"row 6: an initial RAM disk whose init says {distribution.SAID_BY_INIT!r}")
+    parser.add_argument(
+        "--initrd",
+        type=Path,
+        metavar="FILE",
+        help=f"row 6: an initial RAM disk whose init says {distribution.SAID_BY_INIT!r}",
+    )
     parser.add_argument("--fetch-kernel", type=Path, metavar="DIR", help="row 6: have apt-get download both into DIR")
     options = parser.parse_args()
     if options.rounds < 1 or not options.scale > 0:
@@ -150,17 +168,35 @@ def main() -> int:
                 print(f"round {number} of {options.rounds}", file=sys.stderr)
             began_s, load = time.time(), environment.load()
             play_round(results, number)
-            rounds.append({"began": round(began_s, 3), "took_s": round(time.time() - began_s, 3), "load_before": load,
-                           "load_after": environment.load()})
+            rounds.append(
+                {
+                    "began": round(began_s, 3),
+                    "took_s": round(time.time() - began_s, 3),
+                    "load_before": load,
+                    "load_after": environment.load(),
+                }
+            )
     if options.results is not None:
         options.results.mkdir(parents=True, exist_ok=True)
         path = options.results / time.strftime("peers-%Y%m%d-%H%M%S.json")
-        path.write_text(json.dumps({
-            "environment": before, "options": vars(options) | {"rows": sorted(options.rows)}, "rounds": rounds,
-            "rows": [result.to_json() for result in results]}, indent=1, default=str) + "\n")
+        path.write_text(
+            json.dumps(
+                {
+                    "environment": before,
+                    "options": vars(options) | {"rows": sorted(options.rows)},
+                    "rounds": rounds,
+                    "rows": [result.to_json() for result in results],
+                },
+                indent=1,
+                default=str,
+            )
+            + "\n"
+        )
         print(f"raw results: {path}", file=sys.stderr)
-    print(f"{options.rounds} round{'s' * (options.rounds > 1)} on {before['cores']} cores, load {before['load']} "
-          f"before; {before['qemu']}\n")
+    print(
+        f"{options.rounds} round{'s' * (options.rounds > 1)} on {before['cores']} cores, load {before['load']} "
+        f"before; {before['qemu']}\n"
+    )
     print(markdown(results))
     return 0
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The peer: QEMU's virt board, a thread for each vCPU. From Debian: `apt-get install qemu-system-arm`."""
+
 from __future__ import annotations
 
 import json
@@ -29,9 +30,31 @@ def version() -> str:
 
 def command(kernel: Path, vcpus: int, more: Sequence[str] = (), memory: str = "128M") -> list[str]:
     """A machine like ours, its console on stdout."""
-    return [PROGRAM, "-M", "virt,gic-version=2", "-cpu", "cortex-a15", "-smp", str(vcpus), "-m", memory,
-            "-accel", "tcg,thread=multi", "-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none",
-            "-no-reboot", "-kernel", str(kernel), *more]
+    return [
+        PROGRAM,
+        "-M",
+        "virt,gic-version=2",
+        "-cpu",
+        "cortex-a15",
+        "-smp",
+        str(vcpus),
+        "-m",
+        memory,
+        "-accel",
+        "tcg,thread=multi",
+        "-display",
+        "none",
+        "-serial",
+        "stdio",
+        "-monitor",
+        "none",
+        "-nic",
+        "none",
+        "-no-reboot",
+        "-kernel",
+        str(kernel),
+        *more,
+    ]
 
 
 class Qmp:
@@ -49,8 +72,9 @@ class Qmp:
     def __enter__(self) -> Qmp:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._lines.close()
         self._socket.close()
 

@@ -5,6 +5,7 @@ The directory, the cache and the barrier are the real ones; hosts, network and t
 message after the other, each in `handling_s`; a message takes `latency_s` and its bytes' time on its sender's one link.
 The parameters are stated, and can be given: only the shapes are a claim, not the microseconds.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -15,13 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from allstop.wire.codec import encode
-from allstop.wire.node_messages import PageAsked, PageGranted, PageRecalled, PageYielded, Posted, PostsDone
+from allstop.coordinator.node.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch
+from allstop.coordinator.node.page_directory import PageDirectory, PageMessage, Send
+from allstop.coordinator.world import barrier
+from allstop.vm.wire.codec import encode
+from allstop.vm.wire.messages_hosts import PageAsked, PageGranted, PageRecalled, PageYielded, Posted, PostsDone
 from bench import chart
 from bench.growth import markdown
-from coordinator import barrier
-from coordinator.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch
-from coordinator.page_directory import PageDirectory, PageMessage, Send
 
 SIZES = (1, 2, 4, 8, 16, 64, 256, 1000)
 VCPUS_EACH = 10
@@ -101,14 +102,14 @@ class Pages:
         self.progress = [0] * hosts
         self.served = 0
         self._directory = PageDirectory(0)
-        self._caches = [PageCache(host, hosts, _FIRST_DEVICE, self._is_here(host), self._progress(host))
-                        for host in range(hosts)]
+        self._caches = [
+            PageCache(host, hosts, _FIRST_DEVICE, self._is_here(host), self._progress(host)) for host in range(hosts)
+        ]
 
     def access(self, host: int, write: bool) -> None:
         """A vCPU of that host makes it and gets on; time passes until it has."""
         served = self.served
-        self.network.later(self.network.now_s, lambda: self._obey(
-            host, self._caches[host].wanted(0, 0, write, False)))
+        self.network.later(self.network.now_s, lambda: self._obey(host, self._caches[host].wanted(0, 0, write, False)))
         self.network.run(lambda: self.served > served)
         self.progress[host] += 1
         self._look(host)
@@ -137,8 +138,9 @@ class Pages:
         self._obey(host, cache.look(self.network.now_s))
         due_s = cache.due_s()
         if due_s is not None:
-            self.network.later(max(due_s, self.network.now_s + 1e-6), lambda: self._obey(
-                host, cache.look(self.network.now_s)))
+            self.network.later(
+                max(due_s, self.network.now_s + 1e-6), lambda: self._obey(host, cache.look(self.network.now_s))
+            )
 
     def _obey(self, host: int, effects: list[Effect] | list[Send]) -> None:
         for effect in effects:
@@ -200,8 +202,15 @@ def stop(parameters: Parameters, hosts: int) -> Figures:
         for effect in machine.handle(event):
             if isinstance(effect, barrier.Hold):
                 for host in range(hosts):
-                    network.send(0, host, post, lambda host=host: network.later(  # type: ignore[misc]
-                        network.now_s + parameters.leaving_s, lambda: network.send(host, 0, done, lambda: left(host))))
+                    network.send(
+                        0,
+                        host,
+                        post,
+                        lambda host=host: network.later(  # type: ignore[misc]
+                            network.now_s + parameters.leaving_s,
+                            lambda: network.send(host, 0, done, lambda: left(host)),
+                        ),
+                    )
             else:
                 granted.append(effect)
 
@@ -231,8 +240,10 @@ def tables(found: dict[str, dict[int, Figures]], sizes: tuple[int, ...]) -> str:
     """Microseconds, messages and bytes."""
     parts = []
     for unit in ("us", "messages", "bytes"):
-        figures = {name: {hosts: float(getattr(figure, unit)) for hosts, figure in by_size.items()}
-                   for name, by_size in found.items()}
+        figures = {
+            name: {hosts: float(getattr(figure, unit)) for hosts, figure in by_size.items()}
+            for name, by_size in found.items()
+        }
         parts.append(markdown(figures, sizes).replace("| us |", f"| {unit} |", 1).replace(".0 |", " |"))
     return "\n\n".join(parts)
 
@@ -240,13 +251,24 @@ def tables(found: dict[str, dict[int, Figures]], sizes: tuple[int, ...]) -> str:
 def main() -> int:
     """The command; exit status 0."""
     parser = argparse.ArgumentParser(prog="bench.simulation", description="Simulate what more hosts cost.")
-    parser.add_argument("--hosts", default=",".join(map(str, SIZES)), metavar="N,...",
-                        help="sizes (default: %(default)s)")
+    parser.add_argument(
+        "--hosts", default=",".join(map(str, SIZES)), metavar="N,...", help="sizes (default: %(default)s)"
+    )
     defaults = Parameters()
-    parser.add_argument("--latency-us", type=float, default=defaults.latency_s * 1e6, metavar="US",
-                        help="of a message (default: %(default)g)")
-    parser.add_argument("--handling-us", type=float, default=defaults.handling_s * 1e6, metavar="US",
-                        help="of a message by a node (default: %(default)g)")
+    parser.add_argument(
+        "--latency-us",
+        type=float,
+        default=defaults.latency_s * 1e6,
+        metavar="US",
+        help="of a message (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--handling-us",
+        type=float,
+        default=defaults.handling_s * 1e6,
+        metavar="US",
+        help="of a message by a node (default: %(default)g)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
     parser.add_argument("--write", type=Path, metavar="DOCS", help="write hosts-growth.md and .svg in this folder")
     options = parser.parse_args()
@@ -261,16 +283,28 @@ def main() -> int:
     table = tables(found, sizes)
     print(table)
     if options.json is not None:
-        options.json.write_text(json.dumps({"parameters": asdict(parameters), "vcpus_each": VCPUS_EACH, "figures": {
-            name: {hosts: figure._asdict() for hosts, figure in by_size.items()}
-            for name, by_size in found.items()}}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps(
+                {
+                    "parameters": asdict(parameters),
+                    "vcpus_each": VCPUS_EACH,
+                    "figures": {
+                        name: {hosts: figure._asdict() for hosts, figure in by_size.items()}
+                        for name, by_size in found.items()
+                    },
+                },
+                indent=1,
+            )
+            + "\n"
+        )
     if options.write is not None:
         path = options.write / "hosts-growth.md"
         before, _, rest = path.read_text().partition(_BEGIN)
         path.write_text(f"{before}{_BEGIN}\n{table}\n{_END}{rest.partition(_END)[2]}")
         us = {name: {hosts: figure.us for hosts, figure in by_size.items()} for name, by_size in found.items()}
-        (options.write / "hosts-growth.svg").write_text(chart.svg("What more hosts cost, simulated", us, "hosts",
-                                                                  "microseconds"))
+        (options.write / "hosts-growth.svg").write_text(
+            chart.svg("What more hosts cost, simulated", us, "hosts", "microseconds")
+        )
     return 0
 
 

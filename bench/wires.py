@@ -6,6 +6,7 @@ host's and a page that goes to and fro (guest `pages`), a stop of the world (`sw
 Each wire once; the figures are those of the runs' verdicts. Needs root and `ip`, and /dev/net/tun where there is no
 netem.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -17,11 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from allstop.vm.boot.bundled import IMAGES
 from bench import environment
 from tests.hosts.conftest import Hosts, Network, NoNetworkError
 from tests.hosts.wire import Quality, WireError, make_wire
 
-IMAGES = Path(__file__).resolve().parent.parent / "guests" / "images"
 WIRES = {
     "as it is": None,
     "5 ms": Quality(delay_s=0.005),
@@ -34,9 +35,20 @@ _TIMEOUT_S = 300
 
 def measure(hosts: Hosts, count: int) -> dict[str, float]:
     """Microseconds."""
+
     def run(guest: str, parameter: int, *words: str) -> tuple[dict[str, Any], str]:
-        done = hosts.run(IMAGES / f"{guest}.elf", "--vcpus", count, "--parameter", parameter, "--timeout", _TIMEOUT_S,
-                         *words, hosts=hosts.file(count), deadline_s=_TIMEOUT_S + 30)
+        done = hosts.run(
+            IMAGES / f"{guest}.elf",
+            "--vcpus",
+            count,
+            "--parameter",
+            parameter,
+            "--timeout",
+            _TIMEOUT_S,
+            *words,
+            hosts=hosts.file(count),
+            deadline_s=_TIMEOUT_S + 30,
+        )
         if done.status:
             raise WireError(f"{guest}: {done.err}")
         return done.verdict, done.console
@@ -46,9 +58,13 @@ def measure(hosts: Hosts, count: int) -> dict[str, float]:
     assert turn is not None
     stops, _ = run("swapper", 5, "--fetch=stop-world")
     shootdowns, _ = run("tlb", 3)
-    return {"page_p50": pages["pages"]["p50_us"], "page_p99": pages["pages"]["p99_us"],
-            "stop_p50": stops["stops"]["p50_us"], "tlbi_p50": shootdowns["shootdowns"]["p50_us"],
-            "turn": int(turn[1]) / 1000}
+    return {
+        "page_p50": pages["pages"]["p50_us"],
+        "page_p99": pages["pages"]["p99_us"],
+        "stop_p50": stops["stops"]["p50_us"],
+        "tlbi_p50": shootdowns["shootdowns"]["p50_us"],
+        "turn": int(turn[1]) / 1000,
+    }
 
 
 def main() -> int:
@@ -78,16 +94,19 @@ def main() -> int:
     except (NoNetworkError, WireError) as error:
         print(f"bench.wires: {error}", file=sys.stderr)
         return 1
-    print("| each way | a page, p50 | p99 | a stop, p50 | a TLB invalidation, p50 | a page that goes to and fro, a turn"
-          " |\n|---|--:|--:|--:|--:|--:|")
+    print(
+        "| each way | a page, p50 | p99 | a stop, p50 | a TLB invalidation, p50 | a page that goes to and fro, a turn"
+        " |\n|---|--:|--:|--:|--:|--:|"
+    )
     for name, row in rows.items():
         cells = (f"{value / 1000:.{1 if value < 10_000 else 0}f} ms" for value in row.values())
         print(f"| {name} | " + " | ".join(cells) + " |")
     if arguments.results is not None:
         arguments.results.mkdir(parents=True, exist_ok=True)
         path = arguments.results / f"wires-{time.strftime('%Y%m%d-%H%M%S')}.json"
-        path.write_text(json.dumps({"environment": environment.describe(), "hosts": arguments.hosts, "us": rows},
-                                   indent=1) + "\n")
+        path.write_text(
+            json.dumps({"environment": environment.describe(), "hosts": arguments.hosts, "us": rows}, indent=1) + "\n"
+        )
         print(f"raw results: {path}", file=sys.stderr)
     return 0
 

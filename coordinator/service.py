@@ -8,6 +8,7 @@ One thread. Between messages it sleeps in poll, at most `_IDLE_MS`, so that its 
 natively, by futex, in slices: a long first one while the stop is young, then short ones with a look at the sockets in
 between, since the launcher may have to say that the vCPU waited for is dead.
 """
+
 from __future__ import annotations
 
 import os
@@ -16,11 +17,18 @@ from collections import Counter
 
 import zmq
 
-from allstop.machine import control
-from allstop.machine.configuration import MachineConfig
-from allstop.machine.host_listener import admit_hosts, is_at_home, report_refusals
-from allstop.machine.journal import open_journal
-from allstop.wire.channel import (
+from allstop.coordinator.events.events import Events
+from allstop.coordinator.operators import pause
+from allstop.coordinator.operators.debugging import Debugging
+from allstop.coordinator.operators.operators import PAUSE_OWNER, Operators
+from allstop.coordinator.world import barrier, membership
+from allstop.coordinator.world import psci as power
+from allstop.coordinator.world.remote_stop import RemoteHosts
+from allstop.vm.config.machine import MachineConfig
+from allstop.vm.control import control
+from allstop.vm.journal.open import open_journal
+from allstop.vm.wire.admission import admit_hosts, is_at_home, report_refusals
+from allstop.vm.wire.channel import (
     COORDINATOR,
     DEBUGGER,
     DEVICES,
@@ -30,8 +38,8 @@ from allstop.wire.channel import (
     listen,
     worker_identity,
 )
-from allstop.wire.codec import MalformedError, decode, encode
-from allstop.wire.messages import (
+from allstop.vm.wire.codec import MalformedError, decode, encode
+from allstop.vm.wire.messages import (
     PROTOCOL_VERSION,
     ROLE_COORDINATOR,
     ROLE_DEBUGGER,
@@ -69,13 +77,8 @@ from allstop.wire.messages import (
     WorldRefused,
     WorldStopped,
 )
-from allstop.wire.node_messages import HostStopped
-from allstop.wire.security import KnownSenders, key_of
-from coordinator import barrier, desk, membership, power
-from coordinator.debugging import Debugging
-from coordinator.events import Events
-from coordinator.operators import DESK, Operators
-from coordinator.remote_hosts import RemoteHosts
+from allstop.vm.wire.messages_hosts import HostStopped
+from allstop.vm.wire.security import KnownSenders, key_of
 
 _IDLE_MS = 200
 _FIRST_SLICE_S = 0.002
@@ -84,8 +87,9 @@ _LINGER_MS = 200
 _MESSAGES_AT_ONCE = 64
 _NOBODY = -1  # in a journal: an event of no vCPU
 
-_EXPECTED = {(sender, kind) for kind, routes in ROUTES.items() for sender, receiver in routes
-             if receiver == ROLE_COORDINATOR}
+_EXPECTED = {
+    (sender, kind) for kind, routes in ROUTES.items() for sender, receiver in routes if receiver == ROLE_COORDINATOR
+}
 
 
 class RefusedError(Exception):
@@ -108,8 +112,12 @@ class Coordinator:
         self._barrier = barrier.Barrier(config.vcpus)
         self._power = power.Power(config.vcpus, config.memory_bytes)
         self._router = listen(context, config.coordinator_endpoint, COORDINATOR)
-        call(self._router, config.devices_endpoint, DEVICES,
-             Hello(PROTOCOL_VERSION, bytes.fromhex(config.token), ROLE_COORDINATOR, 0, os.getpid()))
+        call(
+            self._router,
+            config.devices_endpoint,
+            DEVICES,
+            Hello(PROTOCOL_VERSION, bytes.fromhex(config.token), ROLE_COORDINATOR, 0, os.getpid()),
+        )
         self._guard = admit_hosts(self._router, context, config.hosts, 1)
         self._senders = KnownSenders(self._guard)
         self._router.rcvtimeo = _IDLE_MS
@@ -121,8 +129,12 @@ class Coordinator:
         self._journal = open_journal(config, "coordinator", ROLE_COORDINATOR)
         self._leases: dict[bytes, float] = {}
         self._operators = Operators(config, self._page, self._members.awaited, self._send, self._stop_for_operators)
-        self._events = Events(config, self._page, self._send, lambda index, sentence: self._note(
-            "EVENT_REFUSED", _NOBODY, index, text=sentence))
+        self._events = Events(
+            config,
+            self._page,
+            self._send,
+            lambda index, sentence: self._note("EVENT_REFUSED", _NOBODY, index, text=sentence),
+        )
         self._debugging = Debugging(config, self._page, self._send, self._boot)
         self._calls: list[tuple[int, PsciCall]] = []  # wait until operators have left the world
         self._wait_ms = _IDLE_MS
@@ -269,7 +281,7 @@ class Coordinator:
                 if self._remote.stopped(peer.vcpu, hold) and self._barrier.missing:
                     self._say_who_left()
             case StateDumped(nonce, registers):
-                self._operators.handle(desk.Dumped(peer.vcpu, nonce, registers))
+                self._operators.handle(pause.Dumped(peer.vcpu, nonce, registers))
             case EventTriggered() | EventPerformed():
                 self._events.take(peer.vcpu, message)
             case InjectEvent():
@@ -316,7 +328,7 @@ class Coordinator:
             self._perform_power(self._power.handle(power.Lost(vcpu)))
             self._leases.pop(worker_identity(vcpu), None)
             self._stop(barrier.MemberLost(vcpu))
-            self._operators.handle(desk.Lost(vcpu))
+            self._operators.handle(pause.Lost(vcpu))
             self._events.lost(vcpu)
         elif role == ROLE_DEBUGGER:
             self._stop(barrier.OwnerLost(DEBUGGER))
@@ -386,17 +398,17 @@ class Coordinator:
                     self._page.resume()
                     self._note("RESUMED", _NOBODY)
                 case barrier.Refuse():
-                    if effect.owner == DESK:
-                        self._operators.handle(desk.Denied(effect.sentence))
+                    if effect.owner == PAUSE_OWNER:
+                        self._operators.handle(pause.Denied(effect.sentence))
                     elif effect.owner.startswith(OPERATOR_PREFIX):
                         self._send(effect.owner, WorldRefused(effect.sentence))
                 case barrier.Failed():
                     self._end("lost", 1, self._who_is_missing(effect))
 
     def _give_world(self, owner: bytes, epoch: int) -> None:
-        """Whoever is somebody else must give it back in time; the desk may keep it."""
-        if owner == DESK:
-            self._operators.handle(desk.Granted(epoch))
+        """Whoever is somebody else must give it back in time; the operator pause may keep it."""
+        if owner == PAUSE_OWNER:
+            self._operators.handle(pause.Granted(epoch))
             return
         self._send(owner, WorldStopped(epoch))
         if owner == DEBUGGER:
@@ -441,8 +453,11 @@ class Coordinator:
                 self._members.forget(owner)
             else:
                 vcpu = self._members.peers[owner].vcpu
-                self._end("lost", 1, f"{self._describe(vcpu)} has kept the world stopped for "
-                                     f"{self._config.stop_deadline_s:g} s")
+                self._end(
+                    "lost",
+                    1,
+                    f"{self._describe(vcpu)} has kept the world stopped for {self._config.stop_deadline_s:g} s",
+                )
             self._stop(barrier.OwnerLost(owner))
 
     def _describe(self, vcpu: int) -> str:
@@ -453,8 +468,10 @@ class Coordinator:
     def _who_is_missing(self, failed: barrier.Failed) -> str:
         missing = ", ".join(self._describe(vcpu) for vcpu in sorted(failed.missing))
         owners = " and ".join(self._name(owner) for owner, _ in failed.askers)
-        return (f"{missing} did not leave the guest within {self._config.stop_deadline_s:g} s after {owners} asked to "
-                f"stop the world ({failed.askers[0][1]})")
+        return (
+            f"{missing} did not leave the guest within {self._config.stop_deadline_s:g} s after {owners} asked to "
+            f"stop the world ({failed.askers[0][1]})"
+        )
 
     def _name(self, owner: bytes) -> str:
         vcpu = self._vcpu_of(owner)
@@ -471,7 +488,7 @@ class Coordinator:
             self._debugging.ended(self._ended)
 
     def _vcpu_of(self, owner: bytes) -> int:
-        peer = self._members.peers.get(owner)  # None: the desk, or an operator that was forgotten
+        peer = self._members.peers.get(owner)  # None: the operator pause, or an operator that was forgotten
         return peer.vcpu if peer is not None and peer.role == ROLE_WORKER else _NOBODY
 
     def _note(self, kind: str, vcpu: int, *operands: int, text: str = "") -> None:

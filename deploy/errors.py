@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How a run can fail to be one. Each error's text is one sentence that says what to do, without a traceback."""
+
 from __future__ import annotations
 
 

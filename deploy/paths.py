@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Paths as users give them, and values in sentences about what they gave."""
+
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from deploy.errors import UsageError
+from allstop.deploy.errors import UsageError
 
 LONGEST_SHOWN = 64
 """How much of a value a sentence shows, in characters."""
@@ -16,8 +17,10 @@ def absolute(what: str, path: Path) -> Path:
     try:
         return path.absolute()
     except OSError:
-        raise UsageError(f"the {what} {path} is named from the current folder, which does not exist any more: change "
-                         "to another folder, or name it from / on") from None
+        raise UsageError(
+            f"the {what} {path} is named from the current folder, which does not exist any more: change "
+            "to another folder, or name it from / on"
+        ) from None
 
 
 def path_of(what: str, value: str | os.PathLike[str]) -> Path:

@@ -4,6 +4,7 @@
 Exit status: 0 after Shutdown, 2 if the board can not be built (one sentence on the standard error output says
 why).
 """
+
 from __future__ import annotations
 
 import argparse
@@ -12,14 +13,14 @@ import sys
 
 import zmq
 
-from allstop.machine.configuration import MachineConfig
-from allstop.machine.control import ControlPage
-from allstop.machine.drive import DriveError
-from allstop.machine.lifetime import SHORT_SLICE_NS, ask_for_slice, tie_to_parent
-from allstop.wire.channel import ChannelError
-from devicesrv.bus import BusError
-from devicesrv.plugin import PluginError
-from devicesrv.server import DeviceServer
+from allstop.devicesrv.bus import BusError
+from allstop.devicesrv.plugin import PluginError
+from allstop.devicesrv.server.server import DeviceServer
+from allstop.vm.boot.drive import DriveError
+from allstop.vm.config.machine import MachineConfig
+from allstop.vm.control.control import ControlPage
+from allstop.vm.process.lifetime import SHORT_SLICE_NS, ask_for_slice, tie_to_parent
+from allstop.vm.wire.channel import ChannelError
 
 
 def main() -> int:

@@ -1,11 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The board: which devices a machine has, where they are, and which interrupts they drive."""
+
 from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
 
-from allstop.machine.board import (
+from allstop.devicesrv import plugin
+from allstop.devicesrv.bus import Bus, BusError
+from allstop.devicesrv.console.input_line import InputLine
+from allstop.devicesrv.device import Wiring
+from allstop.devicesrv.gicv2.cpu_interface import CpuInterfaces
+from allstop.devicesrv.gicv2.distributor import Distributor
+from allstop.devicesrv.gicv2.state import INTIDS, Gic
+from allstop.devicesrv.models.counter import CounterDevice
+from allstop.devicesrv.models.pl011 import Pl011
+from allstop.devicesrv.models.pl031 import Pl031
+from allstop.devicesrv.models.ramdev import RamDevice
+from allstop.devicesrv.models.testdev import TestDevice
+from allstop.devicesrv.virtio import slots
+from allstop.devicesrv.virtio.console import VirtioConsole
+from allstop.devicesrv.virtio.window import VirtioTransports
+from allstop.vm.board import (
     COUNTER_BASE,
     GICC_BASE,
     GICD_BASE,
@@ -19,23 +35,8 @@ from allstop.machine.board import (
     VIRTIO_BASE,
     VIRTIO_INTID,
 )
-from allstop.machine.configuration import MachineConfig
-from allstop.machine.guest_memory import GuestMemory
-from devicesrv import plugin
-from devicesrv.bus import Bus, BusError
-from devicesrv.counter import CounterDevice
-from devicesrv.device import Wiring
-from devicesrv.gicv2.cpu_interface import CpuInterfaces
-from devicesrv.gicv2.distributor import Distributor
-from devicesrv.gicv2.state import INTIDS, Gic
-from devicesrv.input_line import InputLine
-from devicesrv.pl011 import Pl011
-from devicesrv.pl031 import Pl031
-from devicesrv.ramdev import RamDevice
-from devicesrv.testdev import TestDevice
-from devicesrv.virtio import slots
-from devicesrv.virtio.console import VirtioConsole
-from devicesrv.virtio.window import VirtioTransports
+from allstop.vm.config.machine import MachineConfig
+from allstop.vm.memory.guest_memory import GuestMemory
 
 USER_INTID = 32 + 112  # QEMU's virt gives SPI 112 and up to devices that are added to the board
 
@@ -75,8 +76,10 @@ class Board:
                 raise BusError(f"{spec.path}:{spec.class_name} is one device too many: no interrupt is left for it")
             device = plugin.load(spec, self._wiring(intid))
             if spec.ipa < RAM_BASE + config.memory_bytes and spec.ipa + device.size_bytes > RAM_BASE:
-                raise BusError(f"{spec.class_name} at 0x{spec.ipa:08x} overlaps the guest's memory "
-                               f"(0x{RAM_BASE:08x} to 0x{RAM_BASE + config.memory_bytes - 1:08x})")
+                raise BusError(
+                    f"{spec.class_name} at 0x{spec.ipa:08x} overlaps the guest's memory "
+                    f"(0x{RAM_BASE:08x} to 0x{RAM_BASE + config.memory_bytes - 1:08x})"
+                )
             self.bus.attach(spec.ipa, device)
 
     def _attach_virtio(self) -> None:
@@ -98,5 +101,10 @@ class Board:
         """A device's own wiring: its interrupt line, if it has one, and a generator that no other device
         draws from."""
         config, outlets = self._config, self._outlets
-        return replace(outlets, irq=outlets.irq if intid is None else self.gic.input(intid), vcpus=config.vcpus,
-                       parameter=config.parameter, random=Random(config.seed))
+        return replace(
+            outlets,
+            irq=outlets.irq if intid is None else self.gic.input(intid),
+            vcpus=config.vcpus,
+            parameter=config.parameter,
+            random=Random(config.seed),
+        )

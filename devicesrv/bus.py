@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The bus: which device answers at an intermediate physical address."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from devicesrv.device import PAGE_BYTES, Device
+from allstop.devicesrv.device import PAGE_BYTES, Device
 
 WIDTHS = (1, 2, 4, 8)
 _PAGE_SHIFT = PAGE_BYTES.bit_length() - 1
@@ -63,8 +64,10 @@ class Bus:
             raise BusError(f"{new.name} must begin at, and its size_bytes be, a multiple of 0x{PAGE_BYTES:x}")
         for other in self._regions:
             if ipa < other.end and other.ipa < new.end:
-                raise BusError(f"{new.name} (0x{device.size_bytes:x} bytes) overlaps {other.name} "
-                               f"(0x{other.device.size_bytes:x} bytes)")
+                raise BusError(
+                    f"{new.name} (0x{device.size_bytes:x} bytes) overlaps {other.name} "
+                    f"(0x{other.device.size_bytes:x} bytes)"
+                )
         self._regions.append(new)
         return new
 

@@ -4,6 +4,7 @@
 A device is a window of registers. It knows offsets into that window and nothing of addresses, sockets or
 processes; what it needs from outside comes in through its `Wiring`. `docs/devices.md` shows how to write one.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping

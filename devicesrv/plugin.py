@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A user's own device: `--device FILE.py:Class@ADDRESS`."""
+
 from __future__ import annotations
 
 import os
 
-from allstop.machine.configuration import DeviceSpec
-from allstop.machine.user_code import UserCodeError, execute, words
-from devicesrv.bus import WIDTHS
-from devicesrv.device import Device, Wiring
+from allstop.devicesrv.bus import WIDTHS
+from allstop.devicesrv.device import Device, Wiring
+from allstop.vm.config.machine import DeviceSpec
+from allstop.vm.process.user_code import UserCodeError, execute, words
 
 
 class PluginError(ValueError):
@@ -29,7 +30,7 @@ def load(spec: DeviceSpec, wiring: Wiring) -> Device:
     if kind is None:
         raise PluginError(f"{spec.path} has no class {spec.class_name}")
     if not isinstance(kind, type) or not issubclass(kind, Device):
-        raise PluginError(f"{name} is not a subclass of devicesrv.device.Device")
+        raise PluginError(f"{name} is not a subclass of allstop.devicesrv.device.Device")
     try:
         device = kind(wiring)
     except BaseException as error:

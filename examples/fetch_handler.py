@@ -5,9 +5,10 @@ examples/fetch_handler.py:fetch`.
 `fetch` reads the instruction where PC says that it is. It is `--fetch unprotected` once more, race included: nothing
 keeps another vCPU from changing the page between the trap and the read. The oracle finds that out.
 """
+
 from __future__ import annotations
 
-from vcpu_worker.fetch_handler import Answer, NoSyndrome
+from allstop.vcpu_worker.fetch.fetch_handler import Answer, NoSyndrome
 
 _WIDE = 0xE800  # a halfword from here on begins a Thumb instruction of two (ARM DDI 0406C, A6.1)
 

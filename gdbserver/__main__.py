@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`python -m gdbserver --config-fd N`: the gdb server of one machine, started by the launcher."""
+
 from __future__ import annotations
 
 import argparse
@@ -7,10 +8,10 @@ import sys
 
 import zmq
 
-from allstop.machine.configuration import MachineConfig
-from allstop.machine.lifetime import SHORT_SLICE_NS, ask_for_slice, tie_to_parent
-from allstop.wire.channel import ChannelError
-from gdbserver.server import Server
+from allstop.gdbserver.server import Server
+from allstop.vm.config.machine import MachineConfig
+from allstop.vm.process.lifetime import SHORT_SLICE_NS, ask_for_slice, tie_to_parent
+from allstop.vm.wire.channel import ChannelError
 
 
 def main() -> int:

@@ -3,13 +3,18 @@
 gdbstub does for ARM. Threads are vCPUs, numbered from 1. What is not understood gets the empty reply, what is wrong an
 error, and neither changes anything.
 """
+
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable
 
-from allstop.arm.registers import CORE
-from allstop.wire.messages import (
+from allstop.gdbserver.framing import MAX_PACKET_BYTES
+from allstop.gdbserver.resumption import Action, parse_vcont
+from allstop.gdbserver.session import Ask, HangUp, NoAcks, Reply, Say, Session, Task, Until
+from allstop.gdbserver.target import REGISTERS, TARGET_XML
+from allstop.vm.arm.registers import CORE
+from allstop.vm.wire.messages import (
     HIT_WATCHPOINT,
     DebugDone,
     PeekMemory,
@@ -22,10 +27,6 @@ from allstop.wire.messages import (
     VcpuHit,
     WriteVcpu,
 )
-from gdbserver.framing import MAX_PACKET_BYTES
-from gdbserver.resumption import Action, parse_vcont
-from gdbserver.session import Ask, HangUp, NoAcks, Reply, Say, Session, Task, Until
-from gdbserver.target import REGISTERS, TARGET_XML
 
 _SIGINT, _SIGTRAP = 2, 5
 _OTHERS_RUN_S = 0.001
@@ -54,19 +55,42 @@ class Commands:
         self._session = session
         self.forget()
         self._applied = [self._stops()] * session.vcpus
-        self._plain = {b"?": self._why, b"g": self._read_all, b"G": self._write_all, b"p": self._read_one,
-                       b"P": self._write_one, b"m": self._read_memory, b"M": self._write_memory,
-                       b"X": self._write_binary, b"c": self._continue, b"s": self._step, b"C": self._continue_signal,
-                       b"S": self._step_signal, b"Z": self._set_stop, b"z": self._clear_stop, b"H": self._select,
-                       b"T": self._is_alive, b"D": self._detach, b"k": self._kill}
+        self._plain = {
+            b"?": self._why,
+            b"g": self._read_all,
+            b"G": self._write_all,
+            b"p": self._read_one,
+            b"P": self._write_one,
+            b"m": self._read_memory,
+            b"M": self._write_memory,
+            b"X": self._write_binary,
+            b"c": self._continue,
+            b"s": self._step,
+            b"C": self._continue_signal,
+            b"S": self._step_signal,
+            b"Z": self._set_stop,
+            b"z": self._clear_stop,
+            b"H": self._select,
+            b"T": self._is_alive,
+            b"D": self._detach,
+            b"k": self._kill,
+        }
         self._named: tuple[tuple[bytes, Callable[[bytes], Task]], ...] = (
-            (b"qSupported", lambda rest: self._say(_SUPPORTED)), (b"QStartNoAckMode", self._no_acks),
-            (b"qXfer:features:read:target.xml:", self._description), (b"qAttached", lambda rest: self._say(b"1")),
-            (b"qC", lambda rest: self._say(b"QC%x" % (self._general + 1))), (b"qfThreadInfo", self._threads),
-            (b"qsThreadInfo", lambda rest: self._say(b"l")), (b"qThreadExtraInfo,", self._thread_words),
-            (b"qRcmd,", self._monitor), (b"qqemu.PhyMemMode", lambda rest: self._say(b"%d" % self._physical)),
-            (b"Qqemu.PhyMemMode:", self._set_physical), (b"vCont?", lambda rest: self._say(b"vCont;c;C;s;S")),
-            (b"vCont;", self._resume_as_told), (b"vKill", self._kill_politely))
+            (b"qSupported", lambda rest: self._say(_SUPPORTED)),
+            (b"QStartNoAckMode", self._no_acks),
+            (b"qXfer:features:read:target.xml:", self._description),
+            (b"qAttached", lambda rest: self._say(b"1")),
+            (b"qC", lambda rest: self._say(b"QC%x" % (self._general + 1))),
+            (b"qfThreadInfo", self._threads),
+            (b"qsThreadInfo", lambda rest: self._say(b"l")),
+            (b"qThreadExtraInfo,", self._thread_words),
+            (b"qRcmd,", self._monitor),
+            (b"qqemu.PhyMemMode", lambda rest: self._say(b"%d" % self._physical)),
+            (b"Qqemu.PhyMemMode:", self._set_physical),
+            (b"vCont?", lambda rest: self._say(b"vCont;c;C;s;S")),
+            (b"vCont;", self._resume_as_told),
+            (b"vKill", self._kill_politely),
+        )
 
     # What the session wants
 
@@ -75,7 +99,7 @@ class Commands:
         try:
             for name, answer in self._named:
                 if payload.startswith(name):
-                    yield from answer(payload[len(name):])
+                    yield from answer(payload[len(name) :])
                     return
             yield from self._plain.get(payload[:1], self._unknown)(payload[1:])
         except (_Malformed, ValueError):  # int() and bytes.fromhex() say so of what is no number
@@ -131,7 +155,7 @@ class Commands:
         values = yield from self._read_registers()
         place = 0
         for number, register in enumerate(REGISTERS):
-            piece = data[place:place + register.width_bytes]
+            piece = data[place : place + register.width_bytes]
             place += register.width_bytes
             if len(piece) == register.width_bytes and int.from_bytes(piece, "little") != values[register.name]:
                 yield from self._write(number, int.from_bytes(piece, "little"))
@@ -166,7 +190,8 @@ class Commands:
     def _peek(self, address: int, length_bytes: int) -> Generator[Until, None, bytes]:
         vcpu, physical = self._general, self._physical
         answer = yield from self._session.ask(
-            vcpu, lambda nonce: PeekMemory(nonce, vcpu, address, length_bytes, physical))
+            vcpu, lambda nonce: PeekMemory(nonce, vcpu, address, length_bytes, physical)
+        )
         return answer.data
 
     def _write_memory(self, rest: bytes) -> Task:
@@ -253,8 +278,7 @@ class Commands:
             vcpu = self._general if self._control < 0 else self._control
             yield from self._resume({vcpu: "s"})
         else:
-            yield from self._resume({vcpu: "c" for vcpu in range(self._session.vcpus)
-                                     if self._control in (-1, vcpu)})
+            yield from self._resume({vcpu: "c" for vcpu in range(self._session.vcpus) if self._control in (-1, vcpu)})
 
     def _resume_as_told(self, rest: bytes) -> Task:
         yield from self._resume(parse_vcont(rest, self._session.vcpus))
@@ -327,7 +351,7 @@ class Commands:
 
     def _description(self, rest: bytes) -> Task:
         offset, length = _pair(rest)
-        piece = TARGET_XML[offset:offset + length]
+        piece = TARGET_XML[offset : offset + length]
         yield from self._say((b"m" if offset + length < len(TARGET_XML) else b"l") + piece)
 
     def _no_acks(self, rest: bytes) -> Task:

@@ -7,6 +7,7 @@
 
 Whatever else comes is dropped: no bytes that a client can send raise, or make this keep more than a packet.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass

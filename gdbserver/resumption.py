@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The actions of a vCont packet. Source: GDB manual, appendix E.2."""
+
 from __future__ import annotations
 
 from typing import Literal, TypeAlias

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The gdb server's one file with I/O: a TCP socket that listens, one client, the coordinator."""
+
 from __future__ import annotations
 
 import contextlib
@@ -9,15 +10,9 @@ import time
 
 import zmq
 
-from allstop.machine import control
-from allstop.machine.configuration import GdbSpec, MachineConfig
-from allstop.machine.control import ControlPage
-from allstop.wire.channel import DEBUGGER, Channel
-from allstop.wire.codec import MalformedError
-from allstop.wire.messages import ROLE_DEBUGGER, Message, Shutdown, WorldStopped
-from gdbserver.commands import Commands
-from gdbserver.framing import Framing, Interrupt, Packet
-from gdbserver.session import (
+from allstop.gdbserver.commands import Commands
+from allstop.gdbserver.framing import Framing, Interrupt, Packet
+from allstop.gdbserver.session import (
     Ask,
     Attached,
     Effect,
@@ -33,6 +28,12 @@ from gdbserver.session import (
     Session,
     Told,
 )
+from allstop.vm.config.machine import GdbSpec, MachineConfig
+from allstop.vm.control import control
+from allstop.vm.control.control import ControlPage
+from allstop.vm.wire.channel import DEBUGGER, Channel
+from allstop.vm.wire.codec import MalformedError
+from allstop.vm.wire.messages import ROLE_DEBUGGER, Message, Shutdown, WorldStopped
 
 _BEAT_S = 0.2
 _LAST_BYTES_S = 0.5
@@ -60,7 +61,7 @@ class _Client:
         """Send what can be sent; False when the connection is broken."""
         try:
             while self.unsent:
-                del self.unsent[:self.connection.send(self.unsent)]
+                del self.unsent[: self.connection.send(self.unsent)]
         except BlockingIOError:
             pass
         except OSError:

@@ -4,10 +4,10 @@
 Theory of operation
 -------------------
 
-The world is stopped for a debugger in two steps. The barrier (`coordinator.barrier`) has every vCPU leave the guest;
-then each is told to stay out (HoldVcpu), and the world is given back. From then on the debugger holds vCPUs, not the
-world, so one of them can finish an exit for which it needs the stopped world itself, execute one instruction, or run
-alone.
+The world is stopped for a debugger in two steps. The barrier (`allstop.coordinator.world.barrier`) has every
+vCPU leave the guest; then each is told to stay out (HoldVcpu), and the world is given back. From then on the
+debugger holds vCPUs, not the world, so one of them can finish an exit for which it needs the stopped world
+itself, execute one instruction, or run alone.
 
     RUNNING   --- Ctrl-C, a hit, a client that comes --->   a task stops the world   --->   STOPPED
     RUNNING   <--- a task lets the vCPUs go: c, D, a client that has gone ---------------   STOPPED
@@ -16,14 +16,16 @@ Whatever takes more than one message is a task: a generator that yields what it 
 runs at a time; packets wait meanwhile. A vCPU that does not answer in time is busy: what is asked of it is refused,
 until it does. So no client and no vCPU can make the server wait for ever.
 """
+
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from allstop.wire.messages import (
+from allstop.vm.wire.messages import (
     HIT_BREAKPOINT,
     VERDICTS,
     DebugDone,
@@ -245,11 +247,15 @@ class Session:
         yield Until(lambda: nonce in self._answers)
         return self._answers.pop(nonce)
 
-    def ask_all(self, vcpus: Iterable[int], command: Callable[[int, int], Message],
-                within_s: float | None = ANSWER_S) -> Generator[Until, None, list[DebugDone]]:
+    def ask_all(
+        self, vcpus: Iterable[int], command: Callable[[int, int], Message], within_s: float | None = ANSWER_S
+    ) -> Generator[Until, None, list[DebugDone]]:
         """The same of several at once, made by command(nonce, vcpu); those that do not answer in time are left out."""
-        nonces = [self._send(vcpu, lambda nonce, vcpu=vcpu: command(nonce, vcpu))  # type: ignore[misc]
-                  for vcpu in vcpus if not self.busy(vcpu)]
+        nonces = [
+            self._send(vcpu, lambda nonce, vcpu=vcpu: command(nonce, vcpu))  # type: ignore[misc]
+            for vcpu in vcpus
+            if not self.busy(vcpu)
+        ]
         yield Until(lambda: all(nonce in self._answers for nonce in nonces), within_s)
         return [self._answers.pop(nonce) for nonce in nonces if nonce in self._answers]
 
@@ -259,8 +265,7 @@ class Session:
         yield Until(lambda: self._epoch is not None)
         epoch, self._epoch = self._epoch, None
         wanted = [vcpu for vcpu in range(self.vcpus) if vcpu not in self._held]
-        nonces = [self._send(vcpu, lambda nonce, vcpu=vcpu: HoldVcpu(nonce, vcpu)) for vcpu in wanted  # type: ignore[misc]
-                  if not self.busy(vcpu)]
+        nonces = [self._send(vcpu, functools.partial(HoldVcpu, vcpu=vcpu)) for vcpu in wanted if not self.busy(vcpu)]
         self._held.update(wanted)
         self.put(Ask(ReleaseWorld(epoch or 0)))
         yield Until(lambda: not any(nonce in self._outstanding for nonce in nonces), ANSWER_S)

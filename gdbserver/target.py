@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The vCPU's registers as gdb numbers them, and the description that tells it so. Source: GDB manual, appendix G."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from allstop.arm.registers import BANKED, CORE, CP15, DOUBLES
+from allstop.vm.arm.registers import BANKED, CORE, CP15, DOUBLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +21,31 @@ class Register:
 
 
 _SYSTEM = (*BANKED, *CP15)
-REGISTERS = (*(Register(name, 4) for name in CORE), *(Register(name, 8) for name in DOUBLES),
-             *(Register(name, 4) for name in ("fpscr", *_SYSTEM)))
+REGISTERS = (
+    *(Register(name, 4) for name in CORE),
+    *(Register(name, 8) for name in DOUBLES),
+    *(Register(name, 4) for name in ("fpscr", *_SYSTEM)),
+)
 """In the order of gdb's numbers."""
 _CORE_TYPES = {"sp": "data_ptr", "pc": "code_ptr"}
 
 
 def _description() -> bytes:
-    lines = ['<?xml version="1.0"?>', '<!DOCTYPE target SYSTEM "gdb-target.dtd">', '<target version="1.0">',
-             "<architecture>arm</architecture>", '<feature name="org.gnu.gdb.arm.core">']
+    lines = [
+        '<?xml version="1.0"?>',
+        '<!DOCTYPE target SYSTEM "gdb-target.dtd">',
+        '<target version="1.0">',
+        "<architecture>arm</architecture>",
+        '<feature name="org.gnu.gdb.arm.core">',
+    ]
     lines += [f'<reg name="{name}" bitsize="32" type="{_CORE_TYPES.get(name, "uint32")}"/>' for name in CORE]
     lines += ["</feature>", '<feature name="org.gnu.gdb.arm.vfp">']
     lines += [f'<reg name="{name}" bitsize="64" type="ieee_double"/>' for name in DOUBLES]
-    lines += ['<reg name="fpscr" bitsize="32" type="int" group="float"/>', "</feature>",
-              '<feature name="org.allstop.arm.system">']
+    lines += [
+        '<reg name="fpscr" bitsize="32" type="int" group="float"/>',
+        "</feature>",
+        '<feature name="org.allstop.arm.system">',
+    ]
     lines += [f'<reg name="{name}" bitsize="32" type="uint32" group="system" save-restore="no"/>' for name in _SYSTEM]
     return "\n".join([*lines, "</feature>", "</target>", ""]).encode()
 

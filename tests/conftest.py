@@ -3,6 +3,7 @@
 
 The test process is made a subreaper, so that a process whose parent died is seen here instead of being adopted by init.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -21,8 +22,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-import vcpu_worker.engine  # noqa: F401  the engine must be there before unicorn, which some tests compare with
-from deploy.processes import child_environment
+import allstop.vcpu_worker.engine  # noqa: F401  the engine must be there before unicorn, which some tests compare with
+from allstop.deploy.processes.processes import child_environment
 
 # A busy host is slow, not wrong.
 settings.register_profile("allstop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -74,7 +75,7 @@ def _descriptors() -> dict[int, str]:
 
 def _our_sockets() -> set[str]:
     """The abstract sockets of ours that this process holds."""
-    inodes = {target[len("socket:["):-1] for target in _descriptors().values() if target.startswith("socket:[")}
+    inodes = {target[len("socket:[") : -1] for target in _descriptors().values() if target.startswith("socket:[")}
     names = set()
     for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
         fields = line.split()
@@ -125,8 +126,11 @@ def nothing_left_behind() -> Iterator[None]:
 def _left(children: set[int], descriptors: dict[int, str], sockets: set[str], files: set[str]) -> list[str]:
     _reap_orphans(children)
     left = [f"process {pid} ({_command(pid)})" for pid in sorted(_children() - children)]
-    left += [f"descriptor {fd} ({target})" for fd, target in sorted(_descriptors().items())
-             if fd not in descriptors and not target.startswith(f"/proc/{os.getpid()}/")]
+    left += [
+        f"descriptor {fd} ({target})"
+        for fd, target in sorted(_descriptors().items())
+        if fd not in descriptors and not target.startswith(f"/proc/{os.getpid()}/")
+    ]
     left += [f"socket {name}" for name in sorted(_our_sockets() - sockets)]
     left += [f"file {name}" for name in sorted(_our_files() - files)]
     return left
@@ -137,13 +141,22 @@ class Command:
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
         """Start it; stdout and stderr are pipes unless `options` (those of Popen) say otherwise."""
-        given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
-                                 "env": child_environment()}
-        return subprocess.Popen([sys.executable, "-P", "-m", "allstop.cli.main", *map(str, arguments)],
-                                **(given | options))
+        given: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "env": child_environment(),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "allstop.cli.main", *map(str, arguments)], **(given | options)
+        )
 
-    def __call__(self, *arguments: object, deadline_s: float = 60.0, **options: Any,
-                 ) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self,
+        *arguments: object,
+        deadline_s: float = 60.0,
+        **options: Any,
+    ) -> subprocess.CompletedProcess[str]:
         """Run it to its end, at most `deadline_s`."""
         with self.start(*arguments, **options) as process:
             try:
@@ -151,8 +164,9 @@ class Command:
             except BaseException:
                 process.kill()
                 raise
-        return subprocess.CompletedProcess(process.args, process.returncode, (out or b"").decode(),
-                                           (err or b"").decode())
+        return subprocess.CompletedProcess(
+            process.args, process.returncode, (out or b"").decode(), (err or b"").decode()
+        )
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The fixture that looks for what a test leaves behind finds each kind of thing, and blames nobody else."""
+
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
 
-from deploy.processes import child_environment
+from allstop.deploy.processes.processes import child_environment
 
 LEAKS = """
 import os, socket, subprocess, tempfile, time
@@ -28,9 +29,13 @@ def test_each_kind_of_leak_fails_its_test_and_no_other(tmp_path: Path) -> None:
     assert "DEADLINE_S = 5.0" in conftest
     (tmp_path / "conftest.py").write_text(conftest.replace("DEADLINE_S = 5.0", "DEADLINE_S = 0.2"))
     (tmp_path / "test_leaks.py").write_text(LEAKS)
-    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rA", "--tb=line", "."],
-                          cwd=tmp_path, env=child_environment() | {"TMPDIR": str(tmp_path)}, capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rA", "--tb=line", "."],
+        cwd=tmp_path,
+        env=child_environment() | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
     told = [line.partition("left behind: ")[2] for line in done.stdout.splitlines() if line.startswith("E ")]
     assert len(told) == 5, done.stdout
     for line, what in zip(told, ("process", "process", "descriptor", "socket @allstop-leak", "file "), strict=True):

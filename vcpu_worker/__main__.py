@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`python -m vcpu_worker --config-fd N --vcpu K`: the process of one vCPU. The launcher has `nursery` fork the same."""
+"""`python -m vcpu_worker --config-fd N --vcpu K`: the process of one vCPU. The launcher has `zygote` fork the same."""
+
 from __future__ import annotations
 
 import argparse
 import os
 import sys
 
-from allstop.machine.configuration import MachineConfig
-from allstop.machine.lifetime import SHORT_SLICE_NS, USUAL_SLICE_NS, ask_for_slice, pin_to_core, tie_to_parent
+from allstop.vm.config.machine import MachineConfig
+from allstop.vm.process.lifetime import SHORT_SLICE_NS, USUAL_SLICE_NS, ask_for_slice, pin_to_core, tie_to_parent
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def live(config: MachineConfig, vcpu: int) -> int:
         pin_to_core(vcpu)
     try:
         # The engine checks its library when it is imported, and raises EngineError, a RuntimeError, when it refuses.
-        from vcpu_worker.worker import Worker
+        from allstop.vcpu_worker.worker import Worker
 
         worker = Worker.open(config, vcpu)
         ask_for_slice(USUAL_SLICE_NS)  # for the guest; the threads that carry messages are there by now

@@ -4,6 +4,7 @@
 While it waits, a worker is outside the guest, beats, and leaves when the run is over. A device's answer that does not
 come is asked for again with the same sequence number, which the device server does not perform twice.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import zmq
 
-from allstop.machine import board
-from allstop.machine.configuration import MachineConfig
-from allstop.machine.control import (
+from allstop.vcpu_worker.devices.oracle import AccessOracle
+from allstop.vm import board
+from allstop.vm.config.machine import MachineConfig
+from allstop.vm.control.control import (
     ACTIVITY_MMIO,
     ACTIVITY_SEMIHOSTING,
     COUNT_RESENT,
@@ -26,9 +28,9 @@ from allstop.machine.control import (
     QUIT,
     ControlPage,
 )
-from allstop.wire.channel import Channel, ChannelError, worker_identity
-from allstop.wire.codec import MalformedError, decode, encode
-from allstop.wire.messages import (
+from allstop.vm.wire.channel import Channel, ChannelError, worker_identity
+from allstop.vm.wire.codec import MalformedError, decode, encode
+from allstop.vm.wire.messages import (
     MMIO_OK,
     MMIO_UNASSIGNED,
     ROLE_COORDINATOR,
@@ -49,11 +51,10 @@ from allstop.wire.messages import (
     StopWorld,
     WorldStopped,
 )
-from allstop.wire.security import Breaks, KeyPair
-from vcpu_worker.access_oracle import AccessOracle
+from allstop.vm.wire.security import Breaks, KeyPair
 
 if TYPE_CHECKING:
-    from allstop.machine.recorder import Recorder
+    from allstop.vm.journal.recorder import Recorder
 
 BEAT_S = 0.25
 RESEND_BEATS = 2
@@ -63,8 +64,13 @@ M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
 R = TypeVar("R", MmioReply, PpiReply)
 _POLLIN = int(zmq.POLLIN)
-_DEBUGGING = frozenset(kind for kind in get_args(Message) if (ROLE_DEBUGGER, ROLE_COORDINATOR) in ROUTES[kind]
-                       and (ROLE_COORDINATOR, ROLE_WORKER) in ROUTES[kind] and "vcpu" in kind._fields)
+_DEBUGGING = frozenset(
+    kind
+    for kind in get_args(Message)
+    if (ROLE_DEBUGGER, ROLE_COORDINATOR) in ROUTES[kind]
+    and (ROLE_COORDINATOR, ROLE_WORKER) in ROUTES[kind]
+    and "vcpu" in kind._fields
+)
 _now_ns = time.perf_counter_ns
 
 
@@ -92,10 +98,19 @@ class Links:
         hosts = config.hosts
         keys = None if hosts is None or hosts.index == 0 else KeyPair(hosts.public_keys[hosts.index], hosts.secret_key)
         server = "" if hosts is None else hosts.public_keys[0]
-        self._devices = Channel.open(self._context, config.devices_endpoint, identity, config.token, ROLE_WORKER, vcpu,
-                                     server=server, keys=keys)
-        self._coordinator = Channel.open(self._context, config.coordinator_endpoint, identity, config.token,
-                                         ROLE_WORKER, vcpu, server=server, keys=keys)
+        self._devices = Channel.open(
+            self._context, config.devices_endpoint, identity, config.token, ROLE_WORKER, vcpu, server=server, keys=keys
+        )
+        self._coordinator = Channel.open(
+            self._context,
+            config.coordinator_endpoint,
+            identity,
+            config.token,
+            ROLE_WORKER,
+            vcpu,
+            server=server,
+            keys=keys,
+        )
         far = (self._devices, self._coordinator) if keys is not None else ()
         self._breaks = [Breaks(channel.socket) for channel in far]
         self._devices.socket.rcvtimeo = int(BEAT_S * 1000)
@@ -126,11 +141,13 @@ class Links:
         reply = self._ask(MmioRequest(sequence, ipa, size, is_write, value), MmioReply, sequence)
         page.record(self._vcpu, HISTOGRAM_MMIO, _now_ns() - started)
         if reply.status == MMIO_OK or reply.status == MMIO_UNASSIGNED:  # else the run ends
-            self._oracle.complete(ipa, size, is_write, value if is_write else reply.value,
-                                  reply.status == MMIO_UNASSIGNED)
+            self._oracle.complete(
+                ipa, size, is_write, value if is_write else reply.value, reply.status == MMIO_UNASSIGNED
+            )
         if (journal := self.journal) is not None:
-            journal.span(journal.MMIO, self._vcpu, started, ipa, size, is_write,
-                         value if is_write else reply.value, reply.status)
+            journal.span(
+                journal.MMIO, self._vcpu, started, ipa, size, is_write, value if is_write else reply.value, reply.status
+            )
         return reply
 
     def tell_ppi(self, intid: int, level: bool) -> int:

@@ -4,31 +4,16 @@
 States: off (waits for PowerOn), on (in the guest, or in a handler). A handler runs to its end before the vCPU enters
 again, so whatever it latched is completed exactly once.
 """
+
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable
 
-from allstop.arm.psci import PsciFunction
-from allstop.machine import board
-from allstop.machine.configuration import MachineConfig
-from allstop.machine.control import ACTIVITY_OFF, ACTIVITY_PSCI, COUNT_UNASSIGNED, POWER_OFF, POWER_ON, ControlPage
-from allstop.machine.journal import open_journal
-from allstop.wire.messages import (
-    MMIO_OK,
-    MMIO_UNASSIGNED,
-    ROLE_WORKER,
-    ComponentFailed,
-    GuestFailed,
-    PowerOn,
-    PsciCall,
-    PsciReturn,
-    Shutdown,
-)
-from vcpu_worker.debuggee import Debuggee
-from vcpu_worker.emulation import DeviceFailedError, Emulation
-from vcpu_worker.engine import (
+from allstop.vcpu_worker.debug.debuggee import Debuggee
+from allstop.vcpu_worker.debug.registers import read_registers
+from allstop.vcpu_worker.engine import (
     EXIT_BREAKPOINT,
     EXIT_BUDGET,
     EXIT_CP15,
@@ -48,12 +33,28 @@ from vcpu_worker.engine import (
     Exit,
     Vcpu,
 )
-from vcpu_worker.fetch import Fetch, FetchStuckError
-from vcpu_worker.fetch_handler import FetchHandlerError
-from vcpu_worker.injector import Injector
-from vcpu_worker.links import Links, RunIsOver, say_last_words
-from vcpu_worker.registers import read_registers
-from vcpu_worker.semihosting import Semihosting
+from allstop.vcpu_worker.events.performer import EventPerformer
+from allstop.vcpu_worker.exits.emulation import DeviceFailedError, Emulation
+from allstop.vcpu_worker.exits.semihosting import Semihosting
+from allstop.vcpu_worker.fetch.fetch import Fetch, FetchStuckError
+from allstop.vcpu_worker.fetch.fetch_handler import FetchHandlerError
+from allstop.vcpu_worker.links import Links, RunIsOver, say_last_words
+from allstop.vm import board
+from allstop.vm.arm.psci import PsciFunction
+from allstop.vm.config.machine import MachineConfig
+from allstop.vm.control.control import ACTIVITY_OFF, ACTIVITY_PSCI, COUNT_UNASSIGNED, POWER_OFF, POWER_ON, ControlPage
+from allstop.vm.journal.open import open_journal
+from allstop.vm.wire.messages import (
+    MMIO_OK,
+    MMIO_UNASSIGNED,
+    ROLE_WORKER,
+    ComponentFailed,
+    GuestFailed,
+    PowerOn,
+    PsciCall,
+    PsciReturn,
+    Shutdown,
+)
 
 _PREFETCH_CLASS = 0x20
 _PSCI_RANGE = range(0x8400_0000, 0x8400_0020)
@@ -81,12 +82,12 @@ class Worker:
         self._links = links
         links.dump = lambda: read_registers(vcpu)
         self._journal = links.journal
-        self._injector = Injector(config, vcpu, number, page, links)
+        self._performer = EventPerformer(config, vcpu, number, page, links)
         self._emulation = Emulation(vcpu, number, page, links, config.memory_bytes)
-        self._fetch = Fetch(config, vcpu, number, page, links, self._injector)
+        self._fetch = Fetch(config, vcpu, number, page, links, self._performer)
         self._on = False
         self._timers_told = (0, 0)
-        self._debuggee = Debuggee(vcpu, number, page, links, self._injector.breakpoints, self._turn)
+        self._debuggee = Debuggee(vcpu, number, page, links, self._performer.breakpoints, self._turn)
         self._handlers: dict[int, Callable[[Exit], None]] = {
             EXIT_MMIO: self._mmio,
             EXIT_NISV: self._no_syndrome,
@@ -144,13 +145,13 @@ class Worker:
 
     def _turn(self, budget: int) -> Exit:
         """Enter the guest, for `budget` instructions at most unless that is 0, and handle the exit."""
-        events = self._injector.budget
+        events = self._performer.budget
         leave = self._vcpu.run(min(budget, events) if budget and events else budget or events)
-        self._injector.left(leave)
+        self._performer.left(leave)
         if leave.timers:
             self._tell_timers()
         self.handle(leave)
-        self._injector.over()
+        self._performer.over()
         return leave
 
     def handle(self, leave: Exit) -> None:
@@ -163,8 +164,9 @@ class Worker:
         try:
             self._handlers[leave.kind](leave)
         finally:
-            journal.span(journal.EXIT, self._number, began_ns, leave.kind, leave.pc, leave.hsr, leave.ipa,
-                         leave.instruction)
+            journal.span(
+                journal.EXIT, self._number, began_ns, leave.kind, leave.pc, leave.hsr, leave.ipa, leave.instruction
+            )
 
     def _fail(self, sentence: str, known: bool = False) -> int:
         """Tell why this vCPU can not go on, unless the coordinator knows, and wait for the end of the run."""
@@ -210,7 +212,7 @@ class Worker:
         if isinstance(plan, Exit):
             self.handle(plan)
         elif plan is not None:
-            self._emulation.perform(plan, lambda: self._injector.step("before-retire", leave))
+            self._emulation.perform(plan, lambda: self._performer.step("before-retire", leave))
 
     def _hvc(self, leave: Exit) -> None:
         function, *arguments = self._vcpu.core()[:4]
@@ -272,11 +274,13 @@ class Worker:
         vector = leave.hifar & 0x1F
         offset = _LINK_OFFSETS.get(vector, (4, 4))[spsr >> 5 & 1]
         kind = _VECTORS.get(vector, "an exception")
-        self._links.tell(GuestFailed(
-            self._number,
-            f"vCPU {self._number} took {kind} at {link - offset & 0xFFFFFFFF:#010x}, and its vectors at "
-            f"{leave.hifar & ~0x1F:#010x} are not in memory: set VBAR, or mend what it executed",
-        ))
+        self._links.tell(
+            GuestFailed(
+                self._number,
+                f"vCPU {self._number} took {kind} at {link - offset & 0xFFFFFFFF:#010x}, and its vectors at "
+                f"{leave.hifar & ~0x1F:#010x} are not in memory: set VBAR, or mend what it executed",
+            )
+        )
         self._links.wait(Shutdown)
         raise RunIsOver
 
@@ -290,5 +294,7 @@ class Worker:
         self._debuggee.hit(leave)
 
     def _unknown(self, leave: Exit) -> None:
-        raise EngineError(f"vCPU {self._number} left the guest at {leave.pc:#010x} for a reason that nobody handles "
-                          f"(HSR {leave.hsr:#010x})")
+        raise EngineError(
+            f"vCPU {self._number} left the guest at {leave.pc:#010x} for a reason that nobody handles "
+            f"(HSR {leave.hsr:#010x})"
+        )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`allstop campaign`: many runs, planned by a file, kept in a store, on this host or on a Dask cluster."""
+
 from __future__ import annotations
 
 import argparse
@@ -10,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allstop.cli.speech import say, write_all
-from deploy.errors import HarnessError, UsageError
-from deploy.options import number
+from allstop.deploy.errors import HarnessError, UsageError
+from allstop.deploy.options.options import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from queue import SimpleQueue
 
-    from stress.campaign.result import Executor, Report
-    from stress.campaign.spec import Spec
-    from stress.campaign.store import Store
+    from allstop.campaign.result import Executor, Report
+    from allstop.campaign.spec import Spec
+    from allstop.campaign.store import Store
 
 SUMMARY = "run many guests under many policies and disturbances, and keep what they did"
 _STDOUT = 1
@@ -30,17 +31,28 @@ _MAX_JOBS = 1024
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `campaign`."""
-    parser.epilog = ("exit status: 0 every run passed, 1 one did not, 2 usage, 4 not all runs have a result: "
-                     "interrupted, a full disk, no cluster; the same command goes on. docs/campaign.md tells more")
+    parser.epilog = (
+        "exit status: 0 every run passed, 1 one did not, 2 usage, 4 not all runs have a result: "
+        "interrupted, a full disk, no cluster; the same command goes on. docs/campaign.md tells more"
+    )
     parser.add_argument("spec", metavar="SPEC", nargs="?", type=Path, help="a TOML file: what is to be run")
-    parser.add_argument("--store", metavar="FILE", type=Path,
-                        help="where results are kept; one that exists is resumed (default: SPEC's name with .store)")
+    parser.add_argument(
+        "--store",
+        metavar="FILE",
+        type=Path,
+        help="where results are kept; one that exists is resumed (default: SPEC's name with .store)",
+    )
     parser.add_argument("--extend", action="store_true", help="add the runs of SPEC that the store does not have")
     parser.add_argument("--jobs", metavar="N", help="runs at the same time on this host (default: its cores)")
-    parser.add_argument("--cluster", metavar="ADDRESS",
-                        help="run on the workers of this Dask scheduler, such as tcp://head:8786")
-    parser.add_argument("--cluster-wait", metavar="S", default="60",
-                        help="give up when the cluster has had no worker for so long (default %(default)s)")
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS", help="run on the workers of this Dask scheduler, such as tcp://head:8786"
+    )
+    parser.add_argument(
+        "--cluster-wait",
+        metavar="S",
+        default="60",
+        help="give up when the cluster has had no worker for so long (default %(default)s)",
+    )
     parser.add_argument("--plan", action="store_true", help="say what would be run, and run nothing")
     parser.add_argument("--page", metavar="FILE", type=Path, help="write the summary as one HTML page, too")
     parser.add_argument("--summary", metavar="STORE", type=Path, help="run nothing: say what a store holds")
@@ -50,12 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run it; the exit status. Raises UsageError, HarnessError."""
     if arguments.page is not None and not arguments.page.absolute().parent.is_dir():
-        raise UsageError(f"the page {arguments.page} can not be written: there is no folder "
-                         f"{arguments.page.absolute().parent}")
+        raise UsageError(
+            f"the page {arguments.page} can not be written: there is no folder {arguments.page.absolute().parent}"
+        )
     if (arguments.spec is None) == (arguments.summary is None):
-        raise UsageError("say either what is to be run, allstop campaign SPEC, or what is to be looked at, "
-                         "allstop campaign --summary STORE")
-    from stress.campaign.store import Store
+        raise UsageError(
+            "say either what is to be run, allstop campaign SPEC, or what is to be looked at, "
+            "allstop campaign --summary STORE"
+        )
+    from allstop.campaign.store import Store
 
     if arguments.summary is not None:
         with Store.to_read(arguments.summary) as store:
@@ -66,7 +81,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.jobs is not None and arguments.cluster is not None:
         raise UsageError("--jobs is for this host; on a cluster each thread of a Dask worker runs one: leave it out")
     wait_s = _seconds(arguments.cluster_wait)
-    from stress.campaign.spec import read_spec
+    from allstop.campaign.spec import read_spec
 
     spec = read_spec(arguments.spec)
     if arguments.plan:
@@ -74,7 +89,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     from queue import SimpleQueue
 
-    from stress.campaign.session import asked_by_signals
+    from allstop.campaign.session import asked_by_signals
 
     reports: SimpleQueue[Report] = SimpleQueue()
     with Store.to_write(arguments.store or Path(f"{arguments.spec.stem}.store")) as store:
@@ -90,9 +105,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _run(store: Store, arguments: argparse.Namespace, jobs: int, wait_s: float, reports: SimpleQueue[Report]) -> bool:
     """Run what waits; whether all is done."""
-    from deploy.status_line import StatusLine
-    from stress.campaign.progress import Progress
-    from stress.campaign.session import Session
+    from allstop.campaign.progress import Progress
+    from allstop.campaign.session import Session
+    from allstop.deploy.console.status_line import StatusLine
 
     counts = store.counts()
     progress = Progress(counts, time.monotonic())
@@ -119,13 +134,19 @@ def _run(store: Store, arguments: argparse.Namespace, jobs: int, wait_s: float, 
     return counts.done == counts.total
 
 
-def _executor(store: Store, arguments: argparse.Namespace, jobs: int, wait_s: float, reports: SimpleQueue[Report],
-              tell: Callable[[str], None]) -> Executor:
+def _executor(
+    store: Store,
+    arguments: argparse.Namespace,
+    jobs: int,
+    wait_s: float,
+    reports: SimpleQueue[Report],
+    tell: Callable[[str], None],
+) -> Executor:
     if arguments.cluster is None:
-        from stress.campaign.local import LocalExecutor
+        from allstop.campaign.local import LocalExecutor
 
         return LocalExecutor(jobs, store.contents(), reports)
-    from stress.campaign.cluster import DaskExecutor
+    from allstop.campaign.cluster import DaskExecutor
 
     return DaskExecutor(arguments.cluster, store.contents(), wait_s, reports, tell)
 
@@ -141,13 +162,13 @@ def _how_to_go_on(store: Store, arguments: argparse.Namespace) -> str:
 
 def _report(store: Store, arguments: argparse.Namespace) -> int:
     """Print, and write the page; the exit status for what the store holds."""
-    from stress.campaign.summary import summarize
+    from allstop.campaign.summary import summarize
 
     summary = summarize(store)
     write_all(_STDOUT, json.dumps(summary.record()) + "\n" if arguments.json else summary.text())
     if arguments.page is not None:
-        from stress.campaign.page import campaign_page
-        from stress.report_page import write
+        from allstop.campaign.page import campaign_page
+        from allstop.report.html import write
 
         write(campaign_page(summary), arguments.page)
         if not arguments.json:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`allstop conformance`: show that the machine is an SMP machine, across its processes."""
+
 from __future__ import annotations
 
 import argparse
@@ -8,9 +9,9 @@ import os
 from pathlib import Path
 
 from allstop.cli.speech import write_all
-from deploy.errors import UsageError
-from deploy.options import number
-from stress.conformance import CHECKS, FULL_RUNS, HOSTS_RUNS, QUICK_RUNS, Finding, run_check
+from allstop.conformance.conformance import CHECKS, FULL_RUNS, HOSTS_RUNS, QUICK_RUNS, Finding, run_check
+from allstop.deploy.errors import UsageError
+from allstop.deploy.options.options import number
 
 SUMMARY = "prove exclusives, barriers, TLB maintenance and code writes between processes"
 _STDOUT = 1
@@ -22,14 +23,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "exit status: 0 every check holds, 1 one does not"
     parser.add_argument("--runs", metavar="N", help=f"runs of the litmus tests (default {FULL_RUNS:,})")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_RUNS:,} runs: seconds, not a minute")
-    parser.add_argument("--as-shipped", action="store_true",
-                        help="run unicorn as it is shipped, without the engine's seam: to see the gate red")
-    parser.add_argument("--decoder", metavar="N",
-                        help="check the decoder instead: N random loads and stores, executed and emulated")
+    parser.add_argument(
+        "--as-shipped",
+        action="store_true",
+        help="run unicorn as it is shipped, without the engine's seam: to see the gate red",
+    )
+    parser.add_argument(
+        "--decoder", metavar="N", help="check the decoder instead: N random loads and stores, executed and emulated"
+    )
     parser.add_argument("--seed", metavar="N", default="1", help="of --decoder (default %(default)s)")
     parser.add_argument("--timeout", metavar="S", default="300", help="for each check (default %(default)s)")
-    parser.add_argument("--hosts", metavar="FILE.toml", type=Path,
-                        help=f"between vCPUs of different hosts: docs/hosts.md (then {HOSTS_RUNS:,} runs by default)")
+    parser.add_argument(
+        "--hosts",
+        metavar="FILE.toml",
+        type=Path,
+        help=f"between vCPUs of different hosts: docs/hosts.md (then {HOSTS_RUNS:,} runs by default)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
 
 
@@ -56,18 +65,22 @@ def execute(arguments: argparse.Namespace) -> int:
         findings[check.name] = finding = run_check(check, runs, timeout_s, arguments.as_shipped, arguments.hosts)
         if not arguments.json:
             state = "holds" if finding.holds else "FAILS"
-            write_all(_STDOUT, f"{state}  {check.name:8} {check.claim}\n"
-                               f"       {'':8} {finding.cases:,} cases; {finding.seen}\n")
+            write_all(
+                _STDOUT,
+                f"{state}  {check.name:8} {check.claim}\n       {'':8} {finding.cases:,} cases; {finding.seen}\n",
+            )
     good = all(finding.holds for finding in findings.values())
     if arguments.json:
-        rows = [{"check": name, "holds": finding.holds, "cases": finding.cases, "seen": finding.seen}
-                for name, finding in findings.items()]
+        rows = [
+            {"check": name, "holds": finding.holds, "cases": finding.cases, "seen": finding.seen}
+            for name, finding in findings.items()
+        ]
         write_all(_STDOUT, json.dumps({"holds": good, "as_shipped": arguments.as_shipped, "checks": rows}) + "\n")
     return 0 if good else 1
 
 
 def _check_decoder(cases: int, seed: int, as_json: bool) -> int:
-    from stress.decoding import Report, campaign  # the engine is loaded here, where it is needed
+    from allstop.conformance.decoder import Report, campaign  # the engine is loaded here, where it is needed
 
     if cases < 1:
         raise UsageError(f"the number of cases must be positive, not {cases}")
@@ -78,16 +91,30 @@ def _check_decoder(cases: int, seed: int, as_json: bool) -> int:
     good = not report.failures
     classes = len(report.by_class)
     if as_json:
-        write_all(_STDOUT, json.dumps({
-            "holds": good, "seed": seed, "cases": report.by_class.total(), "trapped": report.trapped.total(),
-            "classes": {name: report.trapped[name] for name in sorted(report.by_class)}, "unseen": report.unseen,
-            "failures": report.failures}) + "\n")
+        write_all(
+            _STDOUT,
+            json.dumps(
+                {
+                    "holds": good,
+                    "seed": seed,
+                    "cases": report.by_class.total(),
+                    "trapped": report.trapped.total(),
+                    "classes": {name: report.trapped[name] for name in sorted(report.by_class)},
+                    "unseen": report.unseen,
+                    "failures": report.failures,
+                }
+            )
+            + "\n",
+        )
         return 0 if good else 1
     least = min(report.trapped.values(), default=0)
-    write_all(_STDOUT, f"{'holds' if good else 'FAILS'}  decoder  emulated and native execution leave the same\n"
-                       f"                {report.by_class.total():,} cases, {report.trapped.total():,} trapped and "
-                       f"emulated; {classes} classes, at least {least:,} of each, {len(report.unseen)} classes unseen; "
-                       f"seed {seed}\n")
+    write_all(
+        _STDOUT,
+        f"{'holds' if good else 'FAILS'}  decoder  emulated and native execution leave the same\n"
+        f"                {report.by_class.total():,} cases, {report.trapped.total():,} trapped and "
+        f"emulated; {classes} classes, at least {least:,} of each, {len(report.unseen)} classes unseen; "
+        f"seed {seed}\n",
+    )
     for failure in report.failures:
         write_all(_STDOUT, f"  {failure}\n")
     return 0 if good else 1

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`allstop ctl`: look into a running machine, pause it, disturb it, end it."""
+
 from __future__ import annotations
 
 import argparse
@@ -9,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from allstop.cli.speech import say, write_all
-from allstop.wire.channel import ChannelError
-from deploy.errors import HarnessError, UsageError
-from deploy.operator_link import OperatorLink, RefusedError
-from deploy.options import number
-from deploy.situation import EXIT_KINDS
+from allstop.deploy.errors import HarnessError, UsageError
+from allstop.deploy.options.options import number
+from allstop.deploy.outcome.telemetry import EXIT_KINDS
+from allstop.operator_link import OperatorLink, RefusedError
+from allstop.vm.wire.channel import ChannelError
 
 SUMMARY = "look into a running machine, pause it, disturb it, end it"
 _STDOUT = 1
@@ -29,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands", dest="what")
 
     def command(name: str, summary: str) -> argparse.ArgumentParser:
-        added: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary,
-                                                             allow_abbrev=False)
+        added: argparse.ArgumentParser = commands.add_parser(
+            name, help=summary, description=summary, allow_abbrev=False
+        )
         return added
 
     status = command("status", "say what each vCPU does")
@@ -78,14 +80,18 @@ def _status(link: OperatorLink, arguments: argparse.Namespace) -> None:
         _print(json.dumps(report))
         return
     vcpus = report["vcpus"]
-    _print(f"{'paused' if report['paused'] else 'running'}, {len(vcpus)} {'vCPU' if len(vcpus) == 1 else 'vCPUs'}, "
-           f"{report['stops']:,} {'stop' if report['stops'] == 1 else 'stops'}")
+    _print(
+        f"{'paused' if report['paused'] else 'running'}, {len(vcpus)} {'vCPU' if len(vcpus) == 1 else 'vCPUs'}, "
+        f"{report['stops']:,} {'stop' if report['stops'] == 1 else 'stops'}"
+    )
     for n, vcpu in enumerate(vcpus):
         counters = vcpu["counters"]
         exits = sum(counters[kind] for kind in EXIT_KINDS)
         mmio = counters["mmio_read"] + counters["mmio_write"]
-        _print(f"vCPU {n:<3} process {vcpu['pid']:<8} {vcpu['power']:<7} PC {vcpu['pc']:#010x}  {exits:,} exits, "
-               f"{mmio:,} MMIO, {vcpu['doing']}")
+        _print(
+            f"vCPU {n:<3} process {vcpu['pid']:<8} {vcpu['power']:<7} PC {vcpu['pc']:#010x}  {exits:,} exits, "
+            f"{mmio:,} MMIO, {vcpu['doing']}"
+        )
     for name, key in (("coordinator", "coordinator"), ("device server", "devices")):
         _print(f"{name}, process {report[key]['pid']}, {report[key]['doing']}")
 
@@ -108,7 +114,7 @@ def _registers(link: OperatorLink, arguments: argparse.Namespace) -> None:
         _print(f"vCPU {vcpu}")
         cells = [f"{name:>12} {value:08x}" for name, value in registers.items()]
         for first in range(0, len(cells), _WORDS_PER_LINE):
-            _print("".join(cells[first:first + _WORDS_PER_LINE]))
+            _print("".join(cells[first : first + _WORDS_PER_LINE]))
 
 
 def _memory(link: OperatorLink, arguments: argparse.Namespace) -> None:
@@ -121,11 +127,15 @@ def _memory(link: OperatorLink, arguments: argparse.Namespace) -> None:
     for data in link.memory(ipa, length_bytes):
         if arguments.raw:
             while data:
-                data = data[os.write(_STDOUT, data):]
+                data = data[os.write(_STDOUT, data) :]
             continue
-        rows = (data[start:start + _ROW_BYTES] for start in range(0, len(data), _ROW_BYTES))
-        _print("\n".join(f"{ipa + _ROW_BYTES * n:08x}  {row.hex(' '):<{3 * _ROW_BYTES}} {_readable(row)}"
-                         for n, row in enumerate(rows)))
+        rows = (data[start : start + _ROW_BYTES] for start in range(0, len(data), _ROW_BYTES))
+        _print(
+            "\n".join(
+                f"{ipa + _ROW_BYTES * n:08x}  {row.hex(' '):<{3 * _ROW_BYTES}} {_readable(row)}"
+                for n, row in enumerate(rows)
+            )
+        )
         ipa += len(data)
 
 
@@ -189,5 +199,15 @@ def _print(text: str) -> None:
     write_all(_STDOUT, text + "\n")
 
 
-_COMMANDS = {"status": _status, "pause": _pause, "resume": _resume, "registers": _registers, "memory": _memory,
-             "tlb": _tlb, "swap": _swap, "inject": _inject, "kill": _kill, "stop": _stop}
+_COMMANDS = {
+    "status": _status,
+    "pause": _pause,
+    "resume": _resume,
+    "registers": _registers,
+    "memory": _memory,
+    "tlb": _tlb,
+    "swap": _swap,
+    "inject": _inject,
+    "kill": _kill,
+    "stop": _stop,
+}

@@ -5,6 +5,7 @@ Nothing has been started then: the process dies of SIGINT, which a shell shows a
 (nohup, a script's background) stays ignored. `_signal` is there from the interpreter's start on; `signal` is a file to
 find and read, long enough for a Ctrl-C.
 """
+
 import _signal  # type: ignore[import-not-found]  # not in the stubs: `signal` hides it
 
 _asked_for = _signal.getsignal(_signal.SIGINT) is not _signal.SIG_IGN

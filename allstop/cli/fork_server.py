@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`python -m allstop.cli.fork_server --socket-fd N`: forks processes that are `allstop` with arguments.
 
-For `deploy.fork_server`, which says why. It makes no thread, and no socket of ZeroMQ's, which do not survive a fork. A
-request is a message with descriptors: a socket for the answers, the arguments as JSON, and those that the new process
-gets under the numbers in the message. Answers are its process number, with a pidfd, and in the end its exit status.
+For `allstop.deploy.processes.fork_server`, which says why. It makes no thread, and no socket of ZeroMQ's, which
+do not survive a fork. A request is a message with descriptors: a socket for the answers, the arguments as JSON,
+and those that the new process gets under the numbers in the message. Answers are its process number, with a
+pidfd, and in the end its exit status.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -21,9 +23,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from allstop.cli.main import load, main
-from allstop.machine.lifetime import show_command_line
-from deploy.fork_server import MAX_FDS, MESSAGE_BYTES
-from deploy.processes import printable
+from allstop.deploy.processes.fork_server import MAX_FDS, MESSAGE_BYTES
+from allstop.deploy.processes.processes import printable
+from allstop.vm.process.lifetime import show_command_line
 
 
 def serve(link: socket.socket) -> None:

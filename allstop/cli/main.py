@@ -4,6 +4,7 @@
 A subcommand's module has SUMMARY (a line of help), `add_arguments(parser)` and `execute(arguments) -> exit status`.
 Whatever goes wrong is one sentence on stderr and an exit status; ALLSTOP_DEBUG=1 shows the traceback instead.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -13,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from allstop import __version__
 from allstop.cli.speech import say
-from deploy.errors import HarnessError, UsageError
+from allstop.deploy.errors import HarnessError, UsageError
+from allstop.vm.version import __version__
 
 COMMANDS = ("run", "conformance", "race", "campaign", "report", "trace", "ctl")
 USAGE = 2
@@ -65,8 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser(word: str | None = None) -> argparse.ArgumentParser:
     """For a command line whose first word is this."""
-    parser = _Parser(prog="allstop", allow_abbrev=False,
-                     description="Run an SMP guest whose every vCPU is a process of its own.")
+    parser = _Parser(
+        prog="allstop", allow_abbrev=False, description="Run an SMP guest whose every vCPU is a process of its own."
+    )
     parser.add_argument("--version", action="version", version=f"allstop {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for name in _needed(word):

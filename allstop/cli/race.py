@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`allstop race`: the race of 2013 on a real guest, how often it is lost, and what each cure costs."""
+
 from __future__ import annotations
 
 import argparse
@@ -10,37 +11,47 @@ import time
 from pathlib import Path
 
 from allstop.cli.speech import say, write_all
-from allstop.machine.configuration import FETCH_POLICIES, TLB_DISCIPLINES
-from deploy.errors import UsageError
-from deploy.options import check_choice, number
-from stress.race import DISCIPLINES, FETCHES, PATIENCE_S, RACE, SHOWN, Row, Trial, matrix, run_trial
+from allstop.deploy.errors import UsageError
+from allstop.deploy.options.options import check_choice, number
+from allstop.race.race import DISCIPLINES, FETCHES, PATIENCE_S, RACE, SHOWN, Row, Trial, matrix, run_trial
+from allstop.vm.config.machine import FETCH_POLICIES, TLB_DISCIPLINES
 
 SUMMARY = "measure how often each fetch policy decodes the wrong instruction"
 LONG_FETCHES = 200_000
 _STDOUT = 1
 _TRIAL_TIMEOUT_S = 300.0
-_HEAD = (f"{'fetch':12} {'tlb':10} {'fetches':>9} {'wrong':>7}  {'wrong, 95 % interval':24} {'retries':>8} "
-         f"{'aborts':>7} {'us/fetch':>9} {'us/inval':>9}\n")
+_HEAD = (
+    f"{'fetch':12} {'tlb':10} {'fetches':>9} {'wrong':>7}  {'wrong, 95 % interval':24} {'retries':>8} "
+    f"{'aborts':>7} {'us/fetch':>9} {'us/inval':>9}\n"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `race`."""
     parser.epilog = "exit status: 0 the world is as the theory says, 1 it is not"
     parser.add_argument("--vcpus", metavar="N", default="4", help="vCPUs of the guest (default %(default)s)")
-    parser.add_argument("--trials", metavar="N", default="1",
-                        help=f"runs of each cell (default %(default)s); unprotected under broadcast is run on, for at "
-                             f"most {PATIENCE_S:.0f} s, until it has been wrong {SHOWN} times")
+    parser.add_argument(
+        "--trials",
+        metavar="N",
+        default="1",
+        help=f"runs of each cell (default %(default)s); unprotected under broadcast is run on, for at "
+        f"most {PATIENCE_S:.0f} s, until it has been wrong {SHOWN} times",
+    )
     parser.add_argument("--seed", metavar="N", default="1", help="of the first trial (default %(default)s)")
     parser.add_argument("--fetch", metavar="P,...", default=",".join(FETCHES), help="policies (default %(default)s)")
-    parser.add_argument("--tlb", metavar="D,...", default=",".join(DISCIPLINES),
-                        help="disciplines (default %(default)s)")
+    parser.add_argument(
+        "--tlb", metavar="D,...", default=",".join(DISCIPLINES), help="disciplines (default %(default)s)"
+    )
     parser.add_argument("--parameter", metavar="N", default="0", help="of the guest, see guests/swapper")
-    parser.add_argument("--long", action="store_true",
-                        help=f"until each cell has {LONG_FETCHES:,} fetches: a million over the sound cells")
-    parser.add_argument("--page", metavar="FILE", type=Path,
-                        help="write one HTML page with the matrix and the story of a wrong decode")
-    parser.add_argument("--hosts", metavar="FILE.toml", type=Path,
-                        help="with the vCPUs on these hosts: docs/hosts.md")
+    parser.add_argument(
+        "--long",
+        action="store_true",
+        help=f"until each cell has {LONG_FETCHES:,} fetches: a million over the sound cells",
+    )
+    parser.add_argument(
+        "--page", metavar="FILE", type=Path, help="write one HTML page with the matrix and the story of a wrong decode"
+    )
+    parser.add_argument("--hosts", metavar="FILE.toml", type=Path, help="with the vCPUs on these hosts: docs/hosts.md")
     parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
 
 
@@ -59,15 +70,17 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.page is not None and arguments.hosts is not None:
         raise UsageError("the page tells the story of one host's race: leave --page or --hosts out")
     if arguments.page is not None and not arguments.page.absolute().parent.is_dir():
-        raise UsageError(f"the page {arguments.page} can not be written: there is no folder "
-                         f"{arguments.page.absolute().parent}")
+        raise UsageError(
+            f"the page {arguments.page} can not be written: there is no folder {arguments.page.absolute().parent}"
+        )
 
     def enough(row: Row) -> bool:
         return row.has_enough(trials) and (not arguments.long or row.fetches >= LONG_FETCHES)
 
     def trial(fetch: str, tlb: str, which: int) -> Trial:
-        return run_trial(fetch, tlb, vcpus, seed + which & 0xFFFFFFFF, parameter, _TRIAL_TIMEOUT_S,
-                         hosts=arguments.hosts)
+        return run_trial(
+            fetch, tlb, vcpus, seed + which & 0xFFFFFFFF, parameter, _TRIAL_TIMEOUT_S, hosts=arguments.hosts
+        )
 
     rows: list[Row] = []
     if not arguments.json:
@@ -80,8 +93,19 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.page is not None:
         _write_page(arguments.page, rows, vcpus, seed, parameter)
     if arguments.json:
-        write_all(_STDOUT, json.dumps({"as_the_theory_says": not complaints, "complaints": complaints, "vcpus": vcpus,
-                                       "seed": seed, "rows": [_record(row) for row in rows]}) + "\n")
+        write_all(
+            _STDOUT,
+            json.dumps(
+                {
+                    "as_the_theory_says": not complaints,
+                    "complaints": complaints,
+                    "vcpus": vcpus,
+                    "seed": seed,
+                    "rows": [_record(row) for row in rows],
+                }
+            )
+            + "\n",
+        )
     else:
         for complaint in complaints:
             say(complaint)
@@ -94,10 +118,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _write_page(out: Path, rows: list[Row], vcpus: int, seed: int, parameter: int) -> None:
     """The page, with the story of a wrong decode where the rows have the cell of the race. Raises OSError."""
-    from stress.race_page import race_page
-    from stress.race_story import best_story
-    from stress.recorded_run import RecordedRun
-    from stress.report_page import write
+    from allstop.race.page import race_page
+    from allstop.race.story import best_story
+    from allstop.report.html import write
+    from allstop.report.run import RecordedRun
 
     story = None
     until_s = time.monotonic() + PATIENCE_S
@@ -112,13 +136,28 @@ def _write_page(out: Path, rows: list[Row], vcpus: int, seed: int, parameter: in
 
 def _line(row: Row) -> str:
     low, high = row.interval
-    return (f"{row.fetch:12} {row.tlb:10} {row.fetches:9,} {row.wrong:7,}  {low:10.5%} .. {high:10.5%} "
-            f"{row.retries:8,} {row.aborts:7,} {row.p50_us:9.1f} {row.invalidation_p50_us:9.1f}\n")
+    return (
+        f"{row.fetch:12} {row.tlb:10} {row.fetches:9,} {row.wrong:7,}  {low:10.5%} .. {high:10.5%} "
+        f"{row.retries:8,} {row.aborts:7,} {row.p50_us:9.1f} {row.invalidation_p50_us:9.1f}\n"
+    )
 
 
 def _record(row: Row) -> dict[str, object]:
     low, high = row.interval
-    return {"fetch": row.fetch, "tlb": row.tlb, "trials": row.trials, "fetches": row.fetches, "wrong": row.wrong,
-            "wrong_low": low, "wrong_high": high, "retries": row.retries, "aborts": row.aborts, "took_s": row.took_s,
-            "guest_wrong": row.guest_wrong, "guest_aborts": row.guest_aborts, "p50_us": row.p50_us,
-            "invalidation_p50_us": row.invalidation_p50_us, "failures": list(row.failures)}
+    return {
+        "fetch": row.fetch,
+        "tlb": row.tlb,
+        "trials": row.trials,
+        "fetches": row.fetches,
+        "wrong": row.wrong,
+        "wrong_low": low,
+        "wrong_high": high,
+        "retries": row.retries,
+        "aborts": row.aborts,
+        "took_s": row.took_s,
+        "guest_wrong": row.guest_wrong,
+        "guest_aborts": row.guest_aborts,
+        "p50_us": row.p50_us,
+        "invalidation_p50_us": row.invalidation_p50_us,
+        "failures": list(row.failures),
+    }

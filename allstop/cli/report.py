@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`allstop report`: a run as one page to look at."""
+
 from __future__ import annotations
 
 import argparse
@@ -19,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Write it; the exit status. Raises UsageError, OSError."""
-    from stress.recorded_run import RecordedRun
-    from stress.report import write_report
+    from allstop.report.report import write_report
+    from allstop.report.run import RecordedRun
 
     out = arguments.output or arguments.run_dir / "report.html"
     with RecordedRun(arguments.run_dir) as run:

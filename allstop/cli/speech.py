@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the command says to people (stderr) and to programs (stdout)."""
+
 from __future__ import annotations
 
 import os
@@ -17,4 +18,4 @@ def write_all(fd: int, text: str) -> None:
     """Write all of `text`, unbuffered, so that nothing is left to fail at exit. Raises OSError."""
     data = text.encode(errors="replace")
     while data:
-        data = data[os.write(fd, data):]
+        data = data[os.write(fd, data) :]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`allstop trace`: a run's journals for ui.perfetto.dev and chrome://tracing."""
+
 from __future__ import annotations
 
 import argparse
@@ -19,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Write it; the exit status. Raises UsageError, OSError."""
-    from stress.recorded_run import RecordedRun
-    from stress.trace import write_trace
+    from allstop.report.run import RecordedRun
+    from allstop.report.trace import write_trace
 
     out = arguments.output or arguments.run_dir / "trace.json"
     with RecordedRun(arguments.run_dir) as run:

@@ -4,10 +4,11 @@
 Word accesses only. The interface of the vCPU that makes the access answers; a vCPU from number 8 on has none,
 and reads zero.
 """
+
 from __future__ import annotations
 
-from devicesrv.device import Device, Wiring
-from devicesrv.gicv2.state import ACK_CTL, EOI_MODE, IDLE_PRIORITY, INTIDS, SGIS, SPURIOUS, Gic, Interface
+from allstop.devicesrv.device import Device, Wiring
+from allstop.devicesrv.gicv2.state import ACK_CTL, EOI_MODE, IDLE_PRIORITY, INTIDS, SGIS, SPURIOUS, Gic, Interface
 
 CTLR = 0x00
 PMR = 0x04

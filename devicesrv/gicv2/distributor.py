@@ -6,10 +6,11 @@ Words everywhere; bytes too for priorities, targets and the pending sources of S
 to 31 are banked: the vCPU that makes the access sees its own. A vCPU without a CPU interface (number 8 and
 up) has none of those.
 """
+
 from __future__ import annotations
 
-from devicesrv.device import Device, Wiring
-from devicesrv.gicv2.state import (
+from allstop.devicesrv.device import Device, Wiring
+from allstop.devicesrv.gicv2.state import (
     ENABLE_GROUPS,
     INTIDS,
     PRIVATE,
@@ -43,9 +44,22 @@ SPENDSGIR_END = 0xF30
 PIDR4 = 0xFD0
 
 IIDR_VALUE = 0x0000_043B  # implementer Arm
-IDENTIFICATION = bytes((  # PIDR4-7, PIDR0-3, CIDR0-3
-    0x04, 0, 0, 0, 0x90, 0xB4, 0x2B, 0, 0x0D, 0xF0, 0x05, 0xB1,
-))
+IDENTIFICATION = bytes(
+    (  # PIDR4-7, PIDR0-3, CIDR0-3
+        0x04,
+        0,
+        0,
+        0,
+        0x90,
+        0xB4,
+        0x2B,
+        0,
+        0x0D,
+        0xF0,
+        0x05,
+        0xB1,
+    )
+)
 
 _SGIR_LIST, _SGIR_OTHERS, _SGIR_SELF = 0, 1, 2
 
@@ -161,13 +175,13 @@ class Distributor(Device):
         gic, interface = self._gic, self._interface(cpu)
         if offset >= CPENDSGIR:
             sgi = offset & 0xF
-            return self.mistake() if interface is None else _number(interface.sources[sgi:sgi + size])
+            return self.mistake() if interface is None else _number(interface.sources[sgi : sgi + size])
         intid = offset & 0x3FF
         bank = self._bank(intid, cpu)
         if bank is None:
             return self.mistake()
         if offset < ITARGETSR:
-            return _number(bank.priority[intid:intid + size])
+            return _number(bank.priority[intid : intid + size])
         if gic.uniprocessor:
             return 0
         if intid < PRIVATE:
@@ -191,7 +205,7 @@ class Distributor(Device):
             self.mistake()
             return
         if offset < ITARGETSR:
-            bank.priority[intid:intid + size] = data
+            bank.priority[intid : intid + size] = data
         elif not gic.uniprocessor and intid >= PRIVATE:  # the others' targets are fixed: writes are ignored
             for place, targets in enumerate(data, intid):
                 self._set_targets(place, targets)

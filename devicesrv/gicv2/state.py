@@ -5,11 +5,12 @@ Sets of interrupts are integers with bit n for INTID n: a register is a slice of
 CPU are a few ANDs. Source: ARM IHI 0048B, chapter 3 (interrupt handling and prioritization). Priorities have
 eight bits, a lower number is more urgent; 256 stands for "nothing runs".
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from allstop.machine.board import GIC_MAX_CPUS
+from allstop.vm.board import GIC_MAX_CPUS
 
 INTIDS = 288  # as QEMU's virt: 32 of each CPU's own, 256 shared
 SGIS = 16
@@ -114,8 +115,10 @@ class Gic:
 
     def input(self, intid: int, cpu: int = 0) -> Callable[[bool], None]:
         """The input line of a shared interrupt, or of a private one of `cpu`: call it with the level."""
+
         def irq(level: bool) -> None:
             self.set_level(intid, level, cpu)
+
         return irq
 
     def set_level(self, intid: int, level: bool, cpu: int = 0) -> None:
@@ -126,7 +129,7 @@ class Gic:
         if intid >= PRIVATE:
             bank, affected = self.spis, self.interfaces
         elif cpu < len(self.interfaces):
-            bank, affected = self.interfaces[cpu].bank, self.interfaces[cpu:cpu + 1]
+            bank, affected = self.interfaces[cpu].bank, self.interfaces[cpu : cpu + 1]
         else:
             return
         bit = 1 << intid

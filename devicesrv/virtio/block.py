@@ -4,15 +4,16 @@
 Requests are done one after the other, before the notification is over. What the host fails is VIRTIO_BLK_S_IOERR for
 the guest, and a note for the verdict, once for each drive.
 """
+
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
 
-from allstop.machine.drive import SECTOR_BYTES
-from devicesrv.virtio.drive import Drive
-from devicesrv.virtio.function import Function
-from devicesrv.virtio.queue import Chain, QueueBrokenError, gather, scatter
+from allstop.devicesrv.virtio.drive import Drive
+from allstop.devicesrv.virtio.function import Function
+from allstop.devicesrv.virtio.queue import Chain, QueueBrokenError, gather, scatter
+from allstop.vm.boot.drive import SECTOR_BYTES
 
 F_SEG_MAX = 1 << 2
 F_RO = 1 << 5
@@ -67,26 +68,38 @@ class Block(Function):
     def _perform(self, kind: int, sector: int, chain: Chain) -> int:
         """One request: its status. Raises OSError, AccessError."""
         if kind == T_IN:
-            return self._transfer(sector, chain.writable_bytes - 1, lambda done, piece: scatter(
-                self.port.memory, chain.writable, done, self._drive.read(sector * SECTOR_BYTES + done, piece)))
+            return self._transfer(
+                sector,
+                chain.writable_bytes - 1,
+                lambda done, piece: scatter(
+                    self.port.memory, chain.writable, done, self._drive.read(sector * SECTOR_BYTES + done, piece)
+                ),
+            )
         if kind == T_OUT:
             if self._drive.read_only:
                 return S_IOERR
-            return self._transfer(sector, chain.readable_bytes - _HEADER.size, lambda done, piece: self._drive.write(
-                sector * SECTOR_BYTES + done,
-                gather(self.port.memory, chain.readable, _HEADER.size + done, piece)))
+            return self._transfer(
+                sector,
+                chain.readable_bytes - _HEADER.size,
+                lambda done, piece: self._drive.write(
+                    sector * SECTOR_BYTES + done, gather(self.port.memory, chain.readable, _HEADER.size + done, piece)
+                ),
+            )
         if kind == T_FLUSH:
             self._drive.flush()
             return S_OK
         if kind == T_GET_ID:
-            scatter(self.port.memory, chain.writable, 0, self._name[:chain.writable_bytes - 1])
+            scatter(self.port.memory, chain.writable, 0, self._name[: chain.writable_bytes - 1])
             return S_OK
         return S_UNSUPP
 
     def _transfer(self, sector: int, length: int, move: Callable[[int, int], None]) -> int:
         """Move `length` bytes by pieces: `move(offset, bytes)`. Raises what that raises."""
-        if length % SECTOR_BYTES or length > LONGEST_REQUEST_BYTES or (
-                sector + length // SECTOR_BYTES > self._drive.sectors):
+        if (
+            length % SECTOR_BYTES
+            or length > LONGEST_REQUEST_BYTES
+            or (sector + length // SECTOR_BYTES > self._drive.sectors)
+        ):
             return S_IOERR
         for done in range(0, length, PIECE_BYTES):
             move(done, min(PIECE_BYTES, length - done))

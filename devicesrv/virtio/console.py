@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The console device, one port. Source: virtio 1.2 (OASIS), 5.3."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from devicesrv.virtio.function import Function
-from devicesrv.virtio.queue import gather, scatter
+from allstop.devicesrv.virtio.function import Function
+from allstop.devicesrv.virtio.queue import gather, scatter
 
 RECEIVE, TRANSMIT = 0, 1
 LONGEST_OUTPUT_BYTES = 1 << 20  # of one buffer; what goes beyond it is cut off
@@ -56,9 +57,9 @@ class VirtioConsole(Function):
         """What waits goes into the buffers that the driver has for it. Raises QueueBrokenError, AccessError."""
         queue = self.port.queue(RECEIVE)
         while self._waiting and (chain := queue.pop()) is not None:
-            data = bytes(self._waiting[:chain.writable_bytes])
+            data = bytes(self._waiting[: chain.writable_bytes])
             scatter(self.port.memory, chain.writable, 0, data)
-            del self._waiting[:len(data)]
+            del self._waiting[: len(data)]
             queue.push(chain, len(data))
         self.port.signal(queue)
 

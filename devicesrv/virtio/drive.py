@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is behind a block device: an image, read-only, written through, or with writes kept apart (copy on write)."""
+
 from __future__ import annotations
 
 import errno
 import os
 import tempfile
 
-from allstop.machine.configuration import DriveSpec
-from allstop.machine.drive import SECTOR_BYTES, open_drive
+from allstop.vm.boot.drive import SECTOR_BYTES, open_drive
+from allstop.vm.config.machine import DriveSpec
 
 CLUSTER_BYTES = 4096
 
@@ -71,8 +72,9 @@ class CopyOnWriteDrive(Drive):
         end = offset + len(data)
         for edge in {offset // CLUSTER_BYTES, (end - 1) // CLUSTER_BYTES} - self._written:
             begin = edge * CLUSTER_BYTES
-            _write_all(self._overlay.fileno(), begin,
-                       _read_all(self._fd, begin, min(CLUSTER_BYTES, self.size_bytes - begin)))
+            _write_all(
+                self._overlay.fileno(), begin, _read_all(self._fd, begin, min(CLUSTER_BYTES, self.size_bytes - begin))
+            )
         _write_all(self._overlay.fileno(), offset, data)
         self._written.update(range(offset // CLUSTER_BYTES, (end - 1) // CLUSTER_BYTES + 1))
 

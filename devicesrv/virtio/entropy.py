@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The entropy device. Source: virtio 1.2 (OASIS), 5.4. Its bytes are those of a generator that the run's seed started,
 so that a run can be had again: nothing here is secret."""
+
 from __future__ import annotations
 
 from random import Random
 
-from devicesrv.virtio.function import Function
-from devicesrv.virtio.queue import scatter
+from allstop.devicesrv.virtio.function import Function
+from allstop.devicesrv.virtio.queue import scatter
 
 MOST_BYTES = 1 << 16  # that a buffer gets at a time: a device may give less than there is room for
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a virtio device is apart from its transport: an identity, features, a configuration, and what it does with the
 buffers in its queues."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import ClassVar, Protocol
 
-from devicesrv.virtio.queue import Memory, Queue
+from allstop.devicesrv.virtio.queue import Memory, Queue
 
 F_INDIRECT_DESC = 1 << 28
 F_EVENT_IDX = 1 << 29

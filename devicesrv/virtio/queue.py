@@ -9,6 +9,7 @@ harms itself only.
 Order. The index of a ring is read before its entries, and written after them: `load16` acquires, `store16` releases
 and ends with a full fence, so a driver that suppresses interrupts, or asks for them, is seen to do so in time.
 """
+
 from __future__ import annotations
 
 import struct
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from allstop.machine.guest_memory import AccessError
+from allstop.vm.memory.guest_memory import AccessError
 
 F_NEXT = 1
 F_WRITE = 2
@@ -28,7 +29,7 @@ _USED = struct.Struct("<II")
 
 
 class Memory(Protocol):
-    """Guest RAM; each call raises AccessError where there is none. See `allstop.machine.guest_memory`."""
+    """Guest RAM; each call raises AccessError where there is none. See `allstop.vm.memory.guest_memory`."""
 
     def read(self, ipa: int, n: int, /) -> bytes:
         """`n` bytes."""
@@ -97,7 +98,7 @@ def scatter(memory: Memory, segments: Iterable[Segment], offset: int, data: byte
     """Write `data` there, as far as there is room. Raises AccessError."""
     done = 0
     for piece in pieces(segments, offset, len(data)):
-        memory.write(piece.ipa, data[done:done + piece.length])
+        memory.write(piece.ipa, data[done : done + piece.length])
         done += piece.length
 
 

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which virtio devices a machine has, and in which order they take the transports, from number 0 on."""
+
 from __future__ import annotations
 
 from random import Random
 
-from allstop.machine.board import VIRTIO_TRANSPORTS
-from allstop.machine.configuration import MachineConfig
-from devicesrv.bus import BusError
-from devicesrv.device import Wiring
-from devicesrv.virtio.block import Block
-from devicesrv.virtio.console import TestConsole, VirtioConsole
-from devicesrv.virtio.drive import open_any
-from devicesrv.virtio.entropy import Entropy
-from devicesrv.virtio.function import Function
+from allstop.devicesrv.bus import BusError
+from allstop.devicesrv.device import Wiring
+from allstop.devicesrv.virtio.block import Block
+from allstop.devicesrv.virtio.console import TestConsole, VirtioConsole
+from allstop.devicesrv.virtio.drive import open_any
+from allstop.devicesrv.virtio.entropy import Entropy
+from allstop.devicesrv.virtio.function import Function
+from allstop.vm.board import VIRTIO_TRANSPORTS
+from allstop.vm.config.machine import MachineConfig
 
 
 def functions(config: MachineConfig, outlets: Wiring) -> list[tuple[Function, bool]]:

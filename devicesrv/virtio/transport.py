@@ -8,14 +8,15 @@ DRIVER_OK, which some do: what they ask for is done.
 The interrupt line is up while a bit of InterruptStatus is. A driver that leaves something in a queue that can not be
 gets DEVICE_NEEDS_RESET, a configuration interrupt, and nothing more until it resets the device.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from allstop.machine.guest_memory import AccessError
-from devicesrv.device import Wiring
-from devicesrv.virtio.function import F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, Function
-from devicesrv.virtio.queue import Memory, Queue, QueueBrokenError
+from allstop.devicesrv.device import Wiring
+from allstop.devicesrv.virtio.function import F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, Function
+from allstop.devicesrv.virtio.queue import Memory, Queue, QueueBrokenError
+from allstop.vm.memory.guest_memory import AccessError
 
 MAGIC = 0x00
 VERSION = 0x04
@@ -59,12 +60,28 @@ INTERRUPT_USED = 1
 INTERRUPT_CONFIG = 2
 
 _LEGACY_ONLY = frozenset({GUEST_PAGE_SIZE, QUEUE_ALIGN, QUEUE_PFN})
-_MODERN_ONLY = frozenset({QUEUE_READY, QUEUE_DESC_LOW, QUEUE_DESC_HIGH, QUEUE_DRIVER_LOW, QUEUE_DRIVER_HIGH,
-                          QUEUE_DEVICE_LOW, QUEUE_DEVICE_HIGH, SHM_SEL, *range(SHM_LENGTH_LOW, SHM_BASE_HIGH + 4, 4),
-                          CONFIG_GENERATION})
-_ADDRESSES = {QUEUE_DESC_LOW: ("descriptors", 0), QUEUE_DESC_HIGH: ("descriptors", 32),
-              QUEUE_DRIVER_LOW: ("driver", 0), QUEUE_DRIVER_HIGH: ("driver", 32),
-              QUEUE_DEVICE_LOW: ("device", 0), QUEUE_DEVICE_HIGH: ("device", 32)}
+_MODERN_ONLY = frozenset(
+    {
+        QUEUE_READY,
+        QUEUE_DESC_LOW,
+        QUEUE_DESC_HIGH,
+        QUEUE_DRIVER_LOW,
+        QUEUE_DRIVER_HIGH,
+        QUEUE_DEVICE_LOW,
+        QUEUE_DEVICE_HIGH,
+        SHM_SEL,
+        *range(SHM_LENGTH_LOW, SHM_BASE_HIGH + 4, 4),
+        CONFIG_GENERATION,
+    }
+)
+_ADDRESSES = {
+    QUEUE_DESC_LOW: ("descriptors", 0),
+    QUEUE_DESC_HIGH: ("descriptors", 32),
+    QUEUE_DRIVER_LOW: ("driver", 0),
+    QUEUE_DRIVER_HIGH: ("driver", 32),
+    QUEUE_DEVICE_LOW: ("device", 0),
+    QUEUE_DEVICE_HIGH: ("device", 32),
+}
 _WORD = 0xFFFF_FFFF
 
 
@@ -88,8 +105,9 @@ class Transport:
     `mistake` counts what a correct driver does not do, and is the zero to read.
     """
 
-    def __init__(self, function: Function, memory: Memory, wiring: Wiring, mistake: Callable[[], int],
-                 legacy: bool = False) -> None:
+    def __init__(
+        self, function: Function, memory: Memory, wiring: Wiring, mistake: Callable[[], int], legacy: bool = False
+    ) -> None:
         self.function = function
         self.memory = memory
         self._wiring = wiring
@@ -140,7 +158,7 @@ class Transport:
             space = function.configuration()
             if offset - CONFIG + size > len(space):
                 return self._mistake()
-            return int.from_bytes(space[offset - CONFIG:offset - CONFIG + size], "little")
+            return int.from_bytes(space[offset - CONFIG : offset - CONFIG + size], "little")
         if size != 4 or offset in (_MODERN_ONLY if self._legacy else _LEGACY_ONLY):
             return self._mistake()
         queue = self._selected()
@@ -173,8 +191,7 @@ class Transport:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """A driver's write of `size` bytes, aligned."""
-        if size != 4 or offset >= CONFIG or offset in (
-                _MODERN_ONLY if self._legacy else _LEGACY_ONLY):
+        if size != 4 or offset >= CONFIG or offset in (_MODERN_ONLY if self._legacy else _LEGACY_ONLY):
             self._mistake()
             return
         queue = self._selected()
@@ -242,8 +259,12 @@ class Transport:
             self._clear()
             self.function.reset()
             return
-        if value & STATUS_FEATURES_OK and not self._status & STATUS_FEATURES_OK and not self._legacy and (
-                self._accepted & ~self._offered or not self._accepted & F_VERSION_1):
+        if (
+            value & STATUS_FEATURES_OK
+            and not self._status & STATUS_FEATURES_OK
+            and not self._legacy
+            and (self._accepted & ~self._offered or not self._accepted & F_VERSION_1)
+        ):
             value &= ~STATUS_FEATURES_OK
         self._status = value | self._status & STATUS_NEEDS_RESET
 
@@ -269,8 +290,11 @@ class Transport:
 
     def _notify(self, index: int) -> None:
         function = self.function
-        if index >= len(self._queues) or not self._queues[index].ready or not (
-                self._legacy or self._status & STATUS_DRIVER_OK):
+        if (
+            index >= len(self._queues)
+            or not self._queues[index].ready
+            or not (self._legacy or self._status & STATUS_DRIVER_OK)
+        ):
             self._mistake()
             return
         self.guard(lambda: function.notified(index))

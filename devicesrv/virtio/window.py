@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The board's virtio transports in one window of the bus, as QEMU's `virt` has them."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import ClassVar
 
-from allstop.machine.board import VIRTIO_BYTES, VIRTIO_TRANSPORTS
-from devicesrv.device import Device, Wiring
-from devicesrv.virtio.function import Function
-from devicesrv.virtio.queue import Memory
-from devicesrv.virtio.transport import EmptyTransport, Transport
+from allstop.devicesrv.device import Device, Wiring
+from allstop.devicesrv.virtio.function import Function
+from allstop.devicesrv.virtio.queue import Memory
+from allstop.devicesrv.virtio.transport import EmptyTransport, Transport
+from allstop.vm.board import VIRTIO_BYTES, VIRTIO_TRANSPORTS
 
 
 class VirtioTransports(Device):

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The pages of several hosts: coordinator/page_directory.py and coordinator/page_cache.py, one page, N hosts, host 0 its home.
+/* The pages of several hosts: coordinator/node/page_directory.py and coordinator/node/page_cache.py, one page, N hosts, host 0 its home.
  * Names are as there. Messages arrive in any order: at most one of each kind is under way to a host, and each has a
  * channel of its own. How long a page stays is not modelled: a recall may be obeyed at any time.
  *

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A die: every read is a roll. The smallest device there is."""
+
 from __future__ import annotations
 
-from devicesrv.device import Device
+from allstop.devicesrv.device import Device
 
 
 class Dice(Device):

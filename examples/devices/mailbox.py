@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A mailbox: vCPUs leave words in it, and its interrupt stays up while one waits."""
+
 from __future__ import annotations
 
 from collections import deque
 
-from devicesrv.device import Device, Wiring
+from allstop.devicesrv.device import Device, Wiring
 
 DATA = 0x00  # write: leave a word; read: take the oldest, 0 if there is none
 WAITING = 0x04  # read: how many words wait

@@ -15,9 +15,9 @@ import pytest
 import unicorn
 from unicorn import arm_const
 
-from allstop.arm import psr
-from allstop.arm.psr import Mode
-from allstop.arm.sampling import Scene
+from allstop.vm.arm import psr
+from allstop.vm.arm.psr import Mode
+from allstop.vm.arm.sampling import Scene
 
 RAM = 0x10000
 SIZE = 0x6000

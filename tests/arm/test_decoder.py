@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.arm import psr
-from allstop.arm.decoder import decode, decode_kvm, thumb_is_wide
-from allstop.arm.encodings import ENCODINGS
-from allstop.arm.execution import ExclusiveMonitor, plan
-from allstop.arm.instruction import UndecodableError
-from allstop.arm.psr import Mode
-from allstop.arm.sampling import Sample, Scene, sample
+from allstop.vm.arm import psr
+from allstop.vm.arm.decoder import decode, decode_kvm, thumb_is_wide
+from allstop.vm.arm.encodings import ENCODINGS
+from allstop.vm.arm.execution import ExclusiveMonitor, plan
+from allstop.vm.arm.instruction import UndecodableError
+from allstop.vm.arm.psr import Mode
+from allstop.vm.arm.sampling import Sample, Scene, sample
 
 PC = 0x13FE0
 DEFINED_BY_THE_ENGINE_ONLY = ("UNPREDICTABLE", "A Thumb store with PC as its base is undefined.")

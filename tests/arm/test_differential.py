@@ -12,14 +12,14 @@ from collections import Counter
 from random import Random
 from typing import Any
 
-from allstop.arm import psr
-from allstop.arm.decoder import decode
-from allstop.arm.encodings import ENCODINGS
-from allstop.arm.execution import Access, Effects, Plan, finish, plan
-from allstop.arm.instruction import Exclusive, Instruction, Multiple, StoreReturnState, UndecodableError
-from allstop.arm.psr import Mode
-from allstop.arm.sampling import CLASS_NAMES, Sample, Scene, sample, stage
-from allstop.arm.vector import NeonStructure, VfpMultiple, VfpSingle
+from allstop.vm.arm import psr
+from allstop.vm.arm.decoder import decode
+from allstop.vm.arm.encodings import ENCODINGS
+from allstop.vm.arm.execution import Access, Effects, Plan, finish, plan
+from allstop.vm.arm.instruction import Exclusive, Instruction, Multiple, StoreReturnState, UndecodableError
+from allstop.vm.arm.psr import Mode
+from allstop.vm.arm.sampling import CLASS_NAMES, Sample, Scene, sample, stage
+from allstop.vm.arm.vector import NeonStructure, VfpMultiple, VfpSingle
 
 SAMPLES = int(os.environ.get("ALLSTOP_DECODER_SAMPLES", "8000"))
 SEED = int(os.environ.get("ALLSTOP_DECODER_SEED", "20130611"))

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.arm import psr
-from allstop.arm.decoder import decode
-from allstop.arm.execution import Access, Effects, ExclusiveMonitor, finish, plan
-from allstop.arm.instruction import UndecodableError
-from allstop.arm.psr import Mode
-from allstop.arm.sampling import CLASS_NAMES, sample, stage
+from allstop.vm.arm import psr
+from allstop.vm.arm.decoder import decode
+from allstop.vm.arm.execution import Access, Effects, ExclusiveMonitor, finish, plan
+from allstop.vm.arm.instruction import UndecodableError
+from allstop.vm.arm.psr import Mode
+from allstop.vm.arm.sampling import CLASS_NAMES, sample, stage
 
 PC = 0x40008000
 SVC = 0x1C0 | Mode.SUPERVISOR

@@ -12,9 +12,9 @@ from random import Random
 
 import pytest
 
-from allstop.arm.decoder import decode, thumb_is_wide
-from allstop.arm.encodings import ENCODINGS
-from allstop.arm.instruction import Instruction, Kind
+from allstop.vm.arm.decoder import decode, thumb_is_wide
+from allstop.vm.arm.encodings import ENCODINGS
+from allstop.vm.arm.instruction import Instruction, Kind
 
 TEXTS = [
     (0xE4956004, False, "ldr r6, [r5], #4", "A32 LDR immediate post"),

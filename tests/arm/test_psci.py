@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from allstop.arm.psci import AffinityState, PsciFunction, PsciReturn
+from allstop.vm.arm.psci import AffinityState, PsciFunction, PsciReturn
 
 
 def test_function_identifiers_are_smc32_fast_calls_of_the_standard_service() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.arm import psr
-from allstop.arm.psr import Mode
+from allstop.vm.arm import psr
+from allstop.vm.arm.psr import Mode
 
 WORDS = st.integers(0, 0xFFFFFFFF)
 

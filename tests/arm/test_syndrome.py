@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.arm.syndrome import ExceptionClass, Syndrome, cp15_name, ipa
+from allstop.vm.arm.syndrome import ExceptionClass, Syndrome, cp15_name, ipa
 
 
 def test_a_load_with_syndrome() -> None:

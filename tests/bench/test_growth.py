@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What growth is shown as: a table, a chart, and a page that keeps its own words. No speed is judged here."""
+
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
@@ -31,7 +32,9 @@ def test_impossible_sizes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_table_has_a_cell_for_each_size() -> None:
     """Would break: figures that slip into the column of another size."""
     assert growth.markdown(FIGURES, [1, 2, 8]).splitlines()[2:] == [
-        "| stop | 10.0 |  | 1,234 |", "| SGI <all> |  | 99.9 |  |"]
+        "| stop | 10.0 |  | 1,234 |",
+        "| SGI <all> |  | 99.9 |  |",
+    ]
 
 
 def test_the_chart_is_well_formed_and_has_a_point_for_each_figure() -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What measures hosts: the guest's figures, the yardstick, the table. No speed is judged here."""
+
 from __future__ import annotations
 
 from pathlib import Path

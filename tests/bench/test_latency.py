@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The benchmark runs, and what it prints can be used. How long anything takes is not judged here."""
+
 from __future__ import annotations
 
 import json
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from allstop.deploy.outcome.verdict import Latency
 from bench import guest, latency
-from deploy.verdict import Latency
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,8 +20,15 @@ ROOT = Path(__file__).resolve().parents[2]
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     """`python -m bench.latency` as a user calls it, in the repository."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return subprocess.run([sys.executable, "-m", "bench.latency", *map(str, arguments)], cwd=ROOT, timeout=120,
-                          capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
+    return subprocess.run(
+        [sys.executable, "-m", "bench.latency", *map(str, arguments)],
+        cwd=ROOT,
+        timeout=120,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": path},
+    )
 
 
 def test_one_small_round_measures_every_operation() -> None:
@@ -53,10 +61,12 @@ def test_a_round_is_compared_with_the_echoes_around_it() -> None:
     """Would break: ratios to the echo of another time, or to all of them."""
     quiet_names = ("mmio_read", "mmio_write", "hypercall", "fetched_read", "interrupt", "stop")
     busy_names = ("stop_busy", "tlb_invalidate_busy", "fetched_read_busy")
-    one = {"echoes": [Latency(1, p50_us, 0.0) for p50_us in (10.0, 20.0, 40.0)],
-           "quiet": dict.fromkeys(quiet_names, Latency(1, 30.0, 40.0)),
-           "busy": dict.fromkeys(busy_names, Latency(1, 90.0, 95.0)),
-           "echo_loaded": Latency(1, 80.0, 0.0)}
+    one = {
+        "echoes": [Latency(1, p50_us, 0.0) for p50_us in (10.0, 20.0, 40.0)],
+        "quiet": dict.fromkeys(quiet_names, Latency(1, 30.0, 40.0)),
+        "busy": dict.fromkeys(busy_names, Latency(1, 90.0, 95.0)),
+        "echo_loaded": Latency(1, 80.0, 0.0),
+    }
     rows = {row.name: row for row in latency.tabulate([one], 5)}
     assert rows["mmio_read"].ratio == 2.0
     assert rows["mmio_read"].met is False
@@ -75,6 +85,8 @@ def test_percentiles_are_values_that_were_measured() -> None:
 
 def test_only_result_lines_are_read() -> None:
     """Would break: a console with anything else on it."""
-    console = ("hello\nresult: guest=latency operation=mmio_read samples=9 min_ns=1 p50_ns=1500 p99_ns=2500 "
-               "overhead_ns=32\nresult: guest=latency wrong=1\n")
+    console = (
+        "hello\nresult: guest=latency operation=mmio_read samples=9 min_ns=1 p50_ns=1500 p99_ns=2500 "
+        "overhead_ns=32\nresult: guest=latency wrong=1\n"
+    )
     assert guest.parse(console) == {"mmio_read": Latency(9, 1.5, 2.5)}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The comparison with peers runs, and what it prints and keeps can be used. No speed is judged here."""
+
 from __future__ import annotations
 
 import json
@@ -22,8 +23,15 @@ needs_qemu = pytest.mark.skipif(qemu.missing() is not None, reason=str(qemu.miss
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     """`python -m bench.peers` as a user calls it, in the repository."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return subprocess.run([sys.executable, "-m", "bench.peers", *map(str, arguments)], cwd=ROOT, timeout=120,
-                          capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
+    return subprocess.run(
+        [sys.executable, "-m", "bench.peers", *map(str, arguments)],
+        cwd=ROOT,
+        timeout=120,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": path},
+    )
 
 
 @needs_qemu
@@ -60,19 +68,23 @@ def duel(goal: Goal | None, ours: float, theirs: float | None) -> Duel:
     return Duel(1, "row", "us", goal, "peer", lambda: ours, None if theirs is None else lambda: theirs)
 
 
-@pytest.mark.parametrize(("goal", "ours", "theirs", "verdict"), [
-    (Goal(0.7, 1.0, is_speed=True), 10.0, 10.0, "aim met"),
-    (Goal(0.7, 1.0, is_speed=True), 10.0, 8.0, "met"),
-    (Goal(0.7, 1.0, is_speed=True), 10.0, 6.0, "missed"),
-    (Goal(4, 2.5), 20.0, 10.0, "aim met"),
-    (Goal(4, 2.5), 30.0, 10.0, "met"),
-    (Goal(4, 2.5), 50.0, 10.0, "missed"),
-    (Goal(60, 30, is_absolute=True), 40.0, 1.0, "met"),
-    (Goal(60, 30, is_absolute=True), 70.0, None, "missed"),
-    (None, 1.0, 1.0, ""),
-])
-def test_goals_are_judged_the_right_way_round(goal: Goal | None, ours: float, theirs: float | None,
-                                              verdict: str) -> None:
+@pytest.mark.parametrize(
+    ("goal", "ours", "theirs", "verdict"),
+    [
+        (Goal(0.7, 1.0, is_speed=True), 10.0, 10.0, "aim met"),
+        (Goal(0.7, 1.0, is_speed=True), 10.0, 8.0, "met"),
+        (Goal(0.7, 1.0, is_speed=True), 10.0, 6.0, "missed"),
+        (Goal(4, 2.5), 20.0, 10.0, "aim met"),
+        (Goal(4, 2.5), 30.0, 10.0, "met"),
+        (Goal(4, 2.5), 50.0, 10.0, "missed"),
+        (Goal(60, 30, is_absolute=True), 40.0, 1.0, "met"),
+        (Goal(60, 30, is_absolute=True), 70.0, None, "missed"),
+        (None, 1.0, 1.0, ""),
+    ],
+)
+def test_goals_are_judged_the_right_way_round(
+    goal: Goal | None, ours: float, theirs: float | None, verdict: str
+) -> None:
     """Would break: a speed that is judged like a time, or an absolute figure like a ratio."""
     result = Result(duel(goal, ours, theirs))
     for number in (1, 2, 3):
@@ -85,6 +97,7 @@ def test_goals_are_judged_the_right_way_round(goal: Goal | None, ours: float, th
 
 def test_a_row_that_fails_says_why_and_the_others_go_on() -> None:
     """Would break: one machine that does not come up, and the table is lost."""
+
     def fails() -> float:
         raise PeerError("it | broke")
 
@@ -97,8 +110,10 @@ def test_a_row_that_fails_says_why_and_the_others_go_on() -> None:
 
 def test_results_of_a_guest_are_read_by_operation() -> None:
     """Would break: ticks taken for microseconds, or one operation's line for another's."""
-    output = ("result: guest=peers operation=calls vcpus=1 rounds=9 ticks=125 hertz=62500000 check=00000001\n"
-              "result: guest=peers operation=tlbi vcpus=5 samples=9 min_ns=1 p50_ns=2500 p99_ns=9\n")
+    output = (
+        "result: guest=peers operation=calls vcpus=1 rounds=9 ticks=125 hertz=62500000 check=00000001\n"
+        "result: guest=peers operation=tlbi vcpus=5 samples=9 min_ns=1 p50_ns=2500 p99_ns=9\n"
+    )
     assert peer_guest.parse(output, "calls") == peer_guest.Figure(2.0, "00000001")
     assert peer_guest.parse(output, "tlbi") == peer_guest.Figure(2.5, "")
     with pytest.raises(PeerError, match="did not say what sgi took"):
@@ -119,13 +134,13 @@ def test_the_ram_disk_is_one_that_cpio_reads() -> None:
     data = distribution.archive(b"busybox!")
     names, at = [], 0
     while at < len(data):
-        assert data[at:at + 6] == b"070701"
-        fields = [int(data[at + 6 + 8 * n:at + 14 + 8 * n], 16) for n in range(13)]
+        assert data[at : at + 6] == b"070701"
+        fields = [int(data[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
         size, name_size = fields[6], fields[11]
-        name = data[at + 110:at + 110 + name_size - 1].decode()
+        name = data[at + 110 : at + 110 + name_size - 1].decode()
         names.append(name)
         at = (at + 110 + name_size + 3) // 4 * 4
         if name == "bin/busybox":
-            assert data[at:at + size] == b"busybox!"
+            assert data[at : at + size] == b"busybox!"
         at = (at + size + 3) // 4 * 4
     assert names == ["dev", "bin", "dev/console", "bin/busybox", "init", "TRAILER!!!"]

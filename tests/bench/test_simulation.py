@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How costs grow with the number of hosts, by the real protocols over a simulated network."""
+
 from __future__ import annotations
 
 import pytest

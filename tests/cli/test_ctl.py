@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`allstop ctl` on machines that run: what an operator sees and does, and that no operator can leave a mess."""
+
 from __future__ import annotations
 
 import contextlib
@@ -15,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from allstop.machine.images import parse_elf
-from deploy.control_file import CONTROL_NAME
-from deploy.errors import HarnessError, UsageError
-from deploy.operator_link import OperatorLink, RefusedError
+from allstop.deploy.errors import HarnessError, UsageError
+from allstop.deploy.outcome.control_file import CONTROL_NAME
+from allstop.operator_link import OperatorLink, RefusedError
+from allstop.vm.boot.images import parse_elf
 
 PATIENCE_S = 30.0
 Start = Callable[..., contextlib.AbstractContextManager[Any]]
@@ -57,8 +58,9 @@ def start(command: Any, guests: Path, tmp_path: Path) -> Start:
     @contextmanager
     def begin(image: str, *arguments: object) -> Iterator[Run]:
         folder = tmp_path / "run"
-        with command.start("run", guests / image, "--vcpus", 2, "--quiet", "--run-dir", folder, "--timeout", 60,
-                           *arguments) as launcher:
+        with command.start(
+            "run", guests / image, "--vcpus", 2, "--quiet", "--run-dir", folder, "--timeout", 60, *arguments
+        ) as launcher:
             try:
                 end = time.monotonic() + PATIENCE_S
                 while not (folder / CONTROL_NAME).exists():
@@ -108,8 +110,10 @@ def test_a_paused_machine_stands_still_until_it_is_resumed_by_anybody(start: Sta
             ram = b"".join(link.memory(0x4000_0000, 1 << 20))
             assert before["paused"]
             assert link.registers() == first and b"".join(link.memory(0x4000_0000, 1 << 20)) == ram
-            assert all(a["counters"]["kick"] == b["counters"]["kick"]
-                       for a, b in zip(before["vcpus"], link.status()["vcpus"], strict=True))
+            assert all(
+                a["counters"]["kick"] == b["counters"]["kick"]
+                for a, b in zip(before["vcpus"], link.status()["vcpus"], strict=True)
+            )
             with pytest.raises(RefusedError, match="paused already"):
                 link.pause()
         assert run.ctl("resume").returncode == 0

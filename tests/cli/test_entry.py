@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The command's first moments: a Ctrl-C before anything was started is silent, an ignored one stays ignored."""
+
 from __future__ import annotations
 
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.processes import child_environment
+from allstop.deploy.processes.processes import child_environment
 
 # Sends SIGINT to itself at the moment at which a module is looked for.
 INTERRUPTED = """
@@ -26,12 +27,17 @@ from allstop.cli.entry import main
 sys.argv = ["allstop", "--version"]
 sys.exit(main())
 """
-MODULES = ["allstop.cli.main", "deploy.errors", "allstop.cli.run", "zmq", "allstop.cli.ctl"]
+MODULES = ["allstop.cli.main", "allstop.deploy.errors", "allstop.cli.run", "zmq", "allstop.cli.ctl"]
 
 
 def interrupted(module: str, how: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-P", "-c", INTERRUPTED, module, how], env=child_environment(), text=True,
-                          capture_output=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-P", "-c", INTERRUPTED, module, how],
+        env=child_environment(),
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -48,10 +54,10 @@ def test_an_ignored_ctrl_c_does_not_stop_the_loading() -> None:
 
 def test_nothing_slow_is_loaded_before_ctrl_c_is_seen_to() -> None:
     """`typing`, `signal` and `enum` take longer than all that is left."""
-    code = ("import sys; before = set(sys.modules); import allstop.cli.entry; "
-            "print(*sorted(set(sys.modules) - before))")
-    done = subprocess.run([sys.executable, "-P", "-S", "-c", code], env=child_environment(), text=True,
-                          capture_output=True, timeout=60)
+    code = "import sys; before = set(sys.modules); import allstop.cli.entry; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run(
+        [sys.executable, "-P", "-S", "-c", code], env=child_environment(), text=True, capture_output=True, timeout=60
+    )
     assert done.stdout.split() == ["__future__", "allstop", "allstop.cli", "allstop.cli.entry"], done.stderr
 
 
@@ -59,8 +65,9 @@ def test_nothing_slow_is_loaded_before_ctrl_c_is_seen_to() -> None:
 def test_an_ignored_ctrl_c_does_not_end_a_run(guests: Path, module: str) -> None:
     """As nohup and a script's background have it."""
     run = [sys.executable, "-P", "-m", module, "run", str(guests / "spin.elf"), "--quiet", "--timeout", "1"]
-    with subprocess.Popen(["sh", "-c", 'trap "" INT; exec "$@"', "sh", *run], env=child_environment(),
-                          stderr=subprocess.PIPE, text=True) as launcher:
+    with subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *run], env=child_environment(), stderr=subprocess.PIPE, text=True
+    ) as launcher:
         while True:
             try:
                 _, err = launcher.communicate(timeout=0.2)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A real coordinator process, with this test as its launcher, device server and workers."""
+
 from __future__ import annotations
 
 import contextlib
@@ -15,11 +16,11 @@ from pathlib import Path
 import pytest
 import zmq
 
-from allstop.machine import control
-from allstop.machine.configuration import MachineConfig, SharedFds
-from allstop.wire.channel import COORDINATOR, LAUNCHER, Channel, listen, worker_identity
-from allstop.wire.codec import decode, encode
-from allstop.wire.messages import (
+from allstop.vm.config.machine import MachineConfig, SharedFds
+from allstop.vm.control import control
+from allstop.vm.wire.channel import COORDINATOR, LAUNCHER, Channel, listen, worker_identity
+from allstop.vm.wire.codec import decode, encode
+from allstop.vm.wire.messages import (
     PROTOCOL_VERSION,
     ROLE_LAUNCHER,
     ROLE_OPERATOR,
@@ -49,9 +50,17 @@ class Rig:
         os.truncate(self._fds[0], control.ControlPage.size_bytes(vcpus))
         self.page = control.ControlPage.create(self._fds[0], vcpus, 2)
         self.config = MachineConfig(
-            vcpus=vcpus, memory_bytes=1 << 20, token=secrets.token_hex(16), coordinator_endpoint=f"{name}-c",
-            devices_endpoint=f"{name}-d", fds=SharedFds(self._fds[0], -1, -1), cores=2, launcher_pid=os.getpid(),
-            stop_deadline_s=stop_deadline_s, operator_lease_s=operator_lease_s)
+            vcpus=vcpus,
+            memory_bytes=1 << 20,
+            token=secrets.token_hex(16),
+            coordinator_endpoint=f"{name}-c",
+            devices_endpoint=f"{name}-d",
+            fds=SharedFds(self._fds[0], -1, -1),
+            cores=2,
+            launcher_pid=os.getpid(),
+            stop_deadline_s=stop_deadline_s,
+            operator_lease_s=operator_lease_s,
+        )
         os.write(self._fds[1], self.config.to_json().encode())
         self.devices = listen(self.context, self.config.devices_endpoint)
         self.launched: Channel
@@ -60,13 +69,19 @@ class Rig:
     def spawn(self) -> subprocess.Popen[str]:
         """One more coordinator of this machine."""
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "coordinator", "--config-fd", str(self._fds[1])], pass_fds=self._fds,
-            env=dict(os.environ, PYTHONPATH=str(ROOT)), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            [sys.executable, "-P", "-m", "allstop.coordinator", "--config-fd", str(self._fds[1])],
+            pass_fds=self._fds,
+            env=dict(os.environ, PYTHONPATH=str(ROOT)),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def connect(self, identity: bytes, role: int, vcpu: int = 0) -> Channel:
         """A peer that was welcomed."""
-        return Channel.open(self.context, self.config.coordinator_endpoint, identity, self.config.token, role, vcpu,
-                            PATIENCE_S)
+        return Channel.open(
+            self.context, self.config.coordinator_endpoint, identity, self.config.token, role, vcpu, PATIENCE_S
+        )
 
     def launcher(self) -> Channel:
         return self.connect(LAUNCHER, ROLE_LAUNCHER)

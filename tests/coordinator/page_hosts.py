@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Hosts whose directories and caches of pages are the real ones, and whose stage-2 entries, frames, vCPUs and network
-are models that complain. What a host does with an effect is what `coordinator/node.py` and node_memory.c do with it.
+"""Hosts whose directories and caches of pages are the real ones, and whose stage-2 entries, frames, vCPUs and
+network are models that complain. What a host does with an effect is what `coordinator/node/node.py` and
+node_memory.c do with it.
 
 Whoever uses it says in which order events happen: `Hosts.post` gets each message and each want that somebody has.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -11,9 +13,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from allstop.wire.node_messages import PageAsked, PageGranted, PageRecalled, PageYielded
-from coordinator.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch
-from coordinator.page_directory import PageDirectory, PageMessage, Send, home_of
+from allstop.coordinator.node.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch
+from allstop.coordinator.node.page_directory import PageDirectory, PageMessage, Send, home_of
+from allstop.vm.wire.messages_hosts import PageAsked, PageGranted, PageRecalled, PageYielded
 
 WORDS = 2
 ZEROS = (0,) * WORDS
@@ -85,8 +87,9 @@ class Vcpu:
 class Hosts:
     """`count` hosts, each with vCPUs and a device. Host 0 has all pages at first."""
 
-    def __init__(self, count: int, vcpus_each: int, pages: Iterable[int], post: Callable[[Event], None],
-                 trip_s: float = 0.0) -> None:
+    def __init__(
+        self, count: int, vcpus_each: int, pages: Iterable[int], post: Callable[[Event], None], trip_s: float = 0.0
+    ) -> None:
         self.count = count
         self.pages = tuple(pages)
         self._post = post
@@ -95,11 +98,14 @@ class Hosts:
         self._values = 0
         self.entries: list[dict[int, Entry]] = [{} for _ in range(count)]
         self.entries[0] = {page: Entry(True, ZEROS) for page in self.pages}
-        self.vcpus = {(host, slot): Vcpu(host, slot) for host in range(count)
-                      for slot in (*range(vcpus_each), FIRST_DEVICE)}
+        self.vcpus = {
+            (host, slot): Vcpu(host, slot) for host in range(count) for slot in (*range(vcpus_each), FIRST_DEVICE)
+        }
         self.directories = [PageDirectory(host) for host in range(count)]
-        self.caches = [PageCache(host, count, FIRST_DEVICE, self._is_here(host), self._progress(host), trip_s)
-                       for host in range(count)]
+        self.caches = [
+            PageCache(host, count, FIRST_DEVICE, self._is_here(host), self._progress(host), trip_s)
+            for host in range(count)
+        ]
         self.in_flight: dict[int, int] = dict.fromkeys(self.pages, 0)
         """Page messages that have not arrived, by page."""
         self.kept = dict.fromkeys(self.pages, 0)
@@ -141,7 +147,7 @@ class Hosts:
             if entry.executable:
                 entry.executable = False
             self._values += 1
-            entry.words = (*entry.words[:word], self._values, *entry.words[word + 1:])
+            entry.words = (*entry.words[:word], self._values, *entry.words[word + 1 :])
             self.written[page, word] = self._values
         elif kind is Kind.READ:
             assert entry.words[word] == self.written[page, word], f"{vcpu} has read an old value of page {page}"
@@ -232,6 +238,7 @@ class Hosts:
         def is_here(page: int, write: bool) -> bool:
             entry = self.entries[host].get(page)
             return entry is not None and (entry.owned or not write)
+
         return is_here
 
     def _progress(self, host: int) -> Callable[[int], int]:
@@ -267,4 +274,4 @@ def pack(words: tuple[int, ...]) -> bytes:
 
 def unpack(data: bytes) -> tuple[int, ...]:
     """The other way round."""
-    return tuple(int.from_bytes(data[at:at + 4], "little") for at in range(0, len(data), 4)) if data else ZEROS
+    return tuple(int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)) if data else ZEROS

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The barrier against a model of the vCPUs: nobody runs while somebody has the world, and nobody waits for ever."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from coordinator.barrier import (
+from allstop.coordinator.world.barrier import (
     Asked,
     Barrier,
     BarrierError,
@@ -73,8 +74,10 @@ def test_a_reader_does_not_join_past_a_waiting_writer_nor_a_second_time() -> Non
     assert barrier.handle(asked(B, True)) == []
     assert barrier.handle(Released(OPERATOR, 1)) == [Hold(2, frozenset({0}))]
     barrier = Barrier(3)
-    play(barrier, [asked(OPERATOR, True), Left(1, frozenset()), asked(B, True), Left(1, frozenset()),
-                   Released(OPERATOR, 1)])
+    play(
+        barrier,
+        [asked(OPERATOR, True), Left(1, frozenset()), asked(B, True), Left(1, frozenset()), Released(OPERATOR, 1)],
+    )
     assert barrier.handle(asked(OPERATOR, True)) == []
     assert barrier.handle(asked(C, True)) == [Grant(C, 1)]
     barrier.handle(Released(B, 1))
@@ -203,8 +206,13 @@ class BarrierMachine(RuleBasedStateMachine):
 
     def may_enter(self, vcpu: int) -> bool:
         owner = b"w%d" % vcpu
-        return (vcpu in self.alive and vcpu not in self.in_guest and vcpu not in self.stop_bits
-                and owner not in self.asking and owner not in self.owning)
+        return (
+            vcpu in self.alive
+            and vcpu not in self.in_guest
+            and vcpu not in self.stop_bits
+            and owner not in self.asking
+            and owner not in self.owning
+        )
 
     @initialize(inside=st.sets(st.integers(0, VCPUS - 1)))
     def begin(self, inside: set[int]) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Commands to vCPUs reach them, also when a worker has looked too early, and a machine that waits boots when it may."""
+
 from __future__ import annotations
 
 import os
@@ -9,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from allstop.machine.control import EVENT, ControlPage
-from allstop.machine.memory import create_memory
-from allstop.wire.channel import DEBUGGER, worker_identity
-from allstop.wire.messages import Boot, DebugDone, DebuggerReady, HoldVcpu, MembersReady, Message
-from coordinator import reminders
-from coordinator.debugging import Debugging
+from allstop.coordinator.events import retransmit as retransmit
+from allstop.coordinator.operators.debugging import Debugging
+from allstop.vm.control.control import EVENT, ControlPage
+from allstop.vm.memory.memory import create_memory
+from allstop.vm.wire.channel import DEBUGGER, worker_identity
+from allstop.vm.wire.messages import Boot, DebugDone, DebuggerReady, HoldVcpu, MembersReady, Message
 
 
 @pytest.fixture
@@ -28,13 +29,16 @@ def make(page: ControlPage, waits: bool) -> tuple[Debugging, list[tuple[bytes, M
     sent: list[tuple[bytes, Message]] = []
     boots: list[Boot] = []
     config: Any = SimpleNamespace(vcpus=2, gdb=SimpleNamespace(waits=waits))
-    return (Debugging(config, page, lambda identity, message: sent.append((identity, message)), boots.append), sent,
-            boots)
+    return (
+        Debugging(config, page, lambda identity, message: sent.append((identity, message)), boots.append),
+        sent,
+        boots,
+    )
 
 
 def test_a_command_that_was_not_found_is_announced_again(page: ControlPage, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(reminders.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(retransmit.time, "monotonic", lambda: now[0])
     coordinator, sent, _ = make(page, False)
     assert coordinator.take(HoldVcpu(1, 1), 0)
     assert sent == [(worker_identity(1), HoldVcpu(1, 1))]

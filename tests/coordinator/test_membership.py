@@ -1,22 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who is let in, and when the machine is ready: once, in whatever order its members come."""
+
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.wire.channel import LAUNCHER, worker_identity
-from allstop.wire.messages import (
-    PROTOCOL_VERSION,
-    ROLE_COORDINATOR,
-    ROLE_DEVICES,
-    ROLE_LAUNCHER,
-    ROLE_OPERATOR,
-    ROLE_WORKER,
-    Hello,
-)
-from coordinator.membership import (
+from allstop.coordinator.world.membership import (
     MAX_OPERATORS,
     Accept,
     AllHere,
@@ -26,6 +17,16 @@ from coordinator.membership import (
     Greeted,
     Membership,
     StrangerError,
+)
+from allstop.vm.wire.channel import LAUNCHER, worker_identity
+from allstop.vm.wire.messages import (
+    PROTOCOL_VERSION,
+    ROLE_COORDINATOR,
+    ROLE_DEVICES,
+    ROLE_LAUNCHER,
+    ROLE_OPERATOR,
+    ROLE_WORKER,
+    Hello,
 )
 
 TOKEN = b"\x07" * 16
@@ -58,19 +59,22 @@ def test_a_good_hello_is_accepted_again() -> None:
     assert members.handle(worker(0)) == [Accept(b"w0")]
 
 
-@pytest.mark.parametrize(("identity", "greeting"), [
-    (b"w0", hello(ROLE_WORKER, token=b"\x08" * 16)),
-    (b"w0", hello(ROLE_WORKER, token=b"")),
-    (b"w0", hello(ROLE_WORKER, version=PROTOCOL_VERSION + 1)),
-    (b"w2", hello(ROLE_WORKER, 2)),
-    (b"w1", hello(ROLE_WORKER, 0)),
-    (b"launcher", hello(ROLE_WORKER, 0)),
-    (b"w0", hello(ROLE_LAUNCHER)),
-    (b"w0", hello(ROLE_OPERATOR)),
-    (b"coordinator", hello(ROLE_COORDINATOR)),
-    (b"devicesrv", hello(ROLE_DEVICES)),
-    (b"w0", hello(77)),
-])
+@pytest.mark.parametrize(
+    ("identity", "greeting"),
+    [
+        (b"w0", hello(ROLE_WORKER, token=b"\x08" * 16)),
+        (b"w0", hello(ROLE_WORKER, token=b"")),
+        (b"w0", hello(ROLE_WORKER, version=PROTOCOL_VERSION + 1)),
+        (b"w2", hello(ROLE_WORKER, 2)),
+        (b"w1", hello(ROLE_WORKER, 0)),
+        (b"launcher", hello(ROLE_WORKER, 0)),
+        (b"w0", hello(ROLE_LAUNCHER)),
+        (b"w0", hello(ROLE_OPERATOR)),
+        (b"coordinator", hello(ROLE_COORDINATOR)),
+        (b"devicesrv", hello(ROLE_DEVICES)),
+        (b"w0", hello(77)),
+    ],
+)
 def test_strangers_stay_outside_and_change_nothing(identity: bytes, greeting: Hello) -> None:
     members = Membership(2, TOKEN)
     before = repr(vars(members))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A node obeys what fits, and refuses the rest: whatever another host says, it neither raises nor breaks its memory."""
+
 from __future__ import annotations
 
 import os
@@ -14,15 +15,18 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from allstop.machine import stage2
-from allstop.machine.configuration import HostsSpec, MachineConfig, SharedFds
-from allstop.machine.control import ControlPage
-from allstop.machine.memory import create_memory
-from allstop.wire.channel import node_identity
-from allstop.wire.codec import decode, encode
-from allstop.wire.fields import Bits
-from allstop.wire.messages import MAX_TEXT, PROTOCOL_VERSION, Message
-from allstop.wire.node_messages import (
+from allstop.coordinator.node.clock_sync import ASKED
+from allstop.coordinator.node.node import Node
+from allstop.coordinator.node.remote_requests import POST
+from allstop.vm.config.machine import HostsSpec, MachineConfig, SharedFds
+from allstop.vm.control.control import ControlPage
+from allstop.vm.memory import stage2
+from allstop.vm.memory.memory import create_memory
+from allstop.vm.wire.channel import node_identity
+from allstop.vm.wire.codec import decode, encode
+from allstop.vm.wire.fields import Bits
+from allstop.vm.wire.messages import MAX_TEXT, PROTOCOL_VERSION, Message
+from allstop.vm.wire.messages_hosts import (
     NodeHello,
     NodePong,
     PageAsked,
@@ -33,10 +37,7 @@ from allstop.wire.node_messages import (
     PowerChanged,
     VcpuTold,
 )
-from allstop.wire.security import KeyPair, secure
-from coordinator.courier import POST
-from coordinator.host_clock import ASKED
-from coordinator.node import Node
+from allstop.vm.wire.security import KeyPair, secure
 
 RAM_BYTES = 2 << 20
 PAGE = 0x40000
@@ -53,12 +54,20 @@ def keys() -> list[KeyPair]:
 def node(keys: list[KeyPair]) -> Iterator[Node]:
     """The node of the second of two hosts, with vCPU 1; nobody is at the first one's address."""
     with ExitStack() as stack:
+
         def memory(name: str, size: int) -> int:
             fd = create_memory(name, size)
             stack.callback(os.close, fd)
             return fd
-        fds = SharedFds(memory("control", ControlPage.size_bytes(2)), memory("ram", RAM_BYTES),
-                        memory("stage2", stage2.size_bytes(RAM_BYTES)), -1, -1, -1)
+
+        fds = SharedFds(
+            memory("control", ControlPage.size_bytes(2)),
+            memory("ram", RAM_BYTES),
+            memory("stage2", stage2.size_bytes(RAM_BYTES)),
+            -1,
+            -1,
+            -1,
+        )
         ControlPage.create(fds.control, 2, 2, 0)
         stage2.build_in(fds.stage2, RAM_BYTES)
         doorbell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -66,8 +75,19 @@ def node(keys: list[KeyPair]) -> Iterator[Node]:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         free = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         endpoints = tuple(f"tcp://127.0.0.1:{each.getsockname()[1]}" for each in (free, listener))
-        hosts = HostsSpec(1, endpoints, (0, 1), tuple(key.public for key in keys), keys[1].secret, doorbell,
-                          (os.dup(listener.fileno()),), endpoints[0], "", 60.0, ("here", "there"))
+        hosts = HostsSpec(
+            1,
+            endpoints,
+            (0, 1),
+            tuple(key.public for key in keys),
+            keys[1].secret,
+            doorbell,
+            (os.dup(listener.fileno()),),
+            endpoints[0],
+            "",
+            60.0,
+            ("here", "there"),
+        )
         config = MachineConfig(2, RAM_BYTES, "00" * 16, "", "", fds, 2, hosts=hosts)
         context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
         made = Node(config, hosts, context)
@@ -85,26 +105,29 @@ def obey(node: Node, message: Message) -> str:
     return ""
 
 
-@pytest.mark.parametrize(("message", "why"), [
-    (PageAsked(OTHER_HOME, True), "another home"),
-    (PageYielded(OTHER_HOME, 1, b""), "another home"),
-    (PageGranted(OWN_HOME, 1, True, True, b""), "another home"),
-    (PageRecalled(OWN_HOME, 1, 0, False, False), "another home"),
-    (PageAsked(1, True), "page that the guest does not have"),
-    (PageAsked(0xFFFFFFFF, True), "page that the guest does not have"),
-    (PageYielded(OWN_HOME, 1, b"x"), "not of a page's size"),
-    (PageGranted(OTHER_HOME, 1, True, True, b"x" * 4096), "nobody has asked for"),
-    (Posted(1, b"x"), "posts of no whole number"),
-    (Posted(1, POST.pack(0, 8, 0)), "not here"),
-    (Posted(1, POST.pack(9, 8, 0)), "not here"),
-    (Posted(1, POST.pack(0, 1, 0) + POST.pack(1, 1, 0)), "not here"),
-    (Posted(1, POST.pack(1, 1, 0)), "the coordinator's to say"),
-    (PowerChanged(1, 2), "not on its sender's host"),
-    (PowerChanged(0, 77), "a power state that there is not"),
-    (VcpuTold(1, b""), "not on its sender's host"),
-    (VcpuTold(0, b"x" * 500_000), "nothing that a vCPU of another host tells of itself"),
-    (NodeHello(PROTOCOL_VERSION, bytes(16), 0), "not a node's to say"),
-])
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (PageAsked(OTHER_HOME, True), "another home"),
+        (PageYielded(OTHER_HOME, 1, b""), "another home"),
+        (PageGranted(OWN_HOME, 1, True, True, b""), "another home"),
+        (PageRecalled(OWN_HOME, 1, 0, False, False), "another home"),
+        (PageAsked(1, True), "page that the guest does not have"),
+        (PageAsked(0xFFFFFFFF, True), "page that the guest does not have"),
+        (PageYielded(OWN_HOME, 1, b"x"), "not of a page's size"),
+        (PageGranted(OTHER_HOME, 1, True, True, b"x" * 4096), "nobody has asked for"),
+        (Posted(1, b"x"), "posts of no whole number"),
+        (Posted(1, POST.pack(0, 8, 0)), "not here"),
+        (Posted(1, POST.pack(9, 8, 0)), "not here"),
+        (Posted(1, POST.pack(0, 1, 0) + POST.pack(1, 1, 0)), "not here"),
+        (Posted(1, POST.pack(1, 1, 0)), "the coordinator's to say"),
+        (PowerChanged(1, 2), "not on its sender's host"),
+        (PowerChanged(0, 77), "a power state that there is not"),
+        (VcpuTold(1, b""), "not on its sender's host"),
+        (VcpuTold(0, b"x" * 500_000), "nothing that a vCPU of another host tells of itself"),
+        (NodeHello(PROTOCOL_VERSION, bytes(16), 0), "not a node's to say"),
+    ],
+)
 def test_what_does_not_fit_is_refused(node: Node, message: Message, why: str) -> None:
     assert why in obey(node, message)
 
@@ -119,9 +142,9 @@ def test_a_page_is_taken_once_and_when_asked_for(node: Node) -> None:
 
 def test_a_clock_is_set_by_an_answer_only(node: Node) -> None:
     before = node._memory.clock_base()
-    for message in (NodePong(0x80000000, 2 ** 64 - 1, 0), NodePong(5, 0, 2 ** 64 - 1)):
+    for message in (NodePong(0x80000000, 2**64 - 1, 0), NodePong(5, 0, 2**64 - 1)):
         obey(node, message)
-    obey(node, NodePong(node._clock.ask(1), 0, 2 ** 64 - 1))
+    obey(node, NodePong(node._clock.ask(1), 0, 2**64 - 1))
     assert node._memory.clock_base() == before
 
 
@@ -143,6 +166,7 @@ def test_a_clock_that_is_set_makes_one_beat_at_once_and_no_answer_another(node: 
 def fields_of(kind: Any) -> st.SearchStrategy[Any]:
     """Messages of a kind, near what can be right."""
     from typing import Annotated, get_origin, get_type_hints
+
     made = {}
     for name, hint in get_type_hints(kind, include_extras=True).items():
         if get_origin(hint) is Annotated:
@@ -156,8 +180,9 @@ def fields_of(kind: Any) -> st.SearchStrategy[Any]:
         elif hint is str:
             made[name] = st.text(max_size=min(40, MAX_TEXT))
         else:
-            posts = st.lists(st.builds(POST.pack, st.integers(0, 2), st.integers(0, 63), st.integers(0, 2 ** 64 - 1)),
-                             max_size=3).map(b"".join)
+            posts = st.lists(
+                st.builds(POST.pack, st.integers(0, 2), st.integers(0, 63), st.integers(0, 2**64 - 1)), max_size=3
+            ).map(b"".join)
             made[name] = st.binary(max_size=200) | st.just(bytes(4096)) | posts
     return st.builds(kind, **made)
 
@@ -170,18 +195,22 @@ def test_no_message_breaks_a_node(node: Node, message: Message) -> None:
         message = replace_quit(message)
     obey(node, message)
     node._work_off()
-    node._courier.look()
+    node._remote_requests.look()
 
 
 def replace_quit(message: Posted) -> Posted:
-    return message._replace(posts=b"" if len(message.posts) % POST.size else b"".join(
-        POST.pack(vcpu, bits & 63, line) for vcpu, bits, line in POST.iter_unpack(message.posts)))
+    return message._replace(
+        posts=b""
+        if len(message.posts) % POST.size
+        else b"".join(POST.pack(vcpu, bits & 63, line) for vcpu, bits, line in POST.iter_unpack(message.posts))
+    )
 
 
 def test_a_name_is_its_keys(node: Node, keys: list[KeyPair]) -> None:
     """Host 0's node loses its connection, and a process of this host takes its name."""
     refused = "a message of another host than its name's"
     with zmq.Context() as context:
+
         def say(who: int, messages: list[Message], until: Callable[[], bool]) -> None:
             end_s = time.monotonic() + 20
             while not until():  # a ROUTER does not hear one whose name it takes for another's still

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The pages of one host, rule by rule: who is asked for what, and how long a page stays."""
+
 from __future__ import annotations
 
 import pytest
 
-from allstop.wire.node_messages import PageAsked, PageGranted, PageRecalled, PageYielded
-from coordinator.page_cache import (
+from allstop.coordinator.node.page_cache import (
     GRACE_S,
     PATIENCE_S,
     RESIDENCE_S,
@@ -18,7 +18,8 @@ from coordinator.page_cache import (
     Watch,
     bounded_trip_s,
 )
-from coordinator.page_directory import Send
+from allstop.coordinator.node.page_directory import Send
+from allstop.vm.wire.messages_hosts import PageAsked, PageGranted, PageRecalled, PageYielded
 
 PAGE, OTHER, HOME = 0x40000, 0x40003, 1
 DEVICE = 1000
@@ -31,8 +32,14 @@ class Host:
         self.here: dict[int, bool] = {}
         self.progress = {0: 0, 1: 0}
         self.idle = False
-        self.cache = PageCache(0, 3, DEVICE, lambda page, write: self.here.get(page, False) or
-                               (page in self.here and not write), self.progress.__getitem__, is_idle=lambda: self.idle)
+        self.cache = PageCache(
+            0,
+            3,
+            DEVICE,
+            lambda page, write: self.here.get(page, False) or (page in self.here and not write),
+            self.progress.__getitem__,
+            is_idle=lambda: self.idle,
+        )
 
     def get(self, slot: int, page: int, write: bool, transaction: int, now_s: float) -> list[Effect]:
         """The slot wants the page, and is given it at once."""
@@ -69,7 +76,10 @@ def test_several_that_want_a_page_ask_once(host: Host) -> None:
     assert host.cache.wanted(0, PAGE, False, False) == [Send(HOME, PageAsked(PAGE, False))]
     assert host.cache.wanted(1, PAGE, False, True) == []
     assert host.cache.granted(PageGranted(PAGE, 1, False, True, b"x"), 0.0) == [
-        Install(PAGE, b"x", False, True, False), Have(0, PAGE, False), Have(1, PAGE, False)]
+        Install(PAGE, b"x", False, True, False),
+        Have(0, PAGE, False),
+        Have(1, PAGE, False),
+    ]
 
 
 def test_who_wants_to_write_asks_again_where_only_reading_was_granted(host: Host) -> None:
@@ -77,7 +87,10 @@ def test_who_wants_to_write_asks_again_where_only_reading_was_granted(host: Host
     host.cache.wanted(0, PAGE, False, False)
     host.cache.wanted(1, PAGE, True, False)
     assert host.cache.granted(PageGranted(PAGE, 1, False, True, b""), 0.0) == [
-        Install(PAGE, b"", False, False, False), Have(0, PAGE, False), Send(HOME, PageAsked(PAGE, True))]
+        Install(PAGE, b"", False, False, False),
+        Have(0, PAGE, False),
+        Send(HOME, PageAsked(PAGE, True)),
+    ]
     assert host.cache.granted(PageGranted(PAGE, 2, True, False, b""), 0.0) == [Upgrade(PAGE), Have(1, PAGE, True)]
 
 
@@ -155,13 +168,13 @@ def test_devices_keep_nothing(host: Host) -> None:
 def test_who_waits_for_another_page_keeps_its_pages_in_its_turn_only(host: Host) -> None:
     """Would break: hosts that each keep what another waits for, until nobody has got on."""
     grace_s = 3 * GRACE_S
-    host.get(0, PAGE, True, 1, 1.0)      # it is host 1's turn: 166 turns of 6 ms have gone, and 4 ms of the next
+    host.get(0, PAGE, True, 1, 1.0)  # it is host 1's turn: 166 turns of 6 ms have gone, and 4 ms of the next
     host.cache.wanted(0, OTHER, True, False)
     assert host.cache.recalled(recalled(2, 1), 1.0) == [Watch(0)]
     assert host.cache.due_s() == pytest.approx(1.0 + grace_s)
     assert host.cache.look(1.0 + grace_s) == [revoke(2)]
     host.here.pop(PAGE)
-    host.get(0, PAGE, True, 3, 1.0081)   # host 0's turn has begun
+    host.get(0, PAGE, True, 3, 1.0081)  # host 0's turn has begun
     host.cache.recalled(recalled(4, 3), 1.0082)
     assert host.cache.look(1.0139) == [Watch(0)]
     assert host.cache.due_s() == pytest.approx(1.014)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The directory of pages, rule by rule."""
+
 from __future__ import annotations
 
-from allstop.wire.node_messages import PageAsked, PageGranted, PageRecalled, PageYielded
-from coordinator.page_directory import PageDirectory, Send, home_of
+from allstop.coordinator.node.page_directory import PageDirectory, Send, home_of
+from allstop.vm.wire.messages_hosts import PageAsked, PageGranted, PageRecalled, PageYielded
 
 PAGE = 0x40000
 
@@ -42,9 +43,11 @@ def test_a_writer_has_all_others_give_up_and_one_of_them_send() -> None:
     for number, host in enumerate((1, 2), 1):
         ask(directory, host, False)
         yield_(directory, min(directory.holders(PAGE)[0]), number, b"x")
-    assert ask(directory, 3, True) == [Send(0, PageRecalled(PAGE, 3, 0, False, False)),
-                                       Send(1, PageRecalled(PAGE, 3, 1, False, False)),
-                                       Send(2, PageRecalled(PAGE, 3, 2, False, True))]
+    assert ask(directory, 3, True) == [
+        Send(0, PageRecalled(PAGE, 3, 0, False, False)),
+        Send(1, PageRecalled(PAGE, 3, 1, False, False)),
+        Send(2, PageRecalled(PAGE, 3, 2, False, True)),
+    ]
     assert yield_(directory, 0, 3) == yield_(directory, 2, 3, b"y") == []
     assert yield_(directory, 1, 3) == [Send(3, PageGranted(PAGE, 3, True, True, b"y"))]
     assert directory.holders(PAGE) == ({3}, True)
@@ -64,8 +67,10 @@ def test_one_transaction_after_the_other() -> None:
     directory = PageDirectory(0)
     ask(directory, 1, True)
     assert ask(directory, 2, True) == []
-    assert yield_(directory, 0, 1, b"x") == [Send(1, PageGranted(PAGE, 1, True, True, b"x")),
-                                             Send(1, PageRecalled(PAGE, 2, 1, False, True))]
+    assert yield_(directory, 0, 1, b"x") == [
+        Send(1, PageGranted(PAGE, 1, True, True, b"x")),
+        Send(1, PageRecalled(PAGE, 2, 1, False, True)),
+    ]
 
 
 def test_an_answer_to_another_transaction_or_of_a_stranger_is_dropped() -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The pages of several hosts, by their real state machines, over a network that delivers in any order: one writer or
 many readers, every read sees the last write, nobody waits for ever, and hosts that fight for pages all get on."""
+
 from __future__ import annotations
 
 import heapq
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from coordinator.page_cache import TRIP_S, TURN_S
+from allstop.coordinator.node.page_cache import TRIP_S, TURN_S
 from tests.coordinator.page_hosts import WORDS, Access, Event, Hosts, Kind, Message, Vcpu
 
 PAGES = (0x40000, 0x40001, 0x40003)
@@ -154,8 +155,9 @@ FIGHTS = (
 )
 
 
-def fight(hosts: int, vcpus: int, seed: int, seconds: float, skew_s: float = 0.0,
-          wire: Wire = NEAR) -> tuple[float, int]:
+def fight(
+    hosts: int, vcpus: int, seed: int, seconds: float, skew_s: float = 0.0, wire: Wire = NEAR
+) -> tuple[float, int]:
     """All vCPUs, each with one of the fights over and over: the longest that one took, and how many retired."""
     draw = random.Random(seed)
     network = Network(hosts, vcpus, draw, wire)

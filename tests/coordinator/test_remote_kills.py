@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who may have which process on another host killed, and what they are told."""
+
 from __future__ import annotations
 
 import pytest
 
-from allstop.machine.configuration import HostsSpec
-from allstop.wire.channel import LAUNCHER
-from allstop.wire.messages import Message, Refused
-from allstop.wire.node_messages import KillVcpu, VcpuKilled
-from coordinator.remote_kills import ANSWER_S, RemoteKills
+from allstop.coordinator.operators.remote_kills import ANSWER_S, RemoteKills
+from allstop.vm.config.machine import HostsSpec
+from allstop.vm.wire.channel import LAUNCHER
+from allstop.vm.wire.messages import Message, Refused
+from allstop.vm.wire.messages_hosts import KillVcpu, VcpuKilled
 
 HOSTS = HostsSpec(0, ("", ""), (0, 1, 1), ("", ""), "", -1, (), "", "", 7.5, ("here", "there"))
 ONE, TWO = b"op-1", b"op-2"
@@ -33,8 +34,11 @@ def test_a_wish_goes_to_the_launcher_and_the_answer_to_all_who_wait_for_it(kills
     kills.done(VcpuKilled(1, 4711, ""))
     kills.done(VcpuKilled(1, 4711, "the process of vCPU 1 is dead already"))  # to whom there is nobody left
     kills.done(VcpuKilled(2, 0, "vCPU 2 has no process"))
-    assert sent == [(ONE, VcpuKilled(1, 4711, "")), (TWO, VcpuKilled(1, 4711, "")),
-                    (ONE, Refused("vCPU 2 has no process"))]
+    assert sent == [
+        (ONE, VcpuKilled(1, 4711, "")),
+        (TWO, VcpuKilled(1, 4711, "")),
+        (ONE, Refused("vCPU 2 has no process")),
+    ]
     kills.look(2 * ANSWER_S)
     assert len(sent) == 3
 
@@ -44,12 +48,14 @@ def test_a_host_that_does_not_answer_is_named(kills: RemoteKills, sent: Sent) ->
     kills.look(5.0 + ANSWER_S - 0.1)
     kills.look(5.0 + ANSWER_S)
     kills.look(5.0 + ANSWER_S)
-    assert sent[1:] == [(ONE, Refused("host there, which is to kill vCPU 2, has not answered within 3 s: it is slow or "
-                                      "stopped"))]
+    assert sent[1:] == [
+        (ONE, Refused("host there, which is to kill vCPU 2, has not answered within 3 s: it is slow or stopped"))
+    ]
 
 
-@pytest.mark.parametrize(("hosts", "vcpu", "words"), [(HOSTS, 3, "no vCPU 3"), (HOSTS, 0, "on this host"),
-                                                      (None, 1, "on this host")])
+@pytest.mark.parametrize(
+    ("hosts", "vcpu", "words"), [(HOSTS, 3, "no vCPU 3"), (HOSTS, 0, "on this host"), (None, 1, "on this host")]
+)
 def test_what_is_no_other_hosts_vcpu_is_refused(sent: Sent, hosts: HostsSpec | None, vcpu: int, words: str) -> None:
     RemoteKills(hosts, 3, lambda identity, message: sent.append((identity, message))).ask(ONE, vcpu, 0.0)
     ((operator, refused),) = sent

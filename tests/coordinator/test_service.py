@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A real coordinator on real sockets. The test is the launcher, the device server, and workers that move in the control
 page as an engine would."""
+
 from __future__ import annotations
 
 import os
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from allstop.machine import control
-from allstop.wire.channel import Channel, ChannelError, worker_identity
-from allstop.wire.codec import decode, encode
-from allstop.wire.messages import (
+from allstop.vm.control import control
+from allstop.vm.wire.channel import Channel, ChannelError, worker_identity
+from allstop.vm.wire.codec import decode, encode
+from allstop.vm.wire.messages import (
     ALL_VCPUS,
     PROTOCOL_VERSION,
     ROLE_DEVICES,
@@ -57,7 +58,7 @@ from allstop.wire.messages import (
     WorldRefused,
     WorldStopped,
 )
-from allstop.wire.node_messages import KillVcpu
+from allstop.vm.wire.messages_hosts import KillVcpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,8 +112,14 @@ def test_a_wrong_token_opens_nothing_and_harms_nobody(start_rig: Callable[..., R
     rig = start_rig(1)
     rig.start_machine()
     with pytest.raises(ChannelError, match="token"):
-        Channel.open(rig.context, rig.config.coordinator_endpoint, worker_identity(0) + b"x", "00" * 16, ROLE_WORKER,
-                     deadline_s=0.2)
+        Channel.open(
+            rig.context,
+            rig.config.coordinator_endpoint,
+            worker_identity(0) + b"x",
+            "00" * 16,
+            ROLE_WORKER,
+            deadline_s=0.2,
+        )
     rig.fence(rig.launched)
     assert "wrong token" in rig.leave()
 
@@ -156,14 +163,18 @@ def test_the_device_servers_oracle_ends_the_run_too(start_rig: Callable[..., Rig
     rig.expect(rig.launched, RunEnded(VIOLATION, 1, "an access was lost"))
 
 
-@pytest.mark.parametrize(("message", "ended"), [
-    (GuestFailed(0, "no vectors"), RunEnded(FAIL, 1, "no vectors")),
-    (Violated(0, "wrong bytes"), RunEnded(VIOLATION, 1, "wrong bytes")),
-    (ComponentFailed(ROLE_WORKER, 0, "engine broke"), RunEnded(ERROR, 1, "engine broke")),
-    (PsciCall(CPU_OFF, 0, 0, 0), RunEnded(FAIL, 1, "every vCPU is off and nothing can wake one")),
-])
+@pytest.mark.parametrize(
+    ("message", "ended"),
+    [
+        (GuestFailed(0, "no vectors"), RunEnded(FAIL, 1, "no vectors")),
+        (Violated(0, "wrong bytes"), RunEnded(VIOLATION, 1, "wrong bytes")),
+        (ComponentFailed(ROLE_WORKER, 0, "engine broke"), RunEnded(ERROR, 1, "engine broke")),
+        (PsciCall(CPU_OFF, 0, 0, 0), RunEnded(FAIL, 1, "every vCPU is off and nothing can wake one")),
+    ],
+)
 def test_a_worker_can_end_the_run_and_the_first_reason_wins(
-        start_rig: Callable[..., Rig], message: Message, ended: RunEnded) -> None:
+    start_rig: Callable[..., Rig], message: Message, ended: RunEnded
+) -> None:
     rig = start_rig(1)
     (worker,) = rig.start_machine()
     worker.send(message)
@@ -272,7 +283,8 @@ def test_an_owner_that_dies_gives_the_world_back(start_rig: Callable[..., Rig]) 
 
 
 def test_a_member_that_dies_while_it_is_waited_for_does_not_stop_the_others_for_ever(
-        start_rig: Callable[..., Rig]) -> None:
+    start_rig: Callable[..., Rig],
+) -> None:
     """The asker of a stop dies while vCPU 1 is inside: the stop is void, and vCPU 1 goes on."""
     rig = start_rig(2)
     owner = rig.start_machine()[0]
@@ -296,9 +308,15 @@ def test_a_vcpu_that_does_not_leave_is_named(start_rig: Callable[..., Rig]) -> N
     owner.send(StopWorld("a fetch", False))
     rig.until(lambda: stopped(rig, 1))
     operator.send(StopWorld("to look", False))
-    rig.expect(rig.launched, RunEnded(
-        LOST, 1, "vCPU 2 (process 4711, in the guest at PC 0x40001234) did not leave the guest within 0.3 s after "
-                 "vCPU 0 asked to stop the world (a fetch)"))
+    rig.expect(
+        rig.launched,
+        RunEnded(
+            LOST,
+            1,
+            "vCPU 2 (process 4711, in the guest at PC 0x40001234) did not leave the guest within 0.3 s after "
+            "vCPU 0 asked to stop the world (a fetch)",
+        ),
+    )
     assert 0.25 < time.monotonic() - started < 2
     rig.expect(operator, WorldRefused)
 
@@ -339,7 +357,8 @@ def test_an_owner_that_releases_in_time_is_not_blamed_later(start_rig: Callable[
 
 
 def test_an_operator_that_goes_silent_loses_the_world_and_one_that_pings_keeps_it(
-        start_rig: Callable[..., Rig]) -> None:
+    start_rig: Callable[..., Rig],
+) -> None:
     rig = start_rig(1, operator_lease_s=0.4)
     rig.start_machine()
     operator = rig.operator()
@@ -402,8 +421,14 @@ def test_nobody_speaks_for_another(start_rig: Callable[..., Rig]) -> None:
     rig = start_rig(1)
     (worker,) = rig.start_machine()
     operator = rig.operator()
-    others = (Boot(0x4000_0000, 0, 0), ProcessLost(ROLE_DEVICES, 0, "not true"), Shutdown(),
-              GuestFinished(0, "not true"), RunEnded(0, 0, "not true"), WorldStopped(1))
+    others = (
+        Boot(0x4000_0000, 0, 0),
+        ProcessLost(ROLE_DEVICES, 0, "not true"),
+        Shutdown(),
+        GuestFinished(0, "not true"),
+        RunEnded(0, 0, "not true"),
+        WorldStopped(1),
+    )
     for message in others:
         worker.send(message)
         operator.send(message)
@@ -443,8 +468,7 @@ def test_an_address_that_is_taken_is_one_sentence_on_stderr(start_rig: Callable[
 # Operators' requests
 
 
-def test_a_pause_outlives_its_operator_and_its_lease_and_workers_queue_behind_it(
-        start_rig: Callable[..., Rig]) -> None:
+def test_a_pause_outlives_its_operator_and_its_lease_and_workers_queue_behind_it(start_rig: Callable[..., Rig]) -> None:
     rig = start_rig(2, operator_lease_s=0.2)
     worker = rig.start_machine()[0]
     operator = rig.operator()
@@ -542,10 +566,16 @@ def test_what_operators_ask_wrongly_is_refused_in_words(start_rig: Callable[...,
     operator.send(ReadRegisters(0))
     assert "not yet up" in rig.expect(operator, Refused).sentence
     rig.start_machine()
-    for request, word in ((ReadRegisters(1), "no vCPU 1"), (ReadMemory(0x4000_0000, 0), "at once"),
-                          (ReadMemory(0x4000_0000, 65537), "at once"), (ReadMemory(0x400F_FFFF, 2), "memory"),
-                          (ReadMemory(0, 4), "memory"), (ResumeMachine(), "not paused"),
-                          (KillVcpu(0), "on this host"), (KillVcpu(1), "no vCPU 1")):
+    for request, word in (
+        (ReadRegisters(1), "no vCPU 1"),
+        (ReadMemory(0x4000_0000, 0), "at once"),
+        (ReadMemory(0x4000_0000, 65537), "at once"),
+        (ReadMemory(0x400F_FFFF, 2), "memory"),
+        (ReadMemory(0, 4), "memory"),
+        (ResumeMachine(), "not paused"),
+        (KillVcpu(0), "on this host"),
+        (KillVcpu(1), "no vCPU 1"),
+    ):
         operator.send(request)
         assert word in rig.expect(operator, Refused).sentence
     rig.leave()

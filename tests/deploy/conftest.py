@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A machine that runs, looked at from outside."""
+
 from __future__ import annotations
 
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from allstop.machine.control import POWER_ON, ControlPage
+from allstop.vm.control.control import POWER_ON, ControlPage
 
 
 class RunningMachine:
@@ -35,7 +36,7 @@ class RunningMachine:
             except OSError:
                 continue
             if "--config-fd" in words:
-                module = words[words.index("-m") + 1]
+                module = words[words.index("-m") + 1].removeprefix("allstop.")
                 found[f"vcpu-{words[words.index('--vcpu') + 1]}" if "--vcpu" in words else module] = pid
         return found
 

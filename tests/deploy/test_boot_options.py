@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a kernel is given beside its image: refused in one sentence, or found by the guest where r2 says."""
+
 from __future__ import annotations
 
 import json
@@ -11,12 +12,12 @@ from typing import Any
 import pytest
 
 from allstop import Machine
-from allstop.machine.configuration import RAM_BASE
-from allstop.machine.device_tree import RunFacts, build
-from allstop.machine.tree_blob import parse
-from deploy.boot_options import BootOptions, boot_options
-from deploy.errors import UsageError
-from deploy.options import RunOptions
+from allstop.deploy.errors import UsageError
+from allstop.deploy.options.boot_options import BootOptions, boot_options
+from allstop.deploy.options.options import RunOptions
+from allstop.vm.boot.device_tree import RunFacts, build
+from allstop.vm.boot.tree_blob import parse
+from allstop.vm.config.machine import RAM_BASE
 
 # Passes if r0 is 0, r1 is 0xffffffff and r2 points to the magic number of a device tree.
 CHECK_REGISTERS = struct.pack(
@@ -39,7 +40,8 @@ START = RAM_BASE + 0x1_0000
 
 def zimage(code: bytes) -> bytes:
     head = struct.pack("<9I", 0xEA00_000E, *[0xE1A0_0000] * 8) + struct.pack(
-        "<5I", 0x016F_2818, 0, 0x40 + len(code), 0x0403_0201, 0)
+        "<5I", 0x016F_2818, 0, 0x40 + len(code), 0x0403_0201, 0
+    )
     return head.ljust(0x40, b"\0") + code
 
 
@@ -54,10 +56,12 @@ IMAGES = {"guest.flat": bytes, "vmlinuz": zimage, "guest.elf": elf}
 @pytest.fixture
 def image(tmp_path: Path) -> Callable[[str], Path]:
     """A guest of this name that looks at its first registers."""
+
     def make(name: str) -> Path:
         path = tmp_path / name
         path.write_bytes(IMAGES[name](CHECK_REGISTERS))
         return path
+
     return make
 
 
@@ -81,8 +85,9 @@ def test_the_guest_finds_its_tree_at_r2(image: Callable[[str], Path], tmp_path: 
 
 def test_the_tree_and_the_disk_lie_in_memory_as_recorded(machine: Any, until: Any, tmp_path: Path) -> None:
     (tmp_path / "disk").write_bytes(b"initial" * 1000)
-    with machine("spin.elf", "--initrd", tmp_path / "disk", "--append", "a=b c", "--vcpus", 2, "--run-dir",
-                 tmp_path / "run") as running:
+    with machine(
+        "spin.elf", "--initrd", tmp_path / "disk", "--append", "a=b c", "--vcpus", 2, "--run-dir", tmp_path / "run"
+    ) as running:
         until(running.in_guest, "the guest to run")
         place = json.loads((tmp_path / "run" / "run.json").read_text())["boot"]
         with running.memory("ram").open("rb") as ram:
@@ -129,8 +134,11 @@ def test_what_can_not_be_is_refused_in_a_sentence(image: Callable[[str], Path], 
 
 
 def test_a_file_that_is_often_given_instead_is_named(tmp_path: Path) -> None:
-    for name, head, words in (("uImage", b"\x27\x05\x19\x56", "U-Boot"), ("Image.gz", b"\x1f\x8b\x08\x00", "gzip"),
-                              ("uimage.img", b"\x27\x05\x19\x56", "U-Boot")):
+    for name, head, words in (
+        ("uImage", b"\x27\x05\x19\x56", "U-Boot"),
+        ("Image.gz", b"\x1f\x8b\x08\x00", "gzip"),
+        ("uimage.img", b"\x27\x05\x19\x56", "U-Boot"),
+    ):
         (tmp_path / name).write_bytes(head + bytes(100))
         assert words in refusal(tmp_path / name)
     (tmp_path / "short").write_bytes(zimage(CHECK_REGISTERS)[:-1])
@@ -139,8 +147,11 @@ def test_a_file_that_is_often_given_instead_is_named(tmp_path: Path) -> None:
 
 def test_the_command_and_python_ask_alike(image: Callable[[str], Path], command: Any, tmp_path: Path) -> None:
     path = image("vmlinuz")
-    for arguments, words in (({"dtb": path}, "is not a device tree blob"), ({"append": "\n"}, "printable ASCII"),
-                             ({"initrd": tmp_path / "none"}, "No such file")):
+    for arguments, words in (
+        ({"dtb": path}, "is not a device tree blob"),
+        ({"append": "\n"}, "printable ASCII"),
+        ({"initrd": tmp_path / "none"}, "No such file"),
+    ):
         with pytest.raises(UsageError, match=words):
             Machine(path, **arguments)
         done = command("run", path, *(f"--{name}={value}" for name, value in arguments.items()))

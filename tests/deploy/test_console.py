@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The console relay: everything arrives in order, and a reader who is slow, stuck or gone holds nobody up."""
+
 from __future__ import annotations
 
 import os
@@ -7,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-import deploy.console
-from deploy.console import ConsoleRelay
+import allstop.deploy.console.relay
+from allstop.deploy.console.relay import ConsoleRelay
 
 
 class Pipes:
@@ -30,7 +31,7 @@ class Pipes:
         """The guest writes, and the relay takes it."""
         view = memoryview(data)
         while view:
-            view = view[os.write(self.guest, view[:4096]):]
+            view = view[os.write(self.guest, view[:4096]) :]
             assert self.relay.read()
 
     def seen(self) -> bytes:
@@ -114,7 +115,7 @@ def test_nobody_waits_for_a_stuck_reader_after_being_told_not_to(pipes: Pipes) -
 
 
 def test_what_nobody_reads_is_bounded_and_the_loss_counted(pipes: Pipes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deploy.console, "MAX_PENDING_BYTES", 1000)
+    monkeypatch.setattr(allstop.deploy.console.relay, "MAX_PENDING_BYTES", 1000)
     pipes.print(b"a" * 900)
     pipes.print(b"b" * 900)
     assert pipes.relay.dropped_bytes == 800

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guest that echoes lines (guests/uart) driven from everywhere where a console can be, by users of every kind."""
+
 from __future__ import annotations
 
 import contextlib
@@ -19,8 +20,8 @@ from typing import Any
 import pytest
 
 from allstop import HarnessError, Machine, UsageError
-from deploy.console_place import ConsolePlace
-from deploy.terminal import EscapeKey
+from allstop.deploy.console.terminal import EscapeKey
+from allstop.deploy.options.console_place import ConsolePlace
 
 DEADLINE_S = 30.0
 
@@ -39,7 +40,8 @@ class Terminal:
             os.close(os.open(slave_path, os.O_RDWR))  # the first terminal that a session's leader opens is its own
 
         self.launcher: subprocess.Popen[bytes] = command.start(
-            "run", *arguments, stdin=self.slave, stdout=self.slave, stderr=self.slave, preexec_fn=take_terminal)
+            "run", *arguments, stdin=self.slave, stdout=self.slave, stderr=self.slave, preexec_fn=take_terminal
+        )
 
     def type(self, data: bytes) -> None:
         os.write(self.master, data)
@@ -94,6 +96,7 @@ def terminal(command: Any) -> Iterator[Callable[..., Terminal]]:
 
 # The terminal
 
+
 def test_every_key_goes_to_the_guest_and_the_escape_key_leaves(terminal: Callable[..., Terminal], guests: Path) -> None:
     user = terminal(guests / "uart.elf")
     user.read_until(b"ready\r\n")
@@ -116,7 +119,7 @@ def test_the_terminal_is_put_back_when_the_guest_passes(terminal: Callable[..., 
 
 
 def test_the_terminal_is_put_back_when_a_process_is_killed(terminal: Callable[..., Terminal], guests: Path) -> None:
-    for module in ("vcpu_worker", "devicesrv", "coordinator"):
+    for module in ("allstop.vcpu_worker", "allstop.devicesrv", "allstop.coordinator"):
         user = terminal(guests / "uart.elf")
         user.read_until(b"ready\r\n")
         os.kill(_member(user.launcher.pid, module), signal.SIGKILL)
@@ -126,8 +129,9 @@ def test_the_terminal_is_put_back_when_a_process_is_killed(terminal: Callable[..
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_the_terminal_is_put_back_when_the_launcher_is_told_to_end(terminal: Callable[..., Terminal], guests: Path,
-                                                                  number: signal.Signals) -> None:
+def test_the_terminal_is_put_back_when_the_launcher_is_told_to_end(
+    terminal: Callable[..., Terminal], guests: Path, number: signal.Signals
+) -> None:
     user = terminal(guests / "uart.elf")
     user.read_until(b"ready\r\n")
     user.launcher.send_signal(number)
@@ -136,7 +140,8 @@ def test_the_terminal_is_put_back_when_the_launcher_is_told_to_end(terminal: Cal
 
 
 def test_a_launcher_that_is_stopped_gives_the_terminal_back_for_that_time(
-        terminal: Callable[..., Terminal], guests: Path, until: Callable[..., Any]) -> None:
+    terminal: Callable[..., Terminal], guests: Path, until: Callable[..., Any]
+) -> None:
     user = terminal(guests / "uart.elf")
     user.read_until(b"ready\r\n")
     user.launcher.send_signal(signal.SIGTSTP)
@@ -154,8 +159,9 @@ def test_a_launcher_that_is_stopped_gives_the_terminal_back_for_that_time(
     assert user.is_restored
 
 
-def test_the_escape_key_works_while_the_guest_reads_nothing(terminal: Callable[..., Terminal], guests: Path,
-                                                            until: Callable[..., Any]) -> None:
+def test_the_escape_key_works_while_the_guest_reads_nothing(
+    terminal: Callable[..., Terminal], guests: Path, until: Callable[..., Any]
+) -> None:
     user = terminal(guests / "spin.elf")
     until(lambda: user.is_raw, "the terminal to be raw")
     for _ in range(16):  # more than the devices take: three times the window
@@ -172,10 +178,17 @@ def test_no_terminal_is_a_usage_error(command: Any, guests: Path) -> None:
     assert "needs a terminal" in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("typed", "sent", "left"), [
-    (b"plain\x03\x1a", b"plain\x03\x1a", False), (b"a\x01xb", b"a", True), (b"\x01\x01x", b"\x01x", False),
-    (b"\x01b", b"\x01b", False), (b"\x01", b"", False), (b"\x01\x01\x01x", b"\x01", True),
-])
+@pytest.mark.parametrize(
+    ("typed", "sent", "left"),
+    [
+        (b"plain\x03\x1a", b"plain\x03\x1a", False),
+        (b"a\x01xb", b"a", True),
+        (b"\x01\x01x", b"\x01x", False),
+        (b"\x01b", b"\x01b", False),
+        (b"\x01", b"", False),
+        (b"\x01\x01\x01x", b"\x01", True),
+    ],
+)
 def test_the_escape_key_is_found_however_the_bytes_come(typed: bytes, sent: bytes, left: bool) -> None:
     whole, single = EscapeKey(), EscapeKey()
     assert whole.filter(typed) == sent
@@ -187,6 +200,7 @@ def test_the_escape_key_is_found_however_the_bytes_come(typed: bytes, sent: byte
 
 
 # The pseudo-terminal
+
 
 def test_a_pty_is_named_and_carries_both_ways(guests: Path, until: Callable[..., Any]) -> None:
     with Machine(image=guests / "uart.elf", console="pty", timeout=DEADLINE_S) as machine:
@@ -214,6 +228,7 @@ def test_a_pty_that_nobody_opens_ends_with_the_run(guests: Path) -> None:
 
 
 # The socket
+
 
 class Client:
     def __init__(self, path: Path, until: Callable[..., Any]) -> None:
@@ -291,7 +306,8 @@ def test_many_clients_that_come_and_go_hurt_nobody(guests: Path, tmp_path: Path,
 
 
 def test_the_socket_of_a_launcher_that_was_killed_is_replaced_and_nothing_else_is(
-        guests: Path, tmp_path: Path, until: Callable[..., Any], command: Any) -> None:
+    guests: Path, tmp_path: Path, until: Callable[..., Any], command: Any
+) -> None:
     path = tmp_path / "console"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
@@ -308,6 +324,7 @@ def test_the_socket_of_a_launcher_that_was_killed_is_replaced_and_nothing_else_i
 
 
 # Files and pipes
+
 
 def test_output_to_a_file_and_input_from_one(guests: Path, tmp_path: Path, command: Any) -> None:
     (tmp_path / "in").write_bytes(b"hello\nquit\n")
@@ -337,10 +354,19 @@ def test_standard_input_is_read_when_asked_only(guests: Path, command: Any) -> N
     os.close(read_fd)
 
 
-@pytest.mark.parametrize("arguments", [("--console", "modem"), ("--console", "file"), ("--console", "pty:x"),
-                                       ("--console", "socket:" + "x" * 108), ("--console", "file:/nowhere/x"),
-                                       ("--input", "/nowhere/x"), ("--console", "pty", "--input", "-"),
-                                       ("--console", "socket:/nowhere/x")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--console", "modem"),
+        ("--console", "file"),
+        ("--console", "pty:x"),
+        ("--console", "socket:" + "x" * 108),
+        ("--console", "file:/nowhere/x"),
+        ("--input", "/nowhere/x"),
+        ("--console", "pty", "--input", "-"),
+        ("--console", "socket:/nowhere/x"),
+    ],
+)
 def test_what_can_not_be_is_a_usage_error(guests: Path, command: Any, arguments: tuple[str, ...]) -> None:
     done = command("run", guests / "hello.elf", *arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr

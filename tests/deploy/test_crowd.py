@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Many vCPUs on few cores: docs/adr/0008-many-vcpus.md. The guest is guests/crowd."""
+
 from __future__ import annotations
 
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from allstop.machine.control import ACTIVITY_GUEST, ACTIVITY_WFI
+from allstop.vm.control.control import ACTIVITY_GUEST, ACTIVITY_WFI
 
 _HOW = {"plain": 0, "yield": 1, "event": 2, "asleep": 3}
 
@@ -36,8 +37,7 @@ def test_who_spins_does_not_starve_the_one_it_waits_for(command: Any, guests: Pa
 
 def test_who_sleeps_in_wfi_costs_the_host_nothing(machine: Callable[..., Any], until: Any) -> None:
     vcpus, work_s = 32, 0.5
-    with machine("crowd.elf", "--vcpus", vcpus, "--quiet", "--parameter",
-                 10 * 100_000_000 + _HOW["asleep"]) as running:
+    with machine("crowd.elf", "--vcpus", vcpus, "--quiet", "--parameter", 10 * 100_000_000 + _HOW["asleep"]) as running:
         until(lambda: running.page() is not None, "the machine")
         page = running.page()
         until(lambda: all(page.activity(vcpu)[0] == ACTIVITY_WFI for vcpu in range(1, vcpus)), "the sleepers")

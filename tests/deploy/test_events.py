@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Events on whole machines: each does what it says, the oracles see what is wrong, and the cures cure."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from deploy.errors import UsageError
-from deploy.machine import Machine
-from deploy.verdict import Verdict
+from allstop.deploy.errors import UsageError
+from allstop.deploy.outcome.verdict import Verdict
+from allstop.machine import Machine
 
 IMAGES = Path(__file__).parents[2] / "guests" / "images"
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -42,9 +43,16 @@ def test_without_keep_going_that_is_a_violation_with_its_story() -> None:
     assert "executed" in verdict.sentence and "0xe7f000f0" in verdict.sentence
 
 
-@pytest.mark.parametrize(("fetch", "tlb"), [
-    ("stop-world", "broadcast"), ("stop-world", "ipi"), ("validate", "broadcast"), ("validate", "ipi"),
-    ("unprotected", "ipi")])
+@pytest.mark.parametrize(
+    ("fetch", "tlb"),
+    [
+        ("stop-world", "broadcast"),
+        ("stop-world", "ipi"),
+        ("validate", "broadcast"),
+        ("validate", "ipi"),
+        ("unprotected", "ipi"),
+    ],
+)
 @pytest.mark.parametrize("step", ["after-trap", "after-translate", "before-read", "before-retire"])
 def test_the_cures_hold_at_every_step(fetch: str, tlb: str, step: str) -> None:
     verdict = run("mmio", {**SWAP_BEFORE_READ, "step": step, "every": 5}, fetch=fetch, tlb=tlb, vcpus=2)
@@ -57,8 +65,14 @@ def test_the_cures_hold_at_every_step(fetch: str, tlb: str, step: str) -> None:
 @pytest.mark.parametrize("image", ["boot", "tlb", "smp-counter", "ipi"])
 def test_any_guest_runs_while_its_pages_are_swapped(image: str) -> None:
     """All pages of its image, its stacks and its tables among them."""
-    verdict = run(image, *({"action": "swap-out", "ipa": 0x40010000 + 4096 * page, "at_ms": 5 + page, "every_ms": 7}
-                           for page in range(40)), vcpus=4)
+    verdict = run(
+        image,
+        *(
+            {"action": "swap-out", "ipa": 0x40010000 + 4096 * page, "at_ms": 5 + page, "every_ms": 7}
+            for page in range(40)
+        ),
+        vcpus=4,
+    )
     assert verdict.verdict == "pass", verdict.sentence
     assert verdict.counters["swap_out"] > 20
     assert verdict.counters["swap_written"] == 0
@@ -76,24 +90,31 @@ def test_a_spoiled_invalidation_is_a_violation(action: str) -> None:
     assert (verdict.verdict, verdict.exit_code) == ("violation", 3)
 
 
-@pytest.mark.parametrize("event", [
-    {"action": "invalidate-doubled", "exit": "mmio"},
-    {"action": "flush-tlb", "target": "all", "exit": "mmio"},
-    {"action": "flush-tlb", "target": 1, "at_ms": 1, "every_ms": 1},
-    {"action": "stall", "for_ms": 20, "exit": "mmio", "times": 3},
-    {"action": "stall", "for_ms": 20, "instructions": 20000, "times": 2},
-], ids=lambda event: event["action"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"action": "invalidate-doubled", "exit": "mmio"},
+        {"action": "flush-tlb", "target": "all", "exit": "mmio"},
+        {"action": "flush-tlb", "target": 1, "at_ms": 1, "every_ms": 1},
+        {"action": "stall", "for_ms": 20, "exit": "mmio", "times": 3},
+        {"action": "stall", "for_ms": 20, "instructions": 20000, "times": 2},
+    ],
+    ids=lambda event: event["action"],
+)
 def test_a_right_guest_does_not_notice(event: dict[str, Any]) -> None:
     verdict = run("ipi", event, vcpus=2)
     assert verdict.verdict == "pass", verdict.sentence
     assert done(verdict)[0] > 0
 
 
-@pytest.mark.parametrize(("event", "counter"), [
-    ({"action": "reply-drop", "step": "before-reply", "every": 50, "times": 2}, "mmio_resent"),
-    ({"action": "reply-repeat", "step": "before-reply", "probability": 0.2}, "mmio_stale_reply"),
-    ({"action": "reply-delay", "for_ms": 700, "step": "before-reply", "skip": 20, "times": 1}, "mmio_resent"),
-])
+@pytest.mark.parametrize(
+    ("event", "counter"),
+    [
+        ({"action": "reply-drop", "step": "before-reply", "every": 50, "times": 2}, "mmio_resent"),
+        ({"action": "reply-repeat", "step": "before-reply", "probability": 0.2}, "mmio_stale_reply"),
+        ({"action": "reply-delay", "for_ms": 700, "step": "before-reply", "skip": 20, "times": 1}, "mmio_resent"),
+    ],
+)
 def test_replies_that_are_late_lost_or_doubled_change_nothing(event: dict[str, Any], counter: str) -> None:
     verdict = run("ipi", event, vcpus=2, keep_going=False)
     assert verdict.verdict == "pass", verdict.sentence
@@ -102,12 +123,15 @@ def test_replies_that_are_late_lost_or_doubled_change_nothing(event: dict[str, A
     assert verdict.counters["mmio_wrong"] == 0
 
 
-@pytest.mark.parametrize("event", [
-    {"action": "irq-spurious", "target": "all", "at_ms": 1, "every_ms": 2},
-    {"action": "irq-spurious", "step": "before-reply", "every": 20},
-    {"action": "irq-withhold", "for_ms": 5, "target": 1, "at_ms": 1, "every_ms": 20},
-    {"action": "irq-withhold", "for_ms": 5, "target": 0, "exit": "mmio", "every": 30},
-])
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"action": "irq-spurious", "target": "all", "at_ms": 1, "every_ms": 2},
+        {"action": "irq-spurious", "step": "before-reply", "every": 20},
+        {"action": "irq-withhold", "for_ms": 5, "target": 1, "at_ms": 1, "every_ms": 20},
+        {"action": "irq-withhold", "for_ms": 5, "target": 0, "exit": "mmio", "every": 30},
+    ],
+)
 def test_interrupts_that_come_or_do_not(event: dict[str, Any]) -> None:
     verdict = run("ipi", event, vcpus=2)
     assert verdict.verdict == "pass", verdict.sentence
@@ -137,11 +161,14 @@ def test_an_event_that_can_not_happen_is_said_in_the_verdict() -> None:
     assert any("refused" in note for note in verdict.notes)
 
 
-@pytest.mark.parametrize(("event", "what"), [
-    ({"action": "stall", "for_ms": 1, "executes": "no_such_symbol"}, "no symbol"),
-    ({"action": "stall", "for_ms": 1, "exit": "mmio", "vcpu": 2}, "vCPUs 0 to 1"),
-    ({"action": "fly", "at_ms": 1}, "no action"),
-])
+@pytest.mark.parametrize(
+    ("event", "what"),
+    [
+        ({"action": "stall", "for_ms": 1, "executes": "no_such_symbol"}, "no symbol"),
+        ({"action": "stall", "for_ms": 1, "exit": "mmio", "vcpu": 2}, "vCPUs 0 to 1"),
+        ({"action": "fly", "at_ms": 1}, "no action"),
+    ],
+)
 def test_what_can_not_be_is_a_usage_error(event: dict[str, Any], what: str) -> None:
     with pytest.raises(UsageError, match=what):
         Machine(IMAGES / "hello.elf", vcpus=2, events=[event])
@@ -156,8 +183,11 @@ def test_too_many_events_and_two_of_one_name_are_usage_errors() -> None:
         Machine(IMAGES / "hello.elf", events=[one | {"name": "again"}] * 2)
 
 
-@pytest.mark.parametrize("path", [path for path in sorted(EXAMPLES.glob("*.toml")) if "[[event]]" in path.read_text()],
-                         ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(EXAMPLES.glob("*.toml")) if "[[event]]" in path.read_text()],
+    ids=lambda path: path.name,
+)
 def test_the_examples_can_be_used(path: Path) -> None:
     with Machine(IMAGES / "mmio.elf", vcpus=2, events=path, timeout=TIMEOUT_S) as machine:
         verdict = machine.wait()

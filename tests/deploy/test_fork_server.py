@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Machines whose launchers a fork server forks: all is as with launchers of their own, however either of them ends."""
+
 from __future__ import annotations
 
 import contextlib
@@ -16,9 +17,9 @@ from typing import Any
 import pytest
 
 from allstop import HarnessError, Machine
-from deploy.errors import UsageError
-from deploy.fork_server import ForkServer
-from deploy.processes import child_environment
+from allstop.deploy.errors import UsageError
+from allstop.deploy.processes.fork_server import ForkServer
+from allstop.deploy.processes.processes import child_environment
 
 
 @pytest.fixture
@@ -58,8 +59,10 @@ def test_machines_run_at_the_same_time_and_one_after_the_other(server: ForkServe
 def test_a_usage_error_comes_through(server: ForkServer, guests: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "something").touch()
-    with pytest.raises(UsageError, match="not empty"), \
-            Machine(guests / "hello.elf", run_dir=tmp_path / "run", fork_server=server) as machine:
+    with (
+        pytest.raises(UsageError, match="not empty"),
+        Machine(guests / "hello.elf", run_dir=tmp_path / "run", fork_server=server) as machine,
+    ):
         machine.wait(60)
 
 
@@ -90,11 +93,14 @@ def test_a_machine_survives_its_fork_server(server: ForkServer, guests: Path) ->
         pass
 
 
-def test_a_launcher_has_no_descriptors_of_the_fork_servers(server: ForkServer, guests: Path,
-                                                           until: Callable[..., Any]) -> None:
+def test_a_launcher_has_no_descriptors_of_the_fork_servers(
+    server: ForkServer, guests: Path, until: Callable[..., Any]
+) -> None:
     """Would break: a socket that stays open in a launcher, so that nobody hears of another one's end."""
-    with Machine(guests / "spin.elf", fork_server=server) as first, \
-            Machine(guests / "spin.elf", fork_server=server) as second:
+    with (
+        Machine(guests / "spin.elf", fork_server=server) as first,
+        Machine(guests / "spin.elf", fork_server=server) as second,
+    ):
         for pid in (first.launcher_pid, second.launcher_pid):
             until(lambda pid=pid: has_begun(pid), "a launcher")
         assert not sockets(first.launcher_pid) & sockets(second.launcher_pid)
@@ -104,8 +110,8 @@ def test_a_launcher_has_no_descriptors_of_the_fork_servers(server: ForkServer, g
 AFTER_MANY = """
 import contextlib, os, sys, time
 from allstop import Machine
-from deploy.fork_server import ForkServer
-from deploy.processes import child_environment
+from allstop.deploy.processes.fork_server import ForkServer
+from allstop.deploy.processes.processes import child_environment
 from tests.deploy.test_fork_server import has_begun, sockets
 
 server, image = ForkServer(), sys.argv[1]
@@ -132,14 +138,19 @@ def test_a_launcher_that_is_started_after_many_has_none_either(guests: Path) -> 
     """Would break: descriptors in the holes that earlier launchers have left, above those that a request brings. Then
     who waits for a launcher waits on when the fork server is killed, for others have its end of the answers. In a
     process of its own: one that has many descriptors open would hide it."""
-    done = subprocess.run([sys.executable, "-P", "-c", AFTER_MANY, str(guests / "spin.elf")], capture_output=True,
-                          text=True, timeout=60, env=child_environment(), cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", AFTER_MANY, str(guests / "spin.elf")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=child_environment(),
+        cwd=Path(__file__).parents[2],
+    )
     assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
 def test_nobody_waits_long_for_a_fork_server_that_is_dead(server: ForkServer, guests: Path) -> None:
-    with Machine(guests / "spin.elf", fork_server=server) as machine, \
-            Machine(guests / "spin.elf", fork_server=server):
+    with Machine(guests / "spin.elf", fork_server=server) as machine, Machine(guests / "spin.elf", fork_server=server):
         server._process.kill()
         os.kill(machine.launcher_pid, signal.SIGKILL)
         began_s = time.monotonic()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A real gdb on real machines, and clients that are none."""
+
 from __future__ import annotations
 
 import os
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from allstop.machine.control import ACTIVITY_GUEST
+from allstop.vm.control.control import ACTIVITY_GUEST
 
 GDB = shutil.which("gdb-multiarch")
 needs_gdb = pytest.mark.skipif(GDB is None, reason="gdb-multiarch is not installed")
@@ -34,8 +35,17 @@ def port_of(machine: Any, deadline_s: float = 30.0) -> int:
 
 
 def gdb_command(port: int, image: Path, *commands: str) -> list[str]:
-    words = [str(GDB), "-nx", "-q", "-ex", "set confirm off", "-ex", "set remotetimeout 30", "-ex",
-             f"target remote 127.0.0.1:{port}"]
+    words = [
+        str(GDB),
+        "-nx",
+        "-q",
+        "-ex",
+        "set confirm off",
+        "-ex",
+        "set remotetimeout 30",
+        "-ex",
+        f"target remote 127.0.0.1:{port}",
+    ]
     for command in commands:
         words += ["-ex", command]
     return [*words, str(image)]
@@ -44,8 +54,14 @@ def gdb_command(port: int, image: Path, *commands: str) -> list[str]:
 def gdb(port: int, image: Path, *commands: str, deadline_s: float = 60.0) -> str:
     """What gdb says to these commands."""
     try:
-        done = subprocess.run([*gdb_command(port, image, *commands), "-batch"], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=deadline_s, check=False)
+        done = subprocess.run(
+            [*gdb_command(port, image, *commands), "-batch"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=deadline_s,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise AssertionError(f"gdb hangs after {(error.stdout or b'').decode()}") from None
     return done.stdout.decode()
@@ -85,13 +101,31 @@ def answer(connection: socket.socket) -> bytes:
 @needs_gdb
 def test_breakpoints_threads_steps_and_watchpoints(machine: Callable[..., Any], guests: Path) -> None:
     image = guests / "smp-counter.elf"
-    with machine("smp-counter.elf", "--vcpus", 4, "--gdb", ":0", "--gdb-wait", "--parameter", 20,
-                 "--timeout", 90) as running:
-        said = gdb(port_of(running), image, "info registers pc", "break count_under_ticket", "continue", "delete",
-                   "stepi", "watch *(int*)&ticket_counter", "continue",
-                   "info threads",  # they have met at a barrier before any of them counts: so all are on
-                   "continue", "delete", "break count_under_mcs", "continue", "x/1wd &exclusive_counter",
-                   "monitor translate &main", "monitor translate 0x40010354", "monitor vcpus", "delete", "continue")
+    with machine(
+        "smp-counter.elf", "--vcpus", 4, "--gdb", ":0", "--gdb-wait", "--parameter", 20, "--timeout", 90
+    ) as running:
+        said = gdb(
+            port_of(running),
+            image,
+            "info registers pc",
+            "break count_under_ticket",
+            "continue",
+            "delete",
+            "stepi",
+            "watch *(int*)&ticket_counter",
+            "continue",
+            "info threads",  # they have met at a barrier before any of them counts: so all are on
+            "continue",
+            "delete",
+            "break count_under_mcs",
+            "continue",
+            "x/1wd &exclusive_counter",
+            "monitor translate &main",
+            "monitor translate 0x40010354",
+            "monitor vcpus",
+            "delete",
+            "continue",
+        )
         status, out, err = running.finish()
     assert "_start" in said
     assert re.search(r"Thread \d hit Breakpoint 1, .* in count_under_ticket", said), said
@@ -111,11 +145,29 @@ def test_registers_and_memory_can_be_changed(machine: Callable[..., Any], guests
     """Also code: what was translated from it is dropped."""
     image = guests / "smp-counter.elf"
     with machine("smp-counter.elf", "--gdb", ":0", "--gdb-wait", "--timeout", 60) as running:
-        said = gdb(port_of(running), image, "stepi", "set $r7 = 0x1234", "set $d3 = 1.5",
-                   "p/x $r7", "p $d3", "p/x $sp_irq = 0x40f00000", "p/x $sp_irq",
-                   "break main", "continue", "delete", "p/x *(int*)$pc", "set var *(int*)&main = 0xeafffffe", "stepi",
-                   "info registers pc", "x/1wx 0x09000000", "maintenance packet Qqemu.PhyMemMode:1",
-                   "x/1wx 0x40010354", "maintenance packet qqemu.PhyMemMode", "kill")
+        said = gdb(
+            port_of(running),
+            image,
+            "stepi",
+            "set $r7 = 0x1234",
+            "set $d3 = 1.5",
+            "p/x $r7",
+            "p $d3",
+            "p/x $sp_irq = 0x40f00000",
+            "p/x $sp_irq",
+            "break main",
+            "continue",
+            "delete",
+            "p/x *(int*)$pc",
+            "set var *(int*)&main = 0xeafffffe",
+            "stepi",
+            "info registers pc",
+            "x/1wx 0x09000000",
+            "maintenance packet Qqemu.PhyMemMode:1",
+            "x/1wx 0x40010354",
+            "maintenance packet qqemu.PhyMemMode",
+            "kill",
+        )
         status, _, err = running.finish()
     assert "= 0x1234" in said
     assert "= 1.5" in said
@@ -133,8 +185,9 @@ def test_ctrl_c(machine: Callable[..., Any], guests: Path, until: Callable[..., 
     image = guests / "spin.elf"
     with machine("spin.elf", "--vcpus", 2, "--gdb", ":0", "--gdb-wait", "--timeout", 60) as running:
         words = gdb_command(port_of(running), image, "continue", "info threads", "kill")
-        with subprocess.Popen([*words, "-batch"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT) as debugger:
+        with subprocess.Popen(
+            [*words, "-batch"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as debugger:
             try:
                 page = running.page()
                 until(lambda: page.activity(0)[0] == ACTIVITY_GUEST, "the guest to run")
@@ -152,11 +205,13 @@ def test_ctrl_c(machine: Callable[..., Any], guests: Path, until: Callable[..., 
 @needs_gdb
 def test_a_debugger_that_is_killed_at_a_breakpoint(machine: Callable[..., Any], guests: Path) -> None:
     image = guests / "smp-counter.elf"
-    with machine("smp-counter.elf", "--vcpus", 2, "--gdb", ":0", "--gdb-wait", "--timeout", 60, "--parameter",
-                 50) as running:
+    with machine(
+        "smp-counter.elf", "--vcpus", 2, "--gdb", ":0", "--gdb-wait", "--timeout", 60, "--parameter", 50
+    ) as running:
         words = gdb_command(port_of(running), image, "break count_exclusively", "continue")
-        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT) as debugger:
+        with subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as debugger:
             try:
                 said = b""
                 while b"hit Breakpoint 1" not in said:
@@ -173,11 +228,15 @@ def test_a_debugger_that_is_killed_at_a_breakpoint(machine: Callable[..., Any], 
 
 def test_one_vcpu_alone_and_stepped_among_others(machine: Callable[..., Any]) -> None:
     """What gdb asks for under `set scheduler-locking`, and else; over a raw connection."""
-    with (machine("smp-counter.elf", "--vcpus", 2, "--gdb", ":0", "--gdb-wait", "--timeout", 60) as running,
-          raw_client(port_of(running)) as client):
+    with (
+        machine("smp-counter.elf", "--vcpus", 2, "--gdb", ":0", "--gdb-wait", "--timeout", 60) as running,
+        raw_client(port_of(running)) as client,
+    ):
+
         def ask(text: bytes) -> bytes:
             client.sendall(packet(text))
             return answer(client)
+
         assert ask(b"QStartNoAckMode") == b"OK"
         assert ask(b"?").startswith(b"T05thread:1;")
         assert ask(b"qfThreadInfo") == b"m1,2"

@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a user may write after --gdb."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
 
-from deploy.errors import UsageError
-from deploy.gdb_address import GdbAddress, gdb_address
-from deploy.options import RunOptions
+from allstop.deploy.errors import UsageError
+from allstop.deploy.options.gdb_address import GdbAddress, gdb_address
+from allstop.deploy.options.options import RunOptions
 
 
-@pytest.mark.parametrize(("text", "host", "port"), [
-    (":1234", "127.0.0.1", 1234), ("1234", "127.0.0.1", 1234), ("tcp::1234", "127.0.0.1", 1234),
-    ("0.0.0.0:0", "0.0.0.0", 0), ("[::1]:65535", "::1", 65535)])
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        (":1234", "127.0.0.1", 1234),
+        ("1234", "127.0.0.1", 1234),
+        ("tcp::1234", "127.0.0.1", 1234),
+        ("0.0.0.0:0", "0.0.0.0", 0),
+        ("[::1]:65535", "::1", 65535),
+    ],
+)
 def test_addresses(text: str, host: str, port: int) -> None:
     address = gdb_address(text)
     assert address == GdbAddress(host, port)

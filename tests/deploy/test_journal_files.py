@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Journals of another host: what was written is sent, all of it and no more, and the files have no name."""
+
 from __future__ import annotations
 
 import contextlib
@@ -10,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from allstop.machine.recorder import Recorder
-from allstop.wire.channel import MAX_FRAME_BYTES
-from allstop.wire.codec import encode
-from allstop.wire.journal import HEADER_BYTES, RECORD_BYTES, WINDOW_BYTES, Kind
-from allstop.wire.messages import ROLE_WORKER
-from deploy.journal_files import PIECE_BYTES, JournalFiles, used_bytes
+from allstop.deploy.hosts.journal_files import PIECE_BYTES, JournalFiles, used_bytes
+from allstop.vm.journal.format import HEADER_BYTES, RECORD_BYTES, WINDOW_BYTES, Kind
+from allstop.vm.journal.recorder import Recorder
+from allstop.vm.wire.channel import MAX_FRAME_BYTES
+from allstop.vm.wire.codec import encode
+from allstop.vm.wire.messages import ROLE_WORKER
 
 IN_A_WINDOW = (WINDOW_BYTES - HEADER_BYTES) // RECORD_BYTES
 
@@ -49,8 +50,18 @@ def sent(files: JournalFiles, vcpu: int) -> bytes:
 
 
 @pytest.mark.parametrize("close", [True, False])
-@pytest.mark.parametrize("count", [0, 1, 2, IN_A_WINDOW - 1, IN_A_WINDOW, IN_A_WINDOW + 1,
-                                   PIECE_BYTES // RECORD_BYTES - HEADER_BYTES // RECORD_BYTES])
+@pytest.mark.parametrize(
+    "count",
+    [
+        0,
+        1,
+        2,
+        IN_A_WINDOW - 1,
+        IN_A_WINDOW,
+        IN_A_WINDOW + 1,
+        PIECE_BYTES // RECORD_BYTES - HEADER_BYTES // RECORD_BYTES,
+    ],
+)
 def test_what_was_written_is_sent_and_not_the_zeros_behind(files: JournalFiles, count: int, close: bool) -> None:
     """Killed or not: a process that was killed leaves up to a window of zeros, and records whose end is zeros count."""
     recorder = record(files, count, close)
@@ -71,7 +82,9 @@ def test_a_record_that_was_being_written_is_sent(files: JournalFiles) -> None:
 
 def test_nothing_written_is_one_empty_piece(files: JournalFiles) -> None:
     assert [(piece.vcpu, piece.size, piece.offset, piece.data) for piece in files.pieces()] == [
-        (3, 0, 0, b""), (5, 0, 0, b"")]
+        (3, 0, 0, b""),
+        (5, 0, 0, b""),
+    ]
 
 
 def test_the_files_have_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

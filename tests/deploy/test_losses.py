@@ -3,6 +3,7 @@
 
 That nothing is left behind is asserted around every test, by tests/conftest.py.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -20,9 +21,17 @@ from typing import Any
 import pytest
 import zmq
 
-from allstop.machine.configuration import MachineConfig
-from allstop.wire.codec import encode
-from allstop.wire.messages import PROTOCOL_VERSION, ROLE_LAUNCHER, ROLE_WORKER, Hello, ProcessLost, RunEnded, Shutdown
+from allstop.vm.config.machine import MachineConfig
+from allstop.vm.wire.codec import encode
+from allstop.vm.wire.messages import (
+    PROTOCOL_VERSION,
+    ROLE_LAUNCHER,
+    ROLE_WORKER,
+    Hello,
+    ProcessLost,
+    RunEnded,
+    Shutdown,
+)
 
 MEMBERS = ("coordinator", "devicesrv", "vcpu-0", "vcpu-1")
 
@@ -88,8 +97,9 @@ def test_a_machine_that_is_suspended_as_a_whole_goes_on(machine: Callable[..., A
 
 def test_a_device_that_hangs_is_found_and_named(command: Any, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
-        "import time\nfrom devicesrv.device import Device\n"
-        "class Slow(Device):\n    def write(self, offset, size, value, vcpu):\n        time.sleep(1000)\n")
+        "import time\nfrom allstop.devicesrv.device import Device\n"
+        "class Slow(Device):\n    def write(self, offset, size, value, vcpu):\n        time.sleep(1000)\n"
+    )
     (tmp_path / "stores.bin").write_bytes(bytes.fromhex("0c14a0e3000081e5feffffea"))  # str r0, [0x0c000000]
     done = command("run", tmp_path / "stores.bin", "--quiet", "--device", f"{tmp_path}/slow.py:Slow@0x0c000000")
     assert done.returncode == 4
@@ -104,8 +114,9 @@ def test_a_launcher_that_is_killed_takes_everything_along(machine: Callable[...,
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_launcher_that_is_killed_while_starting_takes_everything_along(machine: Callable[..., Any], until: Any,
-                                                                         seed: int) -> None:
+def test_a_launcher_that_is_killed_while_starting_takes_everything_along(
+    machine: Callable[..., Any], until: Any, seed: int
+) -> None:
     with machine("spin.elf", "--vcpus", 3) as running:
         until(lambda: running.memory("control"), "the launcher to begin")
         time.sleep(random.Random(seed).uniform(0.0, 0.4))  # a random moment
@@ -127,8 +138,9 @@ def test_a_process_that_is_killed_at_a_random_moment(machine: Callable[..., Any]
         status, _, err = running.finish(30.0)
         if status == 4:
             assert time.monotonic() - begun < ends_s()
-            assert re.fullmatch(r"allstop: lost: [a-z0-9-]+ \(process \d+\) was killed by SIGKILL while [^\n]+\n",
-                                err), err
+            assert re.fullmatch(
+                r"allstop: lost: [a-z0-9-]+ \(process \d+\) was killed by SIGKILL while [^\n]+\n", err
+            ), err
         else:
             assert status == 0, err  # the guest was faster
 
@@ -159,11 +171,19 @@ def test_strangers_and_nonsense_do_not_disturb_a_run(machine: Callable[..., Any]
         until(running.in_guest, "the guest")
         config = config_of(running)
         token = bytes.fromhex(config.token)
-        nonsense = [b"", b"\xc1", b"\x91", os.urandom(500), b"\x90" * 5000, encode(Shutdown()),
-                    encode(RunEnded(0, 0, "lies")), encode(ProcessLost(ROLE_WORKER, 0, "lies")),
-                    encode(Hello(PROTOCOL_VERSION, bytes(16), ROLE_LAUNCHER, 0, 1)),
-                    encode(Hello(PROTOCOL_VERSION + 1, token, ROLE_LAUNCHER, 0, 1)),
-                    encode(Hello(PROTOCOL_VERSION, token, ROLE_WORKER, 999, 1))]
+        nonsense = [
+            b"",
+            b"\xc1",
+            b"\x91",
+            os.urandom(500),
+            b"\x90" * 5000,
+            encode(Shutdown()),
+            encode(RunEnded(0, 0, "lies")),
+            encode(ProcessLost(ROLE_WORKER, 0, "lies")),
+            encode(Hello(PROTOCOL_VERSION, bytes(16), ROLE_LAUNCHER, 0, 1)),
+            encode(Hello(PROTOCOL_VERSION + 1, token, ROLE_LAUNCHER, 0, 1)),
+            encode(Hello(PROTOCOL_VERSION, token, ROLE_WORKER, 999, 1)),
+        ]
         with zmq.Context() as context:
             for endpoint in (config.coordinator_endpoint, config.devices_endpoint):
                 for identity in (b"op-stranger", b"launcher", b"w0", b"nobody"):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The Python API: the same powers and sentences as the command, and no harm done either way."""
+
 from __future__ import annotations
 
 import os
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from allstop import HarnessError, Machine, UsageError, Verdict
-from deploy.processes import child_environment
+from allstop.deploy.processes.processes import child_environment
 
 
 def test_a_machine_is_run_to_its_verdict(guests: Path) -> None:
@@ -46,12 +47,30 @@ def test_waiting_has_a_limit_and_stopping_an_end(guests: Path) -> None:
 
 
 def test_the_options_arrive(guests: Path, tmp_path: Path) -> None:
-    with Machine(image=guests / "spin.elf", memory="2M", timeout=0.3, run_dir=tmp_path / "run", tlb="ipi",
-                 fetch="unprotected", decode="kvm", seed=5, parameter=7, pin=True) as machine:
+    with Machine(
+        image=guests / "spin.elf",
+        memory="2M",
+        timeout=0.3,
+        run_dir=tmp_path / "run",
+        tlb="ipi",
+        fetch="unprotected",
+        decode="kvm",
+        seed=5,
+        parameter=7,
+        pin=True,
+    ) as machine:
         assert machine.wait().verdict == "timeout"
     record = (tmp_path / "run" / "run.json").read_text()
-    for text in ('"memory_bytes": 2097152', '"tlb": "ipi"', '"fetch": "unprotected"', '"decode": "kvm"', '"seed": 5',
-                 '"parameter": 7', '"timeout_s": 0.3', '"pin": true'):
+    for text in (
+        '"memory_bytes": 2097152',
+        '"tlb": "ipi"',
+        '"fetch": "unprotected"',
+        '"decode": "kvm"',
+        '"seed": 5',
+        '"parameter": 7',
+        '"timeout_s": 0.3',
+        '"pin": true',
+    ):
         assert text in record
 
 
@@ -64,19 +83,27 @@ def test_pinned_vcpus_stay_on_their_cores(guests: Path, until: Callable[..., Any
             found = {}
             for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
                 words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-                if "vcpu_worker" in words:
+                if "allstop.vcpu_worker" in words:
                     found[int(words[words.index("--vcpu") + 1])] = os.sched_getaffinity(int(pid))
             return found
 
         until(lambda: pinned() == {vcpu: {cores[vcpu % len(cores)]} for vcpu in range(3)}, "vCPUs are pinned")
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    ({"vcpus": 0}, "1 to 128 vCPUs"), ({"vcpus": 300}, "not 300"), ({"fetch": "hope"}, "'hope' is no fetch policy"),
-    ({"memory": "7"}, "steps of 2M"), ({"memory": "lots"}, "size such as"), ({"timeout": -1.0}, "positive"),
-    ({"devices": ["nothing"]}, "FILE.py:Class@ADDRESS"), ({"image": "no-such-image"}, "can not be read"),
-    ({"image": __file__}, "is not an ELF file"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"vcpus": 0}, "1 to 128 vCPUs"),
+        ({"vcpus": 300}, "not 300"),
+        ({"fetch": "hope"}, "'hope' is no fetch policy"),
+        ({"memory": "7"}, "steps of 2M"),
+        ({"memory": "lots"}, "size such as"),
+        ({"timeout": -1.0}, "positive"),
+        ({"devices": ["nothing"]}, "FILE.py:Class@ADDRESS"),
+        ({"image": "no-such-image"}, "can not be read"),
+        ({"image": __file__}, "is not an ELF file"),
+    ],
+)
 def test_what_can_not_be_is_refused_at_once(guests: Path, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Machine(**({"image": guests / "hello.elf"} | arguments))
@@ -87,25 +114,43 @@ class Odd:
         raise RuntimeError("no words")
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    ({"image": "a\0b"}, r"the image 'a\\x00b' holds a NUL"), ({"image": 5}, "the image must be a path, not 5"),
-    ({"image": None}, "the image must be a path"), ({"run_dir": "r\0"}, "the run folder .* NUL"),
-    ({"run_dir": 7}, "the run folder must be a path, not 7"), ({"run_dir": b"r"}, "must be a path"),
-    ({"vcpus": True}, "number of vCPUs must be a whole number, not True"), ({"vcpus": None}, "not None"),
-    ({"vcpus": 10 ** 5000}, "number of 32 bits, not a int"), ({"vcpus": Odd()}, "whole number, not a Odd"),
-    ({"timeout": "5"}, "the timeout must be a number of seconds, not '5'"), ({"timeout": True}, "not True"),
-    ({"timeout": 10 ** 400}, "positive number of seconds"), ({"timeout": [1]}, "number of seconds"),
-    ({"load": "0x1"}, "the load address must be a whole number, not '0x1'"), ({"load": 1.5}, "not 1.5"),
-    ({"memory": True}, "the memory must be a size"), ({"memory": 2.5}, "the memory must be a size"),
-    ({"memory": None}, "the memory must be a size"), ({"memory": 10 ** 5000}, "the memory must be"),
-    ({"seed": "1"}, "the seed must be a whole number"), ({"parameter": False}, "the parameter must be a whole number"),
-    ({"fetch": None}, "None is no fetch policy"), ({"tlb": ["ipi"]}, "is no TLB discipline"),
-    ({"decode": "x" * 1000}, "is no decoder"),
-    ({"journal": "yes"}, "journal must be True or False, not 'yes'"), ({"keep_going": 1}, "keep_going must be True"),
-    ({"devices": "x.py:X@0x0c000000"}, "devices must be a list"), ({"devices": 5}, "devices must be a list"),
-    ({"devices": [5]}, "FILE.py:Class@ADDRESS, not 5"), ({"devices": ["a\0.py:X@0"]}, "NUL"),
-    ({"devices": None}, "devices must be a list"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"image": "a\0b"}, r"the image 'a\\x00b' holds a NUL"),
+        ({"image": 5}, "the image must be a path, not 5"),
+        ({"image": None}, "the image must be a path"),
+        ({"run_dir": "r\0"}, "the run folder .* NUL"),
+        ({"run_dir": 7}, "the run folder must be a path, not 7"),
+        ({"run_dir": b"r"}, "must be a path"),
+        ({"vcpus": True}, "number of vCPUs must be a whole number, not True"),
+        ({"vcpus": None}, "not None"),
+        ({"vcpus": 10**5000}, "number of 32 bits, not a int"),
+        ({"vcpus": Odd()}, "whole number, not a Odd"),
+        ({"timeout": "5"}, "the timeout must be a number of seconds, not '5'"),
+        ({"timeout": True}, "not True"),
+        ({"timeout": 10**400}, "positive number of seconds"),
+        ({"timeout": [1]}, "number of seconds"),
+        ({"load": "0x1"}, "the load address must be a whole number, not '0x1'"),
+        ({"load": 1.5}, "not 1.5"),
+        ({"memory": True}, "the memory must be a size"),
+        ({"memory": 2.5}, "the memory must be a size"),
+        ({"memory": None}, "the memory must be a size"),
+        ({"memory": 10**5000}, "the memory must be"),
+        ({"seed": "1"}, "the seed must be a whole number"),
+        ({"parameter": False}, "the parameter must be a whole number"),
+        ({"fetch": None}, "None is no fetch policy"),
+        ({"tlb": ["ipi"]}, "is no TLB discipline"),
+        ({"decode": "x" * 1000}, "is no decoder"),
+        ({"journal": "yes"}, "journal must be True or False, not 'yes'"),
+        ({"keep_going": 1}, "keep_going must be True"),
+        ({"devices": "x.py:X@0x0c000000"}, "devices must be a list"),
+        ({"devices": 5}, "devices must be a list"),
+        ({"devices": [5]}, "FILE.py:Class@ADDRESS, not 5"),
+        ({"devices": ["a\0.py:X@0"]}, "NUL"),
+        ({"devices": None}, "devices must be a list"),
+    ],
+)
 def test_values_of_the_wrong_kind_are_refused_at_once(guests: Path, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         Machine(**({"image": guests / "hello.elf"} | arguments))
@@ -173,15 +218,19 @@ with Machine(image=sys.argv[1], vcpus=2) as machine:
 
 @pytest.mark.parametrize("how", ["alone", "forked"])
 def test_a_program_that_is_killed_takes_its_machine_along(guests: Path, until: Callable[..., Any], how: str) -> None:
-    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(guests / "spin.elf"), how], env=child_environment(),
-                          stdout=subprocess.PIPE) as program:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(guests / "spin.elf"), how], env=child_environment(), stdout=subprocess.PIPE
+    ) as program:
         assert program.stdout is not None
         launcher = int(program.stdout.readline())
         program.kill()
-    until(lambda: not Path(f"/proc/{launcher}/fd").is_dir() or not os.listdir(f"/proc/{launcher}/fd"),
-          "the launcher to leave", 10.0)
+    until(
+        lambda: not Path(f"/proc/{launcher}/fd").is_dir() or not os.listdir(f"/proc/{launcher}/fd"),
+        "the launcher to leave",
+        10.0,
+    )
 
 
 def test_importing_allstop_does_not_load_the_launcher() -> None:
-    code = "import allstop.wire.codec, sys; assert not any(m.split('.')[0] == 'deploy' for m in sys.modules)"
+    code = "import allstop.vm.wire.codec, sys; assert not any(m.split('.')[0] == 'deploy' for m in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=child_environment()).returncode == 0

@@ -2,6 +2,7 @@
 """The MMIO oracle on whole runs: each way in which a device server can fail to do an access once, in order and as it
 was asked for is planted in a real one, which a user's device can do, for it is code that the server executes.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,11 +12,11 @@ import pytest
 from allstop import Machine, Verdict
 
 HEAD = """
-from allstop.wire.codec import decode, encode
-from allstop.wire.messages import MMIO_OK, MmioReply, MmioRequest
-from devicesrv import server
-from devicesrv.device import Device
-from devicesrv.exactly_once import ReplyMemory
+from allstop.vm.wire.codec import decode, encode
+from allstop.vm.wire.messages import MMIO_OK, MmioReply, MmioRequest
+from allstop.devicesrv.server import server
+from allstop.devicesrv.device import Device
+from allstop.devicesrv.server.reply_cache import ReplyCache
 
 class Planted(Device):
     size_bytes = 4096
@@ -105,10 +106,13 @@ def serve_badly(self):
     serve(self)
 server.DeviceServer.serve = serve_badly
 """
-FORGETFUL = REPLIES_LOST + """
-ReplyMemory.recall = lambda self, seq: None
-ReplyMemory.remember = lambda self, seq, reply: None
+FORGETFUL = (
+    REPLIES_LOST
+    + """
+ReplyCache.recall = lambda self, seq: None
+ReplyCache.remember = lambda self, seq, reply: None
 """
+)
 AT_THE_END = """
 def broken(self, vcpu, request):
     self.before = vcpu, request
@@ -131,25 +135,50 @@ server.DeviceServer._perform = broken
 """
 
 
-def play(guests: Path, tmp_path: Path, fault: str, vcpus: int = 2, keep_going: bool = False,
-         image: str = "smp-counter.elf") -> Verdict:
+def play(
+    guests: Path, tmp_path: Path, fault: str, vcpus: int = 2, keep_going: bool = False, image: str = "smp-counter.elf"
+) -> Verdict:
     """A run with this fault in its device server."""
     file = tmp_path / "planted.py"
     file.write_text(HEAD + fault)
-    with Machine(guests / image, vcpus=vcpus, timeout=60, keep_going=keep_going, devices=[f"{file}:Planted@0x0c000000"],
-                 parameter=200 if image == "smp-counter.elf" else 0) as machine:
+    with Machine(
+        guests / image,
+        vcpus=vcpus,
+        timeout=60,
+        keep_going=keep_going,
+        devices=[f"{file}:Planted@0x0c000000"],
+        parameter=200 if image == "smp-counter.elf" else 0,
+    ) as machine:
         return machine.wait()
 
 
-@pytest.mark.parametrize(("fault", "words"), [
-    (TWICE, "was performed twice"), (DROPPED, "was answered and not performed"),
-    (POSTED, "was answered and not performed"), (READ_OTHERWISE, "is not what was performed"),
-    (WRITTEN_OTHERWISE, "is not what was performed"), (ELSEWHERE, "is not what was performed"),
-    (FORGETFUL, "was performed twice"),
-], ids=["twice", "dropped", "out of order", "another value read", "another value written", "at another address",
-        "twice, for it was asked for again"])
-def test_what_is_not_done_once_in_order_and_as_asked_ends_the_run(guests: Path, tmp_path: Path, fault: str, words: str,
-                                                                   ) -> None:
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (TWICE, "was performed twice"),
+        (DROPPED, "was answered and not performed"),
+        (POSTED, "was answered and not performed"),
+        (READ_OTHERWISE, "is not what was performed"),
+        (WRITTEN_OTHERWISE, "is not what was performed"),
+        (ELSEWHERE, "is not what was performed"),
+        (FORGETFUL, "was performed twice"),
+    ],
+    ids=[
+        "twice",
+        "dropped",
+        "out of order",
+        "another value read",
+        "another value written",
+        "at another address",
+        "twice, for it was asked for again",
+    ],
+)
+def test_what_is_not_done_once_in_order_and_as_asked_ends_the_run(
+    guests: Path,
+    tmp_path: Path,
+    fault: str,
+    words: str,
+) -> None:
     verdict = play(guests, tmp_path, fault)
     assert (verdict.verdict, verdict.exit_code) == ("violation", 3), verdict.sentence
     assert words in verdict.sentence and verdict.sentence.startswith("vCPU ") and "\n" not in verdict.sentence

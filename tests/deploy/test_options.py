@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Options: what can not be right is refused in one sentence, before anything is started."""
+
 from __future__ import annotations
 
 import os
@@ -10,24 +11,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.machine.configuration import DeviceSpec
-from deploy.errors import UsageError
-from deploy.options import RunOptions, device, memory_size, number
+from allstop.deploy.errors import UsageError
+from allstop.deploy.options.options import RunOptions, device, memory_size, number
+from allstop.vm.config.machine import DeviceSpec
 
 IMAGE = Path("guest.elf")
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    ({"vcpus": 2.5}, "whole number, not 2.5"), ({"vcpus": "4"}, "whole number, not '4'"),
-    ({"vcpus": 0}, "not 0"), ({"vcpus": -1}, "not -1"), ({"vcpus": 129}, "1 to 128"), ({"vcpus": 300}, "not 300"),
-    ({"memory_bytes": 4096}, "steps of 2M"), ({"memory_bytes": 1 << 40}, "2M to"),
-    ({"timeout_s": 0.0}, "positive"), ({"timeout_s": float("nan")}, "positive"),
-    ({"timeout_s": float("inf")}, "positive"),
-    ({"fetch": ""}, "fetch policy"), ({"tlb": "x86"}, "TLB discipline"), ({"decode": "most"}, "decoder"),
-    ({"time_dilation": 0}, "dilation must be 1 to 1000, not 0"), ({"time_dilation": 1001}, "not 1001"),
-    ({"time_dilation": 1.5}, "whole number, not 1.5"),
-    ({"seed": -1}, "seed"), ({"parameter": 1 << 32}, "parameter"), ({"load_ipa": 1 << 32}, "load address"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"vcpus": 2.5}, "whole number, not 2.5"),
+        ({"vcpus": "4"}, "whole number, not '4'"),
+        ({"vcpus": 0}, "not 0"),
+        ({"vcpus": -1}, "not -1"),
+        ({"vcpus": 129}, "1 to 128"),
+        ({"vcpus": 300}, "not 300"),
+        ({"memory_bytes": 4096}, "steps of 2M"),
+        ({"memory_bytes": 1 << 40}, "2M to"),
+        ({"timeout_s": 0.0}, "positive"),
+        ({"timeout_s": float("nan")}, "positive"),
+        ({"timeout_s": float("inf")}, "positive"),
+        ({"fetch": ""}, "fetch policy"),
+        ({"tlb": "x86"}, "TLB discipline"),
+        ({"decode": "most"}, "decoder"),
+        ({"time_dilation": 0}, "dilation must be 1 to 1000, not 0"),
+        ({"time_dilation": 1001}, "not 1001"),
+        ({"time_dilation": 1.5}, "whole number, not 1.5"),
+        ({"seed": -1}, "seed"),
+        ({"parameter": 1 << 32}, "parameter"),
+        ({"load_ipa": 1 << 32}, "load address"),
+    ],
+)
 def test_values_that_can_not_be(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         RunOptions(image=IMAGE, **arguments)
@@ -38,11 +53,13 @@ def test_devices_are_checked_before_anything_starts(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("")
     RunOptions(image=IMAGE, devices=(DeviceSpec(str(file), "Mine", 0x0C00_0000),))
-    for spec, words in ((DeviceSpec(str(tmp_path / "no.py"), "Mine", 0), "does not exist"),
-                        (DeviceSpec(str(file), "Mi ne", 0), "no name"),
-                        (DeviceSpec(str(file), "Mine", 0x0C00_0010), "multiple of 4096"),
-                        (DeviceSpec(str(file), "Mine", 0x4000_0000), "in the guest's memory"),
-                        (DeviceSpec(str(file), "Mine", 1 << 32), "32-bit")):
+    for spec, words in (
+        (DeviceSpec(str(tmp_path / "no.py"), "Mine", 0), "does not exist"),
+        (DeviceSpec(str(file), "Mi ne", 0), "no name"),
+        (DeviceSpec(str(file), "Mine", 0x0C00_0010), "multiple of 4096"),
+        (DeviceSpec(str(file), "Mine", 0x4000_0000), "in the guest's memory"),
+        (DeviceSpec(str(file), "Mine", 1 << 32), "32-bit"),
+    ):
         with pytest.raises(UsageError, match=words):
             RunOptions(image=IMAGE, devices=(spec,))
 
@@ -110,8 +127,12 @@ def test_images_that_do_not_fit(tmp_path: Path, guests: Path) -> None:
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    for path, words in ((tmp_path / "fifo", "not a regular file"), (tmp_path, "not a regular file"),
-                        (tmp_path / "none", "No such file"), (Path("/dev/zero"), "not a regular file")):
+    for path, words in (
+        (tmp_path / "fifo", "not a regular file"),
+        (tmp_path, "not a regular file"),
+        (tmp_path / "none", "No such file"),
+        (Path("/dev/zero"), "not a regular file"),
+    ):
         with pytest.raises(UsageError, match=words):
             RunOptions(image=path).read_image()
 

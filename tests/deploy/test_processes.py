@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Children: how they are described when they die, and what is read of them while they live."""
+
 from __future__ import annotations
 
 import os
@@ -10,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from deploy.plan import Member, members
-from deploy.processes import ChildProcess, child_environment, describe_exit, words_of_the_named
+from allstop.deploy.processes.members import Member, members
+from allstop.deploy.processes.processes import ChildProcess, child_environment, describe_exit, words_of_the_named
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def test_the_plan_starts_servers_first() -> None:
     assert [member.name for member in plan] == ["coordinator", "devicesrv", "vcpu-0", "vcpu-1", "vcpu-2"]
     assert [member.name for member in plan if member.is_server] == ["coordinator", "devicesrv"]
     assert len({member.slot for member in plan}) == 5
-    assert plan[4].arguments(7) == ("-P", "-m", "vcpu_worker", "--config-fd", "7", "--vcpu", "2")
-    assert plan[0].arguments(7) == ("-P", "-m", "coordinator", "--config-fd", "7")
+    assert plan[4].arguments(7) == ("-P", "-m", "allstop.vcpu_worker", "--config-fd", "7", "--vcpu", "2")
+    assert plan[0].arguments(7) == ("-P", "-m", "allstop.coordinator", "--config-fd", "7")
 
 
 def test_exit_status_and_last_words(child: Callable[[str], ChildProcess], until: Any) -> None:
@@ -45,8 +46,9 @@ def test_exit_status_and_last_words(child: Callable[[str], ChildProcess], until:
         process.close()
 
 
-def test_a_silent_child_has_no_last_words_and_a_talkative_one_not_too_many(child: Callable[[str], ChildProcess],
-                                                                            until: Any) -> None:
+def test_a_silent_child_has_no_last_words_and_a_talkative_one_not_too_many(
+    child: Callable[[str], ChildProcess], until: Any
+) -> None:
     for source, length in (("", 0), ("print('x' * 100000)", 400)):
         process = child(source)
         try:
@@ -56,16 +58,19 @@ def test_a_silent_child_has_no_last_words_and_a_talkative_one_not_too_many(child
             process.close()
 
 
-def test_the_coordinators_sentence_gets_the_last_words_of_whom_it_names(child: Callable[[str], ChildProcess],
-                                                                        until: Any) -> None:
+def test_the_coordinators_sentence_gets_the_last_words_of_whom_it_names(
+    child: Callable[[str], ChildProcess], until: Any
+) -> None:
     children = []
     try:
         for source in ("print('why')", "", "print('not me')"):
             children.append(process := child(source))
             until(lambda process=process: process.exit_status() is not None, "the child to leave")
         named, silent, other = children
-        sentence = (f"vCPU 2 (process {named.pid}, in the guest), vCPU 3 (process {silent.pid}, in the guest) did not "
-                    f"leave the guest within {other.pid} s")
+        sentence = (
+            f"vCPU 2 (process {named.pid}, in the guest), vCPU 3 (process {silent.pid}, in the guest) did not "
+            f"leave the guest within {other.pid} s"
+        )
         assert words_of_the_named(sentence, (silent, named, other)) == '; the last words of stand-in: "why"'
         assert words_of_the_named("nobody is named", (named,)) == ""
     finally:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whole runs: what a user sees of a guest that passes, fails, hangs, or was given wrongly."""
+
 from __future__ import annotations
 
 import json
@@ -51,9 +52,14 @@ def test_quiet_says_nothing_but_the_console(command: Any, guests: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "no newline", "")
 
 
-@pytest.mark.parametrize(("image", "words"), [
-    ("fail.elf", "3"), ("nowhere.elf", "prefetch abort"), ("undefined.elf", "undefined"),
-])
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("fail.elf", "3"),
+        ("nowhere.elf", "prefetch abort"),
+        ("undefined.elf", "undefined"),
+    ],
+)
 def test_a_guest_that_fails(command: Any, guests: Path, image: str, words: str) -> None:
     done = command("run", guests / image, "--quiet", "--timeout", 30)
     assert done.returncode == 1, done.stderr
@@ -83,8 +89,9 @@ def test_a_run_folder_holds_the_whole_story(command: Any, guests: Path, tmp_path
         assert (folder / f"{name}.log").exists()
 
 
-def test_a_run_folder_is_one_runs_alone(machine: Callable[..., Any], command: Any, guests: Path, until: Any,
-                                        tmp_path: Path) -> None:
+def test_a_run_folder_is_one_runs_alone(
+    machine: Callable[..., Any], command: Any, guests: Path, until: Any, tmp_path: Path
+) -> None:
     again = ("run", guests / "hello.elf", "--run-dir", tmp_path / "run")
     with machine("spin.elf", "--run-dir", tmp_path / "run") as running:
         until(running.in_guest, "the guest")
@@ -107,7 +114,7 @@ def test_a_gigabyte_of_guest_memory_costs_what_is_touched(machine: Callable[...,
 
 
 RAISING = """
-from devicesrv.device import Device
+from allstop.devicesrv.device import Device
 class Raises(Device):
     def read(self, offset, size, vcpu):
         raise ValueError("out of paper")
@@ -274,10 +281,13 @@ def test_start_up_of_many_vcpus(command: Any, guests: Path) -> None:
 
 def test_a_disk_that_takes_nothing_hides_no_verdict(command: Any, guests: Path, tmp_path: Path) -> None:
     """No file may become longer than nothing, which is how a full disk answers."""
+
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
     done = command("run", guests / "hello.elf", "--run-dir", tmp_path / "run", preexec_fn=limit)
     assert done.returncode == 4
-    assert done.stderr == (f"allstop: the verdict can not be written to {tmp_path / 'run'}: File too large; it is "
-                           "error: the host failed the machine: [Errno 27] File too large\n")
+    assert done.stderr == (
+        f"allstop: the verdict can not be written to {tmp_path / 'run'}: File too large; it is "
+        "error: the host failed the machine: [Errno 27] File too large\n"
+    )

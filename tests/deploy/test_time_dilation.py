@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guest whose clock goes slower than its hosts': it says itself how long it took."""
+
 from __future__ import annotations
 
 import re
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.machine import Machine
+from allstop.machine import Machine
 
 TIMEOUT_S = 120.0
 

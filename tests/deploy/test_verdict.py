@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Verdicts: the exit status of each, JSON there and back, and percentiles that are right."""
+
 from __future__ import annotations
 
 import json
@@ -8,19 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.verdict import Latency, Verdict
+from allstop.deploy.outcome.verdict import Latency, Verdict
 
 
-@pytest.mark.parametrize(("verdict", "status"), [
-    ("pass", 0), ("fail", 1), ("violation", 3), ("lost", 4), ("error", 4), ("timeout", 5),
-])
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [
+        ("pass", 0),
+        ("fail", 1),
+        ("violation", 3),
+        ("lost", 4),
+        ("error", 4),
+        ("timeout", 5),
+    ],
+)
 def test_exit_status(verdict: str, status: int) -> None:
     assert Verdict(verdict, "so", 1).exit_code == status
 
 
 def test_json_there_and_back() -> None:
-    verdict = Verdict("fail", 'it said "no"\n', 4, 1.5, 7, {"hvc": 3}, mmio=Latency(2, 1.0, 2.0), counters={"ping": 1},
-                      notes=("odd",))
+    verdict = Verdict(
+        "fail", 'it said "no"\n', 4, 1.5, 7, {"hvc": 3}, mmio=Latency(2, 1.0, 2.0), counters={"ping": 1}, notes=("odd",)
+    )
     assert Verdict.from_json(verdict.to_json()) == verdict
     raw = json.loads(verdict.to_json())
     assert raw["exit_code"] == 1 and raw["mmio"] == {"count": 2, "p50_us": 1.0, "p99_us": 2.0}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Virtio devices on whole machines: the guest that drives them all, in every mode, disturbed, and with bad images."""
+
 from __future__ import annotations
 
 import os
@@ -9,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from deploy.errors import UsageError
-from deploy.machine import Machine
+from allstop.deploy.errors import UsageError
+from allstop.machine import Machine
 
 IMAGES = Path(__file__).parents[2] / "guests" / "images"
 GUEST = IMAGES / "virtio.elf"
@@ -50,7 +51,7 @@ def test_a_guest_uses_them_all(image: Path, vcpus: int, legacy: bool) -> None:
 def test_a_drive_that_may_be_written_is(image: Path) -> None:
     verdict, console = run(image, "rw")
     assert verdict.verdict == "pass", (verdict.sentence, console)
-    assert image.read_bytes()[2 * 512:6 * 512] == bytes((i * 7 + i // 512) & 0xFF for i in range(4 * 512))
+    assert image.read_bytes()[2 * 512 : 6 * 512] == bytes((i * 7 + i // 512) & 0xFF for i in range(4 * 512))
 
 
 def test_a_drive_that_may_only_be_read(image: Path) -> None:
@@ -71,18 +72,29 @@ def test_entropy_is_the_seeds(image: Path) -> None:
 @pytest.mark.parametrize("tlb", ["broadcast", "ipi"])
 def test_it_works_while_all_of_its_pages_are_swapped(image: Path, tlb: str) -> None:
     """Rings, buffers, code and tables: whatever the device needs is out now and then."""
-    verdict, console = run(image, vcpus=2, tlb=tlb, parameter=60, events=[
-        {"action": "swap-out", "ipa": 0x40010000 + 4096 * page, "at_ms": 5 + page % 7, "every_ms": 7}
-        for page in range(48)])
+    verdict, console = run(
+        image,
+        vcpus=2,
+        tlb=tlb,
+        parameter=60,
+        events=[
+            {"action": "swap-out", "ipa": 0x40010000 + 4096 * page, "at_ms": 5 + page % 7, "every_ms": 7}
+            for page in range(48)
+        ],
+    )
     assert verdict.verdict == "pass", (verdict.sentence, console)
     assert verdict.counters["swap_out"] > 50
     assert verdict.counters["swap_in"] < verdict.counters["swap_out"], "the device has brought some in itself"
     assert "stale=0" in console
 
 
-@pytest.mark.parametrize(("event", "counter"), [
-    ({"action": "reply-drop", "step": "before-reply", "every": 40, "times": 3}, "mmio_resent"),
-    ({"action": "reply-repeat", "step": "before-reply", "probability": 0.2}, "mmio_stale_reply")])
+@pytest.mark.parametrize(
+    ("event", "counter"),
+    [
+        ({"action": "reply-drop", "step": "before-reply", "every": 40, "times": 3}, "mmio_resent"),
+        ({"action": "reply-repeat", "step": "before-reply", "probability": 0.2}, "mmio_stale_reply"),
+    ],
+)
 def test_a_request_is_done_once_however_often_it_is_asked_for(image: Path, event: Any, counter: str) -> None:
     verdict, console = run(image, events=[event])
     assert verdict.verdict == "pass", (verdict.sentence, console)
@@ -90,10 +102,13 @@ def test_a_request_is_done_once_however_often_it_is_asked_for(image: Path, event
 
 
 def test_an_image_that_is_cut_short_under_the_guest_is_its_io_error(image: Path, machine: Any, until: Any) -> None:
-    with machine("virtio.elf", "--drive", image, "--rng", "--virtio-console", "--parameter", 100000, "--timeout", 60
-                 ) as running:
-        until(lambda: running.in_guest() and (page := running.page()) is not None and sum(page.counters(0)) > 400,
-              "the guest works")
+    with machine(
+        "virtio.elf", "--drive", image, "--rng", "--virtio-console", "--parameter", 100000, "--timeout", 60
+    ) as running:
+        until(
+            lambda: running.in_guest() and (page := running.page()) is not None and sum(page.counters(0)) > 400,
+            "the guest works",
+        )
         os.truncate(image, 0)
         status, console, errors = running.finish()
     assert status == 1, (console, errors)
@@ -101,13 +116,16 @@ def test_an_image_that_is_cut_short_under_the_guest_is_its_io_error(image: Path,
     assert f"note: the drive's image {image} failed the guest (VIRTIO_BLK_S_IOERR): it has become shorter" in errors
 
 
-@pytest.mark.parametrize(("text", "sentence"), [
-    ("{}/nowhere.img", "nowhere.img can not be opened: No such file or directory"),
-    ("{}", "is neither a regular file nor a block device"),
-    ("{}/odd.img", "has 100 bytes: it must be a multiple of 512"),
-    ("{}/disk.img,rx", "'rx' is no mode of a drive: choose one of cow, ro, rw"),
-    (",ro", "a drive is given as FILE or FILE,MODE"),
-])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{}/nowhere.img", "nowhere.img can not be opened: No such file or directory"),
+        ("{}", "is neither a regular file nor a block device"),
+        ("{}/odd.img", "has 100 bytes: it must be a multiple of 512"),
+        ("{}/disk.img,rx", "'rx' is no mode of a drive: choose one of cow, ro, rw"),
+        (",ro", "a drive is given as FILE or FILE,MODE"),
+    ],
+)
 def test_what_is_wrong_with_a_drive_is_one_sentence(image: Path, command: Any, text: str, sentence: str) -> None:
     (image.parent / "odd.img").write_bytes(bytes(100))
     refused = command("run", GUEST, "--drive", text.format(image.parent))
@@ -135,7 +153,7 @@ def exiting_guest(folder: Path, text: bytes) -> Path:
     memory = bytearray(struct.pack(f"<{len(words)}I", *words).ljust(0x6000, b"\0"))
     memory[0x4000:0x4010] = struct.pack("<QIHH", 0x4000_5F00, len(text), 0, 0)
     struct.pack_into("<HHH", memory, 0x4000 + 16 * 128, 0, 1, 0)
-    memory[0x5F00:0x5F00 + len(text)] = text
+    memory[0x5F00 : 0x5F00 + len(text)] = text
     path = folder / "exit.bin"
     path.write_bytes(memory)
     return path
@@ -143,8 +161,14 @@ def exiting_guest(folder: Path, text: bytes) -> Path:
 
 @pytest.mark.parametrize(("text", "status", "verdict"), [(b"0q", 0, "pass"), (b"3q", 1, "fail")])
 def test_the_exit_of_kvm_unit_tests(tmp_path: Path, image: Path, text: bytes, status: int, verdict: str) -> None:
-    with Machine(exiting_guest(tmp_path, text), load=0x4000_0000, testdev=True, virtio_console=True, timeout=30,
-                 drives=[str(image)]) as machine:
+    with Machine(
+        exiting_guest(tmp_path, text),
+        load=0x4000_0000,
+        testdev=True,
+        virtio_console=True,
+        timeout=30,
+        drives=[str(image)],
+    ) as machine:
         ended = machine.wait()
     assert (ended.verdict, ended.exit_code, ended.guest_status) == (verdict, status, int(text[:1])), ended.sentence
     assert f"the guest wrote {text.decode()} to the test console" in ended.sentence

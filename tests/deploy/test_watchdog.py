@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The watchdog: each way to hang is seen in time, and a process that only waits for a core is never accused."""
+
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.watchdog import MAX_GAP_S, NODE_PATIENCE, SLEPT_S, SPUN_S, START_FACTOR, STOPPED_S, Watchdog
+from allstop.deploy.processes.watchdog import (
+    MAX_GAP_S,
+    NODE_PATIENCE,
+    SLEPT_S,
+    SPUN_S,
+    START_FACTOR,
+    STOPPED_S,
+    Watchdog,
+)
 
 
 def watch(looks: list[tuple[float, int, str, float]]) -> tuple[float, str] | None:
@@ -17,8 +26,13 @@ def watch(looks: list[tuple[float, int, str, float]]) -> tuple[float, str] | Non
     return None
 
 
-def steady(state: str, cpu_per_s: float = 0.0, seconds: float = 60.0, heartbeat: int = 1, step: float = 0.25,
-           ) -> list[tuple[float, int, str, float]]:
+def steady(
+    state: str,
+    cpu_per_s: float = 0.0,
+    seconds: float = 60.0,
+    heartbeat: int = 1,
+    step: float = 0.25,
+) -> list[tuple[float, int, str, float]]:
     """A process that beat once at the first look and then only does this."""
     count = int(seconds / step)
     return [(i * step, heartbeat, state, i * step * cpu_per_s) for i in range(1, count + 1)]

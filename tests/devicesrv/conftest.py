@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A real device server in a process of its own, and peers that talk to it over real sockets."""
+
 from __future__ import annotations
 
 import fcntl
@@ -15,11 +16,12 @@ from typing import Any
 import pytest
 import zmq
 
-from allstop.machine.configuration import DeviceSpec, MachineConfig, SharedFds
-from allstop.machine.control import ControlPage
-from allstop.wire.channel import COORDINATOR, worker_identity
-from allstop.wire.codec import decode, encode
-from allstop.wire.messages import (
+from allstop.deploy.processes.processes import child_environment
+from allstop.vm.config.machine import DeviceSpec, MachineConfig, SharedFds
+from allstop.vm.control.control import ControlPage
+from allstop.vm.wire.channel import COORDINATOR, worker_identity
+from allstop.vm.wire.codec import decode, encode
+from allstop.vm.wire.messages import (
     PROTOCOL_VERSION,
     ROLE_COORDINATOR,
     ROLE_WORKER,
@@ -32,7 +34,6 @@ from allstop.wire.messages import (
     Shutdown,
     Welcome,
 )
-from deploy.processes import child_environment
 
 DEADLINE_S = 10.0
 
@@ -78,8 +79,16 @@ class PeerSocket:
 class ServerProcess:
     """`python -m devicesrv` for a machine of `vcpus`, with everything that it is given."""
 
-    def __init__(self, folder: Path, vcpus: int = 2, devices: tuple[DeviceSpec, ...] = (), seed: int = 1,
-                 parameter: int = 0, endpoint: str = "", launcher_pid: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        vcpus: int = 2,
+        devices: tuple[DeviceSpec, ...] = (),
+        seed: int = 1,
+        parameter: int = 0,
+        endpoint: str = "",
+        launcher_pid: int = 0,
+    ) -> None:
         self.token = secrets.token_bytes(16)
         self.run_dir = folder / "run"
         self.run_dir.mkdir()
@@ -90,18 +99,30 @@ class ServerProcess:
         self.console, console_fd = os.pipe()
         fcntl.fcntl(self.console, fcntl.F_SETPIPE_SZ, 4096)  # soon full
         config = MachineConfig(
-            vcpus=vcpus, memory_bytes=1 << 21, token=self.token.hex(), coordinator_endpoint="",
+            vcpus=vcpus,
+            memory_bytes=1 << 21,
+            token=self.token.hex(),
+            coordinator_endpoint="",
             devices_endpoint=endpoint or f"ipc://@allstop-{secrets.token_hex(8)}-d",
-            fds=SharedFds(control=self.control_fd, ram=-1, stage2=-1, console=console_fd), cores=2,
-            launcher_pid=launcher_pid or os.getpid(), seed=seed, parameter=parameter,
-            run_dir=str(self.run_dir), devices=devices)
+            fds=SharedFds(control=self.control_fd, ram=-1, stage2=-1, console=console_fd),
+            cores=2,
+            launcher_pid=launcher_pid or os.getpid(),
+            seed=seed,
+            parameter=parameter,
+            run_dir=str(self.run_dir),
+            devices=devices,
+        )
         config_fd = os.memfd_create("config")
         os.write(config_fd, config.to_json().encode())
         self.endpoint = config.devices_endpoint
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "devicesrv", "--config-fd", str(config_fd)], stderr=log,
-                stdin=subprocess.DEVNULL, env=child_environment(), pass_fds=(config_fd, self.control_fd, console_fd))
+                [sys.executable, "-P", "-m", "allstop.devicesrv", "--config-fd", str(config_fd)],
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=child_environment(),
+                pass_fds=(config_fd, self.control_fd, console_fd),
+            )
         os.close(config_fd)
         os.close(console_fd)
         self._context: zmq.Context[Any] = zmq.Context()

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devicesrv.bus import Bus, BusError
-from devicesrv.device import Device, Wiring
+from allstop.devicesrv.bus import Bus, BusError
+from allstop.devicesrv.device import Device, Wiring
 
 BASE = 0x0A00_0000
 
@@ -114,8 +114,9 @@ def test_a_device_begins_and_ends_on_pages() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 40), unique=True, max_size=8), st.integers(0, 50 * 0x1000),
-       st.sampled_from((1, 2, 4, 8)))
+@given(
+    st.lists(st.integers(0, 40), unique=True, max_size=8), st.integers(0, 50 * 0x1000), st.sampled_from((1, 2, 4, 8))
+)
 def test_the_device_that_holds_an_address_answers(pages: list[int], ipa: int, size: int) -> None:
     """Against a plain search, and the same again when the answer is cached."""
     bus = Bus()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Input and alarms reach a device of a real server at once, although nobody accesses anything."""
+
 from __future__ import annotations
 
 import json
@@ -7,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from allstop.machine.board import GICC_BASE, GICD_BASE, PL011_BASE, PL011_INTID, PL031_BASE, PL031_INTID
-from allstop.wire.channel import LAUNCHER
-from allstop.wire.messages import INPUT_WINDOW_BYTES, ROLE_LAUNCHER, ConsoleInput, ConsoleInputTaken
-from devicesrv import pl011, pl031
+from allstop.devicesrv.models import pl011, pl031
+from allstop.vm.board import GICC_BASE, GICD_BASE, PL011_BASE, PL011_INTID, PL031_BASE, PL031_INTID
+from allstop.vm.wire.channel import LAUNCHER
+from allstop.vm.wire.messages import INPUT_WINDOW_BYTES, ROLE_LAUNCHER, ConsoleInput, ConsoleInputTaken
 
 StartServer = Callable[..., Any]
 PROMPT_S = 0.02  # of the quickest: WAIT_MS, the longest a forgotten message would lie, is five times that

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The device server's end of the console's pipe: every byte, in order, without ever waiting but at the end."""
+
 from __future__ import annotations
 
 import fcntl
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from devicesrv.console import Console
+from allstop.devicesrv.console.console import Console
 
 PIPE_BYTES = 4096
 

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """GICv2, case by case, through its registers as a guest programs it. Sections are those of ARM IHI 0048B."""
+
 from __future__ import annotations
 
 import pytest
 
-from devicesrv.bus import Bus
-from devicesrv.device import Wiring
-from devicesrv.gicv2 import cpu_interface as gicc
-from devicesrv.gicv2 import distributor as gicd
-from devicesrv.gicv2.cpu_interface import CpuInterfaces
-from devicesrv.gicv2.distributor import Distributor
-from devicesrv.gicv2.state import SPURIOUS, Gic
+from allstop.devicesrv.bus import Bus
+from allstop.devicesrv.device import Wiring
+from allstop.devicesrv.gicv2 import cpu_interface as gicc
+from allstop.devicesrv.gicv2 import distributor as gicd
+from allstop.devicesrv.gicv2.cpu_interface import CpuInterfaces
+from allstop.devicesrv.gicv2.distributor import Distributor
+from allstop.devicesrv.gicv2.state import SPURIOUS, Gic
 
 GICD = 0x0800_0000
 GICC = 0x0801_0000
@@ -107,12 +108,25 @@ def machine() -> Machine:
 
 # What software finds (4.3.2, 4.3.3, 4.4)
 
+
 def test_says_what_it_is(machine: Machine) -> None:
     assert machine.gicd_read(gicd.TYPER) == 8 | 3 << 5  # 288 INTIDs, four CPU interfaces
     assert machine.gicd_read(gicd.IIDR) & 0xFFF == 0x43B
     assert machine.gicc_read(gicc.IIDR) == 0x0002_043B
     assert [machine.gicd_read(offset) for offset in range(0xFD0, 0x1000, 4)] == [
-        0x04, 0, 0, 0, 0x90, 0xB4, 0x2B, 0, 0x0D, 0xF0, 0x05, 0xB1]
+        0x04,
+        0,
+        0,
+        0,
+        0x90,
+        0xB4,
+        0x2B,
+        0,
+        0x0D,
+        0xF0,
+        0x05,
+        0xB1,
+    ]
 
 
 def test_at_reset_nothing_is_signalled_and_registers_hold_the_reset_values() -> None:
@@ -130,8 +144,20 @@ def test_at_reset_nothing_is_signalled_and_registers_hold_the_reset_values() -> 
     assert machine.gic.lines == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("offset", [0x00C, 0x040, gicd.ISENABLER + 9 * 4, gicd.IPRIORITYR + 288, gicd.ITARGETSR + 288,
-                                    gicd.ICFGR + 18 * 4, 0xE00, gicd.SGIR, 0xF30])
+@pytest.mark.parametrize(
+    "offset",
+    [
+        0x00C,
+        0x040,
+        gicd.ISENABLER + 9 * 4,
+        gicd.IPRIORITYR + 288,
+        gicd.ITARGETSR + 288,
+        gicd.ICFGR + 18 * 4,
+        0xE00,
+        gicd.SGIR,
+        0xF30,
+    ],
+)
 def test_distributor_reads_zero_where_there_is_no_register_to_read(machine: Machine, offset: int) -> None:
     assert machine.gicd_read(offset) == 0
     assert machine.distributor.guest_mistakes == 1
@@ -170,6 +196,7 @@ def test_reserved_bits_are_not_kept(machine: Machine) -> None:
 
 
 # Enables, pending, active (4.3.5 to 4.3.10)
+
 
 def test_enable_bits_set_and_clear_by_ones_only(machine: Machine) -> None:
     machine.gicd_write(gicd.ISENABLER + 4, 0x0F)
@@ -249,6 +276,7 @@ def test_software_pending_outlives_the_level_until_it_is_taken(machine: Machine)
 
 # Level and edge (1.4.2, 3.2.4)
 
+
 def test_level_that_stays_high_is_pending_again_after_its_end(machine: Machine) -> None:
     machine.enable(SPI)
     machine.gic.set_level(SPI, True)
@@ -296,6 +324,7 @@ def test_edge_while_active_is_pending_after_the_end(machine: Machine) -> None:
 
 
 # Priorities, preemption, masks (3.3)
+
 
 def test_the_most_urgent_is_taken_first_and_ties_go_to_the_lowest_intid(machine: Machine) -> None:
     for intid, priority in ((SPI, 0x80), (SPI2, 0x80), (PPI, 0x90)):
@@ -414,6 +443,7 @@ def test_switching_off_the_distributor_or_the_interface_hides_everything(machine
 
 # Ending (3.2.1, 4.4.5, 4.4.15)
 
+
 def test_spurious_end_does_nothing(machine: Machine) -> None:
     machine.enable(SPI)
     machine.gic.set_level(SPI, True)
@@ -493,8 +523,10 @@ def test_clearing_the_active_bit_of_what_runs_leaves_its_priority_running(machin
 
 
 def test_byte_and_word_accesses_to_priorities_and_targets_see_the_same(machine: Machine) -> None:
-    for register, pattern, mask in ((gicd.IPRIORITYR, 0xFF7F_BF3F, 0xFFFF_FFFF),
-                                    (gicd.ITARGETSR, 0x0103_020F, 0x0F0F_0F0F)):
+    for register, pattern, mask in (
+        (gicd.IPRIORITYR, 0xFF7F_BF3F, 0xFFFF_FFFF),
+        (gicd.ITARGETSR, 0x0103_020F, 0x0F0F_0F0F),
+    ):
         machine.gicd_write(register + 32, pattern)
         assert machine.gicd_read(register + 32) == pattern & mask
         assert machine.gicd_read(register + 33, size=1) == pattern >> 8 & 0xFF
@@ -503,6 +535,7 @@ def test_byte_and_word_accesses_to_priorities_and_targets_see_the_same(machine: 
 
 
 # SGIs (4.3.15 to 4.3.17)
+
 
 def test_sgi_filters(machine: Machine) -> None:
     machine.gicd_write(gicd.SGIR, 1 << 24 | 0xFF << 16 | 5, cpu=2)  # all others
@@ -552,6 +585,7 @@ def test_sgi_pending_registers_set_and_clear_by_source(machine: Machine) -> None
 
 # Targets (4.3.12)
 
+
 def test_targets_of_private_interrupts_read_as_the_reader(machine: Machine) -> None:
     for cpu in range(4):
         machine.gicd_write(gicd.ITARGETSR, 0, cpu)
@@ -594,6 +628,7 @@ def test_uniprocessor_has_no_targets_and_every_interrupt_reaches_it() -> None:
 
 
 # Groups (3.5, 4.4.4), as without the Security Extensions
+
 
 def test_group_1_needs_ack_ctl_or_the_alias_registers(machine: Machine) -> None:
     machine.group1(SPI)
@@ -678,6 +713,7 @@ def test_group_1_has_a_binary_point_of_its_own_unless_they_share_one(machine: Ma
 
 
 # Lines and CPUs
+
 
 def test_line_versions_count_the_changes_of_the_level(machine: Machine) -> None:
     machine.enable(SPI)

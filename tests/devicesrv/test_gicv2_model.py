@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """GICv2 against a model that shares nothing with it: one object for each interrupt and CPU, no bit masks, the rules of
 ARM IHI 0048B chapter 3 written down one by one. A guest that follows the rules can not tell them apart."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -9,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from devicesrv.bus import Bus
-from devicesrv.device import Wiring
-from devicesrv.gicv2 import cpu_interface as gicc
-from devicesrv.gicv2 import distributor as gicd
-from devicesrv.gicv2.cpu_interface import CpuInterfaces
-from devicesrv.gicv2.distributor import Distributor
-from devicesrv.gicv2.state import Gic
+from allstop.devicesrv.bus import Bus
+from allstop.devicesrv.device import Wiring
+from allstop.devicesrv.gicv2 import cpu_interface as gicc
+from allstop.devicesrv.gicv2 import distributor as gicd
+from allstop.devicesrv.gicv2.cpu_interface import CpuInterfaces
+from allstop.devicesrv.gicv2.distributor import Distributor
+from allstop.devicesrv.gicv2.state import Gic
 
 GICD = 0x0800_0000
 GICC = 0x0801_0000
@@ -82,8 +83,7 @@ class Model:
 
     def highest(self, cpu: int) -> Interrupt | None:
         mine = list(self.cpus[cpu].own.values()) + [spi for spi in self.spis.values() if cpu in spi.targets]
-        able = [one for one in mine
-                if one.pending and one.enabled and not one.active and self.group_on[one.group]]
+        able = [one for one in mine if one.pending and one.enabled and not one.active and self.group_on[one.group]]
         return min(able, key=lambda one: (one.priority, one.intid), default=None)
 
     def group_priority(self, cpu: int, one: Interrupt) -> int:
@@ -91,7 +91,7 @@ class Model:
         dropped_bits = interface.bpr + 1
         if one.group == 1 and not interface.shared_bpr:
             dropped_bits = interface.abpr
-        return one.priority // 2 ** dropped_bits * 2 ** dropped_bits
+        return one.priority // 2**dropped_bits * 2**dropped_bits
 
     def running(self, cpu: int) -> int:
         return min((one.group_priority for one in self.cpus[cpu].stack), default=256)
@@ -99,8 +99,12 @@ class Model:
     def signalled(self, cpu: int) -> Interrupt | None:
         one = self.highest(cpu)
         interface = self.cpus[cpu]
-        if (one is None or not interface.group_on[one.group] or one.priority >= interface.mask
-                or self.group_priority(cpu, one) >= self.running(cpu)):
+        if (
+            one is None
+            or not interface.group_on[one.group]
+            or one.priority >= interface.mask
+            or self.group_priority(cpu, one) >= self.running(cpu)
+        ):
             return None
         return one
 
@@ -137,7 +141,8 @@ class Model:
 
     def is_active_anywhere(self, cpu: int, intid: int) -> bool:
         return self.interrupt(cpu, intid).active or any(
-            one.intid == intid for interface in self.cpus for one in interface.stack)
+            one.intid == intid for interface in self.cpus for one in interface.stack
+        )
 
 
 cpus = st.integers(0, CPUS - 1)
@@ -189,8 +194,14 @@ class GicAgainstModel(RuleBasedStateMachine):
         self.write(GICD + gicd.CTLR, on[0] + 2 * on[1], 0)
         self.model.group_on = list(on)
 
-    @rule(cpu=cpus, on=st.lists(st.booleans(), min_size=2, max_size=2), ack_ctl=st.booleans(), fiq_en=st.booleans(),
-          shared_bpr=st.booleans(), split=st.booleans())
+    @rule(
+        cpu=cpus,
+        on=st.lists(st.booleans(), min_size=2, max_size=2),
+        ack_ctl=st.booleans(),
+        fiq_en=st.booleans(),
+        shared_bpr=st.booleans(),
+        split=st.booleans(),
+    )
     def control(self, cpu: int, on: list[bool], ack_ctl: bool, fiq_en: bool, shared_bpr: bool, split: bool) -> None:
         value = on[0] + 2 * on[1] + 4 * ack_ctl + 8 * fiq_en + 16 * shared_bpr + 512 * split
         self.write(GICC + gicc.CTLR, value, cpu)
@@ -357,9 +368,18 @@ TestGicAgainstModel.settings = settings(max_examples=100, stateful_step_count=70
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 0x400).map(lambda word: 4 * word) | st.integers(0, 0xFFF),
-                          st.sampled_from((1, 2, 4, 4, 8)),
-                          st.none() | st.integers(0, (1 << 64) - 1), st.integers(0, 9)), max_size=60))
+@given(
+    st.lists(
+        st.tuples(
+            st.booleans(),
+            st.integers(0, 0x400).map(lambda word: 4 * word) | st.integers(0, 0xFFF),
+            st.sampled_from((1, 2, 4, 4, 8)),
+            st.none() | st.integers(0, (1 << 64) - 1),
+            st.integers(0, 9),
+        ),
+        max_size=60,
+    )
+)
 def test_no_access_whatever_upsets_it(accesses: list[tuple[bool, int, int, int | None, int]]) -> None:
     """A guest's nonsense is answered within the width of the access, and no state leaves its range."""
     gic = Gic(10)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The guest's time of day, by clocks that are moved by hand."""
+
 from __future__ import annotations
 
 import time
 
 import pytest
 
-from devicesrv.guest_time import GuestTime
+from allstop.devicesrv.server.guest_time import GuestTime
 
 ORIGIN_S = 1_700_000_000
 

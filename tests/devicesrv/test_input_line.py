@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The console's input at the device server: in order, all of it, to the device whose it is, and never too much."""
+
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.wire.messages import INPUT_WINDOW_BYTES
-from devicesrv.input_line import InputLine
+from allstop.devicesrv.console.input_line import InputLine
+from allstop.vm.wire.messages import INPUT_WINDOW_BYTES
 
 
 class Taker:

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The UART as guests and Linux's amba-pl011 program it."""
+
 from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devicesrv import pl011
-from devicesrv.device import Wiring
-from devicesrv.pl011 import Pl011
+from allstop.devicesrv.device import Wiring
+from allstop.devicesrv.models import pl011
+from allstop.devicesrv.models.pl011 import Pl011
 
 
 class Uart:
@@ -45,8 +46,7 @@ def uart() -> Uart:
 
 
 def test_linux_finds_it_by_its_identification(uart: Uart) -> None:
-    assert [uart.read(offset) for offset in range(0xFE0, 0x1000, 4)] == [
-        0x11, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
+    assert [uart.read(offset) for offset in range(0xFE0, 0x1000, 4)] == [0x11, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
 
 
 def test_prints_at_once_whether_enabled_or_not(uart: Uart) -> None:
@@ -60,8 +60,15 @@ def test_prints_at_once_whether_enabled_or_not(uart: Uart) -> None:
 def test_registers_keep_what_they_have_bits_for(uart: Uart) -> None:
     assert uart.read(pl011.CR) == 0x300
     assert uart.read(pl011.IFLS) == 0x12
-    for offset, kept in ((pl011.IBRD, 0xFFFF), (pl011.FBRD, 0x3F), (pl011.LCR_H, 0xFF), (pl011.IFLS, 0x3F),
-                         (pl011.IMSC, 0x7FF), (pl011.DMACR, 7), (pl011.ILPR, 0xFF)):
+    for offset, kept in (
+        (pl011.IBRD, 0xFFFF),
+        (pl011.FBRD, 0x3F),
+        (pl011.LCR_H, 0xFF),
+        (pl011.IFLS, 0x3F),
+        (pl011.IMSC, 0x7FF),
+        (pl011.DMACR, 7),
+        (pl011.ILPR, 0xFF),
+    ):
         uart.write(offset, 0xFFFF_FFFF)
         assert uart.read(offset) == kept
 
@@ -197,8 +204,12 @@ def test_modem_inputs_are_the_outputs_in_loopback_and_interrupt_when_they_change
     outputs = pl011.CR_RTS | pl011.CR_DTR | pl011.CR_OUT1 | pl011.CR_OUT2
     uart.write(pl011.CR, 0x301 | outputs)
     assert uart.read(pl011.FR) & modem == 0
-    for output, flag, interrupt in ((pl011.CR_OUT2, pl011.FR_RI, 1), (pl011.CR_RTS, pl011.FR_CTS, 2),
-                                    (pl011.CR_OUT1, pl011.FR_DCD, 4), (pl011.CR_DTR, pl011.FR_DSR, 8)):
+    for output, flag, interrupt in (
+        (pl011.CR_OUT2, pl011.FR_RI, 1),
+        (pl011.CR_RTS, pl011.FR_CTS, 2),
+        (pl011.CR_OUT1, pl011.FR_DCD, 4),
+        (pl011.CR_DTR, pl011.FR_DSR, 8),
+    ):
         uart.write(pl011.CR, 0x301 | pl011.CR_LOOPBACK)
         uart.write(pl011.ICR, 0x7FF)
         uart.write(pl011.CR, 0x301 | pl011.CR_LOOPBACK | output)
@@ -243,7 +254,7 @@ def test_every_character_arrives_in_order_and_the_interrupt_never_forgets_one(co
     taken, seen = bytearray(), bytearray()
     for step in course:
         if isinstance(step, bytes):
-            taken += step[:uart.device.receive(step)]
+            taken += step[: uart.device.receive(step)]
         else:
             for _ in range(step):
                 if not uart.read(pl011.FR) & pl011.FR_RXFE:
@@ -278,7 +289,7 @@ class ReferenceUart:
         """How many were received."""
         if self.loopback:
             return 0
-        taken = characters[:max(self.room, 0)]
+        taken = characters[: max(self.room, 0)]
         self.waiting += taken
         if taken:
             self.asserted.add("rx" if len(self.waiting) >= self.level else "timeout")
@@ -317,12 +328,20 @@ class ReferenceUart:
 
 _NAMES = {"rx": pl011.INT_RX, "tx": pl011.INT_TX, "timeout": pl011.INT_RX_TIMEOUT, "overrun": pl011.INT_OVERRUN}
 _SETS = st.sets(st.sampled_from(sorted(_NAMES)))
-_STEPS = st.lists(st.one_of(
-    st.tuples(st.just("arrive"), st.binary(max_size=20)), st.tuples(st.just("send"), st.integers(0, 255)),
-    st.tuples(st.just("take"), st.integers(1, 18)), st.tuples(st.just("fifo"), st.booleans()),
-    st.tuples(st.just("ifls"), st.integers(0, 7)), st.tuples(st.just("loopback"), st.booleans()),
-    st.tuples(st.just("mask"), _SETS), st.tuples(st.just("clear"), _SETS), st.tuples(st.just("ecr"), st.none())),
-    max_size=40)
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("arrive"), st.binary(max_size=20)),
+        st.tuples(st.just("send"), st.integers(0, 255)),
+        st.tuples(st.just("take"), st.integers(1, 18)),
+        st.tuples(st.just("fifo"), st.booleans()),
+        st.tuples(st.just("ifls"), st.integers(0, 7)),
+        st.tuples(st.just("loopback"), st.booleans()),
+        st.tuples(st.just("mask"), _SETS),
+        st.tuples(st.just("clear"), _SETS),
+        st.tuples(st.just("ecr"), st.none()),
+    ),
+    max_size=40,
+)
 
 
 def _bits(names: set[str]) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devicesrv.records import Records
+from allstop.devicesrv.server.records import Records
 
 
 def test_lines_go_to_files_by_name_with_the_time(tmp_path: Path) -> None:

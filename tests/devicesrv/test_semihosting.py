@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The host's part of semihosting: what a guest can open, and where it can not get to."""
+
 from __future__ import annotations
 
 import errno
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from allstop.arm.semihosting import FAILED, Call
-from allstop.machine.configuration import SemihostingSpec
-from allstop.wire.messages import HostCall, HostReturn
-from devicesrv.semihosting import Semihosting
+from allstop.devicesrv.semihosting.semihosting import Semihosting
+from allstop.vm.arm.semihosting import FAILED, Call
+from allstop.vm.config.machine import SemihostingSpec
+from allstop.vm.wire.messages import HostCall, HostReturn
 
 
 class Host:
@@ -23,8 +24,9 @@ class Host:
     def __init__(self, folder: Path | None) -> None:
         self.printed = b""
         self.ends: list[tuple[int, str]] = []
-        self.host = Semihosting(SemihostingSpec("" if folder is None else str(folder)), self._print,
-                                lambda *end: self.ends.append(end))
+        self.host = Semihosting(
+            SemihostingSpec("" if folder is None else str(folder)), self._print, lambda *end: self.ends.append(end)
+        )
         self._seq = itertools.count(1)
 
     def _print(self, data: bytes) -> None:
@@ -59,11 +61,33 @@ def host(tmp_path: Path) -> Iterator[Host]:
     made.host.close()
 
 
-@pytest.mark.parametrize("name", [
-    b"../outside", b"sub/../../outside", b"sub/../file", b"/etc/passwd", b"//etc/passwd", b"link", b"near",
-    b"away/outside", b"away", b"round", b"fifo", b"sub", b"sub/", b"", b".", b"..", b"./..", b"file\0", b"x" * 5000,
-    b"file/x", b"x" * 300,
-    b"/proc/self/root/etc/passwd"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"../outside",
+        b"sub/../../outside",
+        b"sub/../file",
+        b"/etc/passwd",
+        b"//etc/passwd",
+        b"link",
+        b"near",
+        b"away/outside",
+        b"away",
+        b"round",
+        b"fifo",
+        b"sub",
+        b"sub/",
+        b"",
+        b".",
+        b"..",
+        b"./..",
+        b"file\0",
+        b"x" * 5000,
+        b"file/x",
+        b"x" * 300,
+        b"/proc/self/root/etc/passwd",
+    ],
+)
 @pytest.mark.parametrize("mode", [0, 4, 8, 3])
 def test_nothing_but_files_of_the_folder_is_opened(host: Host, tmp_path: Path, name: bytes, mode: int) -> None:
     before = sorted(path.name for path in tmp_path.rglob("*"))
@@ -77,11 +101,16 @@ def test_nothing_but_files_of_the_folder_is_opened(host: Host, tmp_path: Path, n
     assert (tmp_path / "outside").read_text() == "secret"
 
 
-@pytest.mark.parametrize("call", [
-    lambda host: host.ask(Call.REMOVE, data=b"../outside"), lambda host: host.ask(Call.REMOVE, data=b"away/outside"),
-    lambda host: host.ask(Call.RENAME, data=b"file", more=b"../taken"),
-    lambda host: host.ask(Call.RENAME, data=b"away/outside", more=b"taken"),
-    lambda host: host.ask(Call.RENAME, data=b"file", more=b"away/taken")])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda host: host.ask(Call.REMOVE, data=b"../outside"),
+        lambda host: host.ask(Call.REMOVE, data=b"away/outside"),
+        lambda host: host.ask(Call.RENAME, data=b"file", more=b"../taken"),
+        lambda host: host.ask(Call.RENAME, data=b"away/outside", more=b"taken"),
+        lambda host: host.ask(Call.RENAME, data=b"file", more=b"away/taken"),
+    ],
+)
 def test_nothing_outside_is_moved_or_removed(host: Host, tmp_path: Path, call: Callable[[Host], HostReturn]) -> None:
     answer = call(host)
     assert (answer.value, answer.error) in ((FAILED, errno.EACCES), (FAILED, errno.ENOTDIR))
@@ -95,9 +124,18 @@ def test_without_a_folder_no_file_is_opened() -> None:
     assert host.open(b":tt", 4) > 0
 
 
-@pytest.mark.parametrize(("mode", "reads", "writes", "keeps"), [
-    (0, True, False, True), (1, True, False, True), (2, True, True, True), (4, False, True, False),
-    (6, True, True, False), (8, False, True, True), (10, True, True, True)])
+@pytest.mark.parametrize(
+    ("mode", "reads", "writes", "keeps"),
+    [
+        (0, True, False, True),
+        (1, True, False, True),
+        (2, True, True, True),
+        (4, False, True, False),
+        (6, True, True, False),
+        (8, False, True, True),
+        (10, True, True, True),
+    ],
+)
 def test_modes_of_files(host: Host, tmp_path: Path, mode: int, reads: bool, writes: bool, keeps: bool) -> None:
     handle = host.open(b"file", mode)
     assert handle > 0
@@ -142,8 +180,9 @@ def test_handles_are_not_without_number(host: Host) -> None:
     assert handles == [*range(1, 65), -errno.EMFILE]
 
 
-@pytest.mark.parametrize(("reason", "status", "ends"), [
-    (0x2_0026, 0, 0), (0x2_0026, 7, 7), (0x2_0023, 0, 1), (0, 5, 1)])
+@pytest.mark.parametrize(
+    ("reason", "status", "ends"), [(0x2_0026, 0, 0), (0x2_0026, 7, 7), (0x2_0023, 0, 1), (0, 5, 1)]
+)
 def test_how_a_run_ends(host: Host, reason: int, status: int, ends: int) -> None:
     host.ask(Call.EXIT_EXTENDED, status, reason)
     assert [end for end, _ in host.ends] == [ends]

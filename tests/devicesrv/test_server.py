@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The device server as a process, over its real socket: what it answers, what it forgets, and how it ends."""
+
 from __future__ import annotations
 
 import json
@@ -14,7 +15,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from allstop.machine.board import (
+from allstop.vm.board import (
     COUNTER_BASE,
     GICC_BASE,
     GICD_BASE,
@@ -23,10 +24,10 @@ from allstop.machine.board import (
     RAMDEV_BASE,
     TEST_BASE,
 )
-from allstop.machine.configuration import DeviceSpec
-from allstop.machine.control import COUNT_MMIO_WRONG
-from allstop.wire.codec import encode
-from allstop.wire.messages import (
+from allstop.vm.config.machine import DeviceSpec
+from allstop.vm.control.control import COUNT_MMIO_WRONG
+from allstop.vm.wire.codec import encode
+from allstop.vm.wire.messages import (
     MMIO_FAILED,
     MMIO_MALFORMED,
     MMIO_OK,
@@ -184,7 +185,7 @@ def test_the_guest_ends_the_run_and_marks_moments(start_server: StartServer) -> 
     worker.mmio(TEST_BASE, 9)
     assert coordinator.receive() == GuestFinished(9, "vCPU 1 wrote 9 to the test device")
     assert server.shut_down(coordinator) == 0
-    mark, = lines_of(server.run_dir / "marks.jsonl")
+    (mark,) = lines_of(server.run_dir / "marks.jsonl")
     assert (mark["vcpu"], mark["value"]) == (1, 0xBEEF)
     assert before_ns < mark["t_ns"] < time.monotonic_ns()
 
@@ -205,15 +206,23 @@ def test_an_access_of_an_impossible_size_is_answered_as_such(start_server: Start
 
 # Strangers and nonsense
 
+
 def test_a_peer_without_the_token_gets_no_answer_and_harms_nobody(start_server: StartServer) -> None:
     server = start_server()
     coordinator, worker = server.coordinator(), server.worker(0)
     good = server.hello(ROLE_WORKER, 1)
     stranger = server.connect(b"w1")
     stranger.send(MmioRequest(1, COUNTER_BASE, 4, True, 1))
-    for hello in (good._replace(token=secrets.token_bytes(16)), good._replace(token=b""), good._replace(version=99),
-                  good._replace(vcpu=0), good._replace(role=ROLE_COORDINATOR), good._replace(role=ROLE_DEVICES),
-                  good._replace(role=200), Hello(0, b"", 0, 0, 0)):
+    for hello in (
+        good._replace(token=secrets.token_bytes(16)),
+        good._replace(token=b""),
+        good._replace(version=99),
+        good._replace(vcpu=0),
+        good._replace(role=ROLE_COORDINATOR),
+        good._replace(role=ROLE_DEVICES),
+        good._replace(role=200),
+        Hello(0, b"", 0, 0, 0),
+    ):
         stranger.send(hello)
     stranger.send(Shutdown())
     stranger.send(PpiLevel(27, True, 0))
@@ -231,9 +240,17 @@ def test_a_peer_without_the_token_gets_no_answer_and_harms_nobody(start_server: 
 def test_nonsense_of_every_kind_is_counted_and_harms_nobody(start_server: StartServer) -> None:
     server = start_server()
     coordinator, worker, vandal = server.coordinator(), server.worker(0), server.worker(1)
-    frames = [b"", b"\xc1", os.urandom(100), msgpack.packb([16]), msgpack.packb([16, -1, 0, 4, False, 0]),
-              msgpack.packb({"a": 1}), b"\x91" * 2000, msgpack.packb([17, 1, 0, 0, 0, 0]),
-              encode(MmioRequest(1, COUNTER_BASE, 4, True, 1)) + b"\0"]
+    frames = [
+        b"",
+        b"\xc1",
+        os.urandom(100),
+        msgpack.packb([16]),
+        msgpack.packb([16, -1, 0, 4, False, 0]),
+        msgpack.packb({"a": 1}),
+        b"\x91" * 2000,
+        msgpack.packb([17, 1, 0, 0, 0, 0]),
+        encode(MmioRequest(1, COUNTER_BASE, 4, True, 1)) + b"\0",
+    ]
     for frame in frames:
         vandal.socket.send(frame)
     request = encode(MmioRequest(1, COUNTER_BASE, 4, True, 1))
@@ -267,8 +284,8 @@ def test_launcher_and_operator_may_knock_too(start_server: StartServer) -> None:
 
 # Devices that fail
 
-BROKEN = '''
-from devicesrv.device import Device
+BROKEN = """
+from allstop.devicesrv.device import Device
 
 class Broken(Device):
     def read(self, offset, size, cpu):
@@ -296,11 +313,12 @@ class Mad(Device):
 
     def write(self, offset, size, value, cpu):
         self.wiring.finish(value, "x" * 100_000)
-'''
+"""
 
 
 def test_a_device_that_raises_fails_the_run_in_one_sentence_and_the_server_stays(
-        start_server: StartServer, tmp_path: Path) -> None:
+    start_server: StartServer, tmp_path: Path
+) -> None:
     path = tmp_path / "broken.py"
     path.write_text(BROKEN)
     server = start_server(devices=(DeviceSpec(str(path), "Broken", 0x0C00_0000),))
@@ -310,13 +328,17 @@ def test_a_device_that_raises_fails_the_run_in_one_sentence_and_the_server_stays
     worker.mmio(GICD_BASE + 0x800 + 144, 0b10, size=1)
     assert worker.mmio(0x0C00_0000) == MmioReply(worker.seq, MMIO_FAILED, 0, 0)
     assert coordinator.receive() == ComponentFailed(
-        ROLE_DEVICES, 1, "device Broken at 0x0c000000 raised KeyError at vCPU 1's 4-byte read of 0x0c000000: "
-        "'no such drawer'")
+        ROLE_DEVICES,
+        1,
+        "device Broken at 0x0c000000 raised KeyError at vCPU 1's 4-byte read of 0x0c000000: 'no such drawer'",
+    )
     reply = worker.mmio(0x0C00_0004, 0x55)
     assert (reply.status, reply.line) == (MMIO_FAILED, 1 << 2 | 1), "its interrupt counts though it raised"
     assert coordinator.receive() == ComponentFailed(
-        ROLE_DEVICES, 1, "device Broken at 0x0c000000 raised SystemExit at vCPU 1's 4-byte write of 0x55 to "
-        "0x0c000004: not like this")
+        ROLE_DEVICES,
+        1,
+        "device Broken at 0x0c000000 raised SystemExit at vCPU 1's 4-byte write of 0x55 to 0x0c000004: not like this",
+    )
     assert worker.mmio(0x0C00_0008).value == 8
     assert server.shut_down(coordinator) == 0
     log = server.log.read_text()
@@ -325,7 +347,8 @@ def test_a_device_that_raises_fails_the_run_in_one_sentence_and_the_server_stays
 
 
 def test_what_a_mad_device_says_reaches_the_coordinator_in_a_form_that_it_takes(
-        start_server: StartServer, tmp_path: Path) -> None:
+    start_server: StartServer, tmp_path: Path
+) -> None:
     path = tmp_path / "mad.py"
     path.write_text(BROKEN)
     server = start_server(devices=(DeviceSpec(str(path), "Mad", 0x0C00_0000),))
@@ -346,14 +369,18 @@ def test_what_a_mad_device_says_reaches_the_coordinator_in_a_form_that_it_takes(
     assert server.shut_down(coordinator) == 0
 
 
-@pytest.mark.parametrize(("text", "sentence"), [
-    ("", "{path} has no class Thing"),
-    ("class Thing(Device):\n    size_bytes = 0x200_0000", "Thing at 0x08000000 (0x2000000 bytes) overlaps "),
-])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "{path} has no class Thing"),
+        ("class Thing(Device):\n    size_bytes = 0x200_0000", "Thing at 0x08000000 (0x2000000 bytes) overlaps "),
+    ],
+)
 def test_a_device_that_can_not_be_loaded_ends_the_process_with_one_sentence(
-        start_server: StartServer, tmp_path: Path, text: str, sentence: str) -> None:
+    start_server: StartServer, tmp_path: Path, text: str, sentence: str
+) -> None:
     path = tmp_path / "thing.py"
-    path.write_text("from devicesrv.device import Device\n" + text)
+    path.write_text("from allstop.devicesrv.device import Device\n" + text)
     server = start_server(devices=(DeviceSpec(str(path), "Thing", 0x0800_0000),))
     assert server.process.wait(10) == 2
     said = server.log.read_text()
@@ -373,12 +400,13 @@ def test_an_address_that_is_taken_ends_the_process_with_one_sentence(start_serve
 
 # The console, the heartbeat, the end
 
+
 def test_the_console_gets_every_byte_though_nobody_reads_for_a_while(start_server: StartServer) -> None:
     """More than the pipe holds: the guest goes on, nothing is lost or reordered."""
     server = start_server()
     coordinator, worker = server.coordinator(), server.worker(0)
     text = bytes(byte % 251 for byte in range(3 * PIPE_BYTES))
-    for half in (text[:2 * PIPE_BYTES], text[2 * PIPE_BYTES:]):
+    for half in (text[: 2 * PIPE_BYTES], text[2 * PIPE_BYTES :]):
         print_on_console(worker, half)
     assert server.drain_console(lambda data: len(data) >= len(text)) == text
     print_on_console(worker, b"and on")
@@ -437,7 +465,7 @@ def test_the_heart_beats_idle_and_busy(start_server: StartServer) -> None:
 SLOW = '''
 import time
 from pathlib import Path
-from devicesrv.device import Device
+from allstop.devicesrv.device import Device
 
 class Slow(Device):
     """Tells that it is in an access and stays there until it is told to go on."""
@@ -507,7 +535,8 @@ def test_records_that_can_not_be_written_fail_the_run_in_one_sentence(start_serv
     coordinator, worker = server.coordinator(), server.worker(0)
     worker.mmio(COUNTER_BASE)
     assert coordinator.receive() == ComponentFailed(
-        ROLE_DEVICES, 0, f"the devices' records can not be written to {server.run_dir}: No space left on device")
+        ROLE_DEVICES, 0, f"the devices' records can not be written to {server.run_dir}: No space left on device"
+    )
     assert worker.mmio(COUNTER_BASE).value == 1
     assert server.shut_down(coordinator) == 0
     assert server.log.read_bytes() == b""
@@ -524,7 +553,9 @@ def test_a_number_that_is_skipped_is_told_and_one_that_comes_again_is_not(start_
     for seq in (4, 3, 5):
         worker.send(MmioRequest(seq, COUNTER_BASE, 4, True, 0))
     assert coordinator.receive() == Violated(
-        1, f"vCPU 1's access 4, a 4-byte write to 0x{COUNTER_BASE:08x}, reached the device server when its access 3 "
-           "was due: 1 was lost or overtaken")
+        1,
+        f"vCPU 1's access 4, a 4-byte write to 0x{COUNTER_BASE:08x}, reached the device server when its access 3 "
+        "was due: 1 was lost or overtaken",
+    )
     assert [worker.receive().seq for _ in range(2)] == [4, 5]
     assert coordinator.is_silent(worker) and server.page.counters(1)[COUNT_MMIO_WRONG] == 1

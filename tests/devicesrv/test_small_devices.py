@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The clock, the test device, the counter and the RAM device."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -9,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allstop.machine.board import RAMDEV_BYTES
-from devicesrv import pl031, testdev
-from devicesrv.counter import RESET, CounterDevice
-from devicesrv.device import Wiring
-from devicesrv.pl031 import Pl031
-from devicesrv.ramdev import RamDevice
-from devicesrv.testdev import TestDevice
+from allstop.devicesrv.device import Wiring
+from allstop.devicesrv.models import pl031, testdev
+from allstop.devicesrv.models.counter import RESET, CounterDevice
+from allstop.devicesrv.models.pl031 import Pl031
+from allstop.devicesrv.models.ramdev import RamDevice
+from allstop.devicesrv.models.testdev import TestDevice
+from allstop.vm.board import RAMDEV_BYTES
 
 
 class Outside:
@@ -28,9 +29,15 @@ class Outside:
         self.finished: list[tuple[int, str]] = []
 
     def wiring(self, seed: int = 0) -> Wiring:
-        return Wiring(irq=self.irq.append, record=lambda name, fields: self.records.append((name, fields)),
-                      finish=lambda status, detail: self.finished.append((status, detail)),
-                      clock_s=lambda: self.now_s, vcpus=6, parameter=77, random=Random(seed))
+        return Wiring(
+            irq=self.irq.append,
+            record=lambda name, fields: self.records.append((name, fields)),
+            finish=lambda status, detail: self.finished.append((status, detail)),
+            clock_s=lambda: self.now_s,
+            vcpus=6,
+            parameter=77,
+            random=Random(seed),
+        )
 
 
 @pytest.fixture
@@ -85,8 +92,12 @@ def test_counter_counts_every_access_before_a_read(outside: Outside) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 32), st.sampled_from((1, 2, 4, 8)), st.none() | st.integers(0, (1 << 64) - 1)),
-                max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 32), st.sampled_from((1, 2, 4, 8)), st.none() | st.integers(0, (1 << 64) - 1)),
+        max_size=40,
+    )
+)
 def test_ram_device_is_memory(accesses: list[tuple[int, int, int | None]]) -> None:
     """Byte by byte, whatever the widths and however they overlap."""
     device, memory = RamDevice(Wiring()), dict.fromkeys(range(64), 0)
@@ -116,7 +127,15 @@ def test_clock_tells_the_time_and_takes_another(outside: Outside) -> None:
     assert clock.read(pl031.LR, 4, 0) == 1000
     assert clock.read(pl031.CR, 4, 0) == 1
     assert [clock.read(offset, 4, 0) for offset in range(0xFE0, 0x1000, 4)] == [
-        0x31, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
+        0x31,
+        0x10,
+        0x14,
+        0x00,
+        0x0D,
+        0xF0,
+        0x05,
+        0xB1,
+    ]
     clock.write(pl031.DR, 4, 0, 0)
     assert clock.read(0x20, 4, 0) == 0
     assert clock.guest_mistakes == 2

@@ -4,6 +4,7 @@
 `run()` holds the GIL, so whatever has to happen while a guest runs happens in another process. Nothing here can
 hang a test run: a child dies of its alarm, and a vCPU in this process is told to quit by a watchdog.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -21,12 +22,12 @@ from typing import Any
 
 import pytest
 
-from allstop.machine import stage2
-from allstop.machine.board import mpidr
-from allstop.machine.configuration import RAM_BASE
-from allstop.machine.control import COUNTER_NAMES, ControlPage
-from allstop.machine.memory import create_memory
-from vcpu_worker.engine import EXIT_HVC, EXIT_REQUEST, Vcpu
+from allstop.vcpu_worker.engine import EXIT_HVC, EXIT_REQUEST, Vcpu
+from allstop.vm.board import mpidr
+from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.control.control import COUNTER_NAMES, ControlPage
+from allstop.vm.memory import stage2
+from allstop.vm.memory.memory import create_memory
 
 DEADLINE_S = 15
 _PR_SET_PDEATHSIG = 1
@@ -112,8 +113,9 @@ class Machine:
     TABLES = RAM_BASE + 0x4_0000
     DEVICE = 0x0900_0000
 
-    def __init__(self, vcpus: int = 1, memory_bytes: int = 4 << 20, cores: int = 2, tlb: int = 0,
-                 time_dilation: int = 1) -> None:
+    def __init__(
+        self, vcpus: int = 1, memory_bytes: int = 4 << 20, cores: int = 2, tlb: int = 0, time_dilation: int = 1
+    ) -> None:
         self.memory_bytes = memory_bytes
         self.control_fd = create_memory("test-control", ControlPage.size_bytes(vcpus))
         self.ram_fd = create_memory("test-ram", memory_bytes)
@@ -196,6 +198,7 @@ class Machine:
 
     def child(self, number: int, body: Callable[[Vcpu], Any], as_shipped: bool = False) -> Child:
         """A forked process that holds vCPU `number`, powered on at CODE, and computes `body(vcpu)`."""
+
         def compute() -> Any:
             for inherited in self._here:
                 inherited.close()
@@ -204,6 +207,7 @@ class Machine:
                 return body(vcpu)
             finally:
                 vcpu.close()
+
         child = Child(compute)
         self._children.append(child)
         return child
@@ -238,10 +242,12 @@ class Machine:
 def machines() -> Iterator[Callable[..., Machine]]:
     """Makes machines: machines(vcpus=1, memory_bytes=4 MiB, cores=2, tlb=0, time_dilation=1)."""
     with contextlib.ExitStack() as stack:
+
         def make(*arguments: int, **named: int) -> Machine:
             made = Machine(*arguments, **named)
             stack.callback(made.close)
             return made
+
         yield make
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Exclusives of two processes: atomic through the seam, and, to show that this can fail, not so as shipped."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vcpu_worker.engine import Vcpu
+from allstop.vcpu_worker.engine import Vcpu
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -34,6 +35,7 @@ def increments_kept(machine: Machine, as_shipped: bool) -> int:
         for n, value in ((1, machine.DATA), (3, EACH), (4, machine.DATA + 64)):
             vcpu.set_core(n, value)
         return machine.call(vcpu, number)
+
     children = [machine.child(number, lambda vcpu, number=number: body(vcpu, number), as_shipped) for number in (0, 1)]
     machine.until(lambda: machine.page.mode(0) == machine.page.mode(1) == machine.page.IN_GUEST, "both wait")
     machine.put(machine.DATA + 64, 1)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Breakpoints: the vCPU stops before the instruction, every time, and never executes it twice or not at all."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vcpu_worker.engine import EXIT_BREAKPOINT, EXIT_HVC, Vcpu
+from allstop.vcpu_worker.engine import EXIT_BREAKPOINT, EXIT_HVC, Vcpu
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine

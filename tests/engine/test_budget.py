@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An instruction budget is kept exactly, whatever happens on the way, and leaves nothing behind."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.arm import psr
-from vcpu_worker.engine import EXIT_BUDGET, EXIT_HVC, EXIT_MMIO, EXIT_NISV, EXIT_REQUEST, Vcpu
+from allstop.vcpu_worker.engine import EXIT_BUDGET, EXIT_HVC, EXIT_MMIO, EXIT_NISV, EXIT_REQUEST, Vcpu
+from allstop.vm.arm import psr
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -49,6 +50,7 @@ def test_pieces_make_a_whole(machine: Machine) -> None:
         assert vcpu.run(n).executed == n
         done += n
         assert place(vcpu) == ((done + 2) // 3, machine.CODE + done % 3 * 4)
+
     check()
 
 
@@ -105,8 +107,16 @@ def test_thumb_and_it_blocks(machine: Machine) -> None:
         assert vcpu.run(1).kind == EXIT_BUDGET
         core = vcpu.core()
         states.append((core[0], core[1], core[15] - machine.CODE, psr.itstate(core[16])))
-    assert states == [(0, 0, 2, 0x0C), (1, 0, 4, 0x18), (1, 0, 6, 0), (1, 0, 0, 0),
-                      (1, 0, 2, 0x0C), (2, 0, 4, 0x18), (2, 0, 6, 0), (2, 0, 0, 0)]
+    assert states == [
+        (0, 0, 2, 0x0C),
+        (1, 0, 4, 0x18),
+        (1, 0, 6, 0),
+        (1, 0, 0, 0),
+        (1, 0, 2, 0x0C),
+        (2, 0, 4, 0x18),
+        (2, 0, 6, 0),
+        (2, 0, 0, 0),
+    ]
 
 
 def test_an_exception_counts_as_the_instruction_that_took_it(machine: Machine) -> None:
@@ -128,11 +138,14 @@ def test_an_endless_prefetch_abort_uses_it_up(machine: Machine) -> None:
     assert (leave.kind, leave.executed, leave.pc) == (EXIT_BUDGET, 1000, 0x0C)
 
 
-@pytest.mark.parametrize(("word", "kind", "executed"), [
-    (0xE5921000, EXIT_MMIO, 2),  # ldr r1, [r2]
-    (0xE4921004, EXIT_NISV, 2),  # ldr r1, [r2], #4
-    (HVC, EXIT_HVC, 3),
-])
+@pytest.mark.parametrize(
+    ("word", "kind", "executed"),
+    [
+        (0xE5921000, EXIT_MMIO, 2),  # ldr r1, [r2]
+        (0xE4921004, EXIT_NISV, 2),  # ldr r1, [r2], #4
+        (HVC, EXIT_HVC, 3),
+    ],
+)
 def test_exits_say_how_much_is_used(machine: Machine, word: int, kind: int, executed: int) -> None:
     machine.put(machine.CODE, ADD, ADD, word, ADD, 0xEAFFFFFE)  # b .
     vcpu = machine.vcpu()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A device that reads and writes guest RAM by itself: beside vCPUs that execute, swap and flip the same pages."""
+
 from __future__ import annotations
 
 import os
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from allstop.machine.configuration import RAM_BASE
-from allstop.machine.guest_memory import AccessError, GuestMemory
-from vcpu_worker.engine import EXIT_HVC, Vcpu
+from allstop.vcpu_worker.engine import EXIT_HVC, Vcpu
+from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.memory.guest_memory import AccessError, GuestMemory
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -48,16 +49,27 @@ def test_bytes_go_over_the_borders_of_pages_and_back(machine: Machine) -> None:
     data = os.urandom(3 * 4096 + 10)
     memory.write(machine.DATA + 4090, data)
     assert memory.read(machine.DATA + 4090, len(data)) == data
-    assert machine.ram[machine.DATA + 4090 - RAM_BASE:][:len(data)] == data
+    assert machine.ram[machine.DATA + 4090 - RAM_BASE :][: len(data)] == data
     memory.store16(machine.DATA + 2, 0x1BEEF)
     assert memory.load16(machine.DATA + 2) == 0xBEEF
     assert memory.read(machine.DATA, 6) == b"\0\0\xef\xbe\0\0"
     assert [machine.entry(machine.DATA + 4096 * page) for page in range(5)] == [0] * 5, "nobody has used the pages"
 
 
-@pytest.mark.parametrize(("ipa", "length"), [
-    (0, 1), (RAM_BASE - 1, 2), (RAM_BASE + RAM_BYTES - 1, 2), (RAM_BASE + RAM_BYTES + 1, 0), (RAM_BASE, RAM_BYTES + 1),
-    (RAM_BASE, (1 << 64) - 1), ((1 << 64) - 1, 1), ((1 << 32) + RAM_BASE, 1), ((1 << 64) - 8, 16)])
+@pytest.mark.parametrize(
+    ("ipa", "length"),
+    [
+        (0, 1),
+        (RAM_BASE - 1, 2),
+        (RAM_BASE + RAM_BYTES - 1, 2),
+        (RAM_BASE + RAM_BYTES + 1, 0),
+        (RAM_BASE, RAM_BYTES + 1),
+        (RAM_BASE, (1 << 64) - 1),
+        ((1 << 64) - 1, 1),
+        ((1 << 32) + RAM_BASE, 1),
+        ((1 << 64) - 8, 16),
+    ],
+)
 def test_what_is_not_in_ram_is_refused(machine: Machine, ipa: int, length: int) -> None:
     memory = memory_of(machine)
     with pytest.raises(AccessError, match="are not in the guest's memory"):
@@ -65,8 +77,12 @@ def test_what_is_not_in_ram_is_refused(machine: Machine, ipa: int, length: int) 
     if length < 1 << 23:
         with pytest.raises(AccessError, match="are not in the guest's memory"):
             memory.write(ipa, bytes(length))
-    for call in (lambda: memory.load16(RAM_BASE - 2), lambda: memory.load16(RAM_BASE + 1),
-                 lambda: memory.store16(RAM_BASE + RAM_BYTES, 0), lambda: memory.store16(RAM_BASE + 1, 0)):
+    for call in (
+        lambda: memory.load16(RAM_BASE - 2),
+        lambda: memory.load16(RAM_BASE + 1),
+        lambda: memory.store16(RAM_BASE + RAM_BYTES, 0),
+        lambda: memory.store16(RAM_BASE + 1, 0),
+    ):
         with pytest.raises(AccessError):
             call()
 
@@ -82,8 +98,9 @@ def test_another_vcpu_executes_what_the_device_has_written(machines: Callable[..
         return vcpu.core()[0]
 
     child = machine.child(1, loop)
-    machine.until(lambda: machine.page.mode(1) == machine.page.IN_GUEST and machine.entry(machine.CODE) & VALID,
-                  "vCPU 1 executes")
+    machine.until(
+        lambda: machine.page.mode(1) == machine.page.IN_GUEST and machine.entry(machine.CODE) & VALID, "vCPU 1 executes"
+    )
     begun, done = machine.page.epochs()[1:]
     entry = machine.entry(machine.CODE)
     memory.write(machine.CODE + 4096, b"data beside it")
@@ -100,8 +117,12 @@ def test_a_page_that_is_swapped_out_comes_back_for_the_device(machine: Machine, 
     vcpu.keep_swap(swap_fd)
     machine.put(machine.CODE, LDR_R2_R1, HVC)
     machine.put(machine.DATA, 42)
-    for work in (lambda: memory.read(machine.DATA, 4), lambda: memory.load16(machine.DATA),
-                 lambda: memory.write(machine.DATA + 8, b"12345678"), lambda: memory.store16(machine.DATA + 16, 77)):
+    for work in (
+        lambda: memory.read(machine.DATA, 4),
+        lambda: memory.load16(machine.DATA),
+        lambda: memory.write(machine.DATA + 8, b"12345678"),
+        lambda: memory.store16(machine.DATA + 16, 77),
+    ):
         enter(machine, vcpu, machine.DATA)
         before = machine.entry(machine.DATA)
         assert vcpu.swap_out(machine.DATA, FILL) == ""

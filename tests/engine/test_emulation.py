@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The emulation of instructions without syndrome: all addresses first, each device access once, registers last."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from allstop.arm import psr
-from allstop.arm.decoder import decode
-from allstop.arm.execution import plan
-from allstop.wire.messages import MMIO_FAILED, MMIO_OK, MMIO_UNASSIGNED, MmioReply
-from vcpu_worker.emulation import DeviceFailedError, Emulation, EngineState
-from vcpu_worker.engine import Vcpu
+from allstop.vcpu_worker.engine import Vcpu
+from allstop.vcpu_worker.exits.emulation import DeviceFailedError, Emulation, EngineState
+from allstop.vm.arm import psr
+from allstop.vm.arm.decoder import decode
+from allstop.vm.arm.execution import plan
+from allstop.vm.wire.messages import MMIO_FAILED, MMIO_OK, MMIO_UNASSIGNED, MmioReply
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -99,7 +100,7 @@ def test_a_word_over_the_edge_is_made_of_bytes(scene: Scene, before: int, big: b
     if big:
         scene.vcpu.set_core(16, scene.vcpu.core()[16] | psr.E)
     assert scene.perform(0xE5910000, r1=EDGE - before)  # ldr r0, [r1]
-    there = [0x11, 0x22, 0x33, 0x44][4 - before:] + [0xA0, 0xA1, 0xA2][:4 - before]
+    there = [0x11, 0x22, 0x33, 0x44][4 - before :] + [0xA0, 0xA1, 0xA2][: 4 - before]
     assert scene.vcpu.core()[0] == int.from_bytes(there, "big" if big else "little")
     assert scene.links.asked == [(0x0900_0000 + n, 1, False, 0) for n in range(4 - before)]
 
@@ -110,14 +111,17 @@ def test_a_stored_word_over_the_edge_is_made_of_bytes(scene: Scene, before: int)
     assert scene.perform(0xE5810000, r0=0xD4C3_B2A1, r1=EDGE - before)  # str r0, [r1]
     stored = [0xA1, 0xB2, 0xC3, 0xD4]
     assert scene.links.asked == [(0x0900_0000 + n, 1, True, byte) for n, byte in enumerate(stored[before:])]
-    expected = [0x11, 0x22, 0x33, 0x44][:4 - before] + stored[:before]
+    expected = [0x11, 0x22, 0x33, 0x44][: 4 - before] + stored[:before]
     assert scene.machine.word(scene.ram + 4092) == int.from_bytes(expected, "little")
 
 
-@pytest.mark.parametrize("word", [
-    0xE8B1000D,  # ldm r1!, {r0, r2, r3}
-    0xE8A1000D,  # stm r1!, {r0, r2, r3}
-])
+@pytest.mark.parametrize(
+    "word",
+    [
+        0xE8B1000D,  # ldm r1!, {r0, r2, r3}
+        0xE8A1000D,  # stm r1!, {r0, r2, r3}
+    ],
+)
 def test_an_abort_in_the_middle_leaves_the_registers(scene: Scene, word: int) -> None:
     scene.links.replies = {0x0900_0008: (MMIO_UNASSIGNED, 0)}
     for n in range(15):
@@ -137,13 +141,17 @@ def test_an_abort_in_the_middle_leaves_the_registers(scene: Scene, word: int) ->
     assert (scene.machine.counter("unassigned"), scene.machine.counter("abort_injected")) == (1, 1)
 
 
-@pytest.mark.parametrize(("second", "word", "far", "status"), [
-    (0, 0xE8A1000D, EDGE, 0x807),  # stm r1!, {r0, r2, r3}
-    (0, 0xE5910000, EDGE, 0x007),  # ldr r0, [r1]
-    (PAGE_PL1, 0xE4B10004, EDGE, 0x00F),  # ldrt r0, [r1], #4
-])
+@pytest.mark.parametrize(
+    ("second", "word", "far", "status"),
+    [
+        (0, 0xE8A1000D, EDGE, 0x807),  # stm r1!, {r0, r2, r3}
+        (0, 0xE5910000, EDGE, 0x007),  # ldr r0, [r1]
+        (PAGE_PL1, 0xE4B10004, EDGE, 0x00F),  # ldrt r0, [r1], #4
+    ],
+)
 def test_an_address_that_does_not_translate_is_found_before_anything_is_touched(
-        machine: Machine, second: int, word: int, far: int, status: int) -> None:
+    machine: Machine, second: int, word: int, far: int, status: int
+) -> None:
     scene = Scene(machine, second and machine.DEVICE | second)
     machine.put(scene.ram + 4088, 1, 2)
     registers = {0: 3, 1: EDGE - (2 if word == 0xE5910000 else 0 if second else 8), 2: 4, 3: 5}
@@ -197,9 +205,16 @@ def test_user_registers_and_other_stack_pointers(scene: Scene) -> None:
     assert scene.vcpu.banked(psr.Mode.IRQ, 13) == EDGE + 56
 
 
-@pytest.mark.parametrize(("cpsr", "mode"), [
-    (psr.Mode.USER | psr.N, psr.Mode.USER), (psr.Mode.IRQ | psr.T, psr.Mode.IRQ),
-    (psr.Mode.HYP, psr.Mode.SUPERVISOR), (psr.Mode.MONITOR, psr.Mode.SUPERVISOR), (0x1D, psr.Mode.SUPERVISOR)])
+@pytest.mark.parametrize(
+    ("cpsr", "mode"),
+    [
+        (psr.Mode.USER | psr.N, psr.Mode.USER),
+        (psr.Mode.IRQ | psr.T, psr.Mode.IRQ),
+        (psr.Mode.HYP, psr.Mode.SUPERVISOR),
+        (psr.Mode.MONITOR, psr.Mode.SUPERVISOR),
+        (0x1D, psr.Mode.SUPERVISOR),
+    ],
+)
 def test_a_return_from_exception_can_not_reach_the_hypervisors_mode(scene: Scene, cpsr: int, mode: int) -> None:
     scene.links.replies = {0x0900_0000: (MMIO_OK, 0x4001_0100), 0x0900_0004: (MMIO_OK, cpsr)}
     assert scene.perform(0xF8B10A00, r1=EDGE)  # rfeia r1!

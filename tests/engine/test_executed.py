@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The instruction as the engine executed it, which is not always the one that stands in memory by then."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
 
-from vcpu_worker.engine import EXIT_MMIO, EXIT_NISV, Vcpu
+from allstop.vcpu_worker.engine import EXIT_MMIO, EXIT_NISV, Vcpu
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -46,10 +47,12 @@ def test_write_ram_drops_what_was_translated(machine: Machine) -> None:
 
 
 def test_write_ram_drops_what_was_translated_from_a_mixed_page(machine: Machine) -> None:
-    machine.put(machine.CODE,
-                0xE58F0000,  # str r0, [pc]
-                0xF57FF06F,  # isb
-                0)  # here
+    machine.put(
+        machine.CODE,
+        0xE58F0000,  # str r0, [pc]
+        0xF57FF06F,  # isb
+        0,
+    )  # here
     vcpu = machine.vcpu()
     vcpu.set_core(0, POST)
     vcpu.set_core(5, machine.DEVICE)
@@ -106,10 +109,12 @@ def test_an_instruction_over_a_page_boundary(machine: Machine, mapped: bool) -> 
 def test_it_is_known_among_many_blocks(machine: Machine) -> None:
     blocks = 3000
     for n in range(blocks):
-        machine.put(machine.DATA + 12 * n,
-                    0xE2800001,  # add r0, r0, #1
-                    0xE4956000 | n % 4096,  # ldr r6, [r5], #n
-                    0xEAFFFFFF)  # b .+4
+        machine.put(
+            machine.DATA + 12 * n,
+            0xE2800001,  # add r0, r0, #1
+            0xE4956000 | n % 4096,  # ldr r6, [r5], #n
+            0xEAFFFFFF,
+        )  # b .+4
     vcpu = machine.vcpu()
     for again in range(2):
         vcpu.set_core(15, machine.DATA)

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Exits: what the engine says of an access to a device, and how the access is completed, once."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from allstop.arm import psr
-from allstop.arm.syndrome import ExceptionClass, Syndrome
-from vcpu_worker.engine import EXIT_FETCH, EXIT_HVC, EXIT_LOST, EXIT_MMIO, EXIT_NISV, EXIT_SMC, EXIT_WALK, Vcpu
+from allstop.vcpu_worker.engine import EXIT_FETCH, EXIT_HVC, EXIT_LOST, EXIT_MMIO, EXIT_NISV, EXIT_SMC, EXIT_WALK, Vcpu
+from allstop.vm.arm import psr
+from allstop.vm.arm.syndrome import ExceptionClass, Syndrome
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -118,7 +119,12 @@ def test_an_access_with_syndrome_is_described_whole(machine: Machine, access: Ac
     assert leave.kind == EXIT_MMIO
     assert syndrome.ec == ExceptionClass.DATA_ABORT_LOWER and syndrome.isv and syndrome.is_translation
     assert (syndrome.sas, syndrome.sse, syndrome.srt, syndrome.wnr, syndrome.il) == (
-        access.size, access.signed, 0, access.write, access.length)
+        access.size,
+        access.signed,
+        0,
+        access.write,
+        access.length,
+    )
     assert (leave.hdfar, leave.hpfar, leave.ipa, leave.pc) == (address, address >> 12 << 4, address, at)
     assert (leave.size, leave.is_write) == (access.size, access.write)
     assert leave.value == (STORED & (1 << 8 * access.size) - 1 if access.write else 0)
@@ -159,12 +165,17 @@ def test_a_big_endian_guest_loads_swapped_values(machine: Machine, access: Acces
     leave = vcpu.run()
     assert leave.kind == EXIT_MMIO and leave.cpsr & psr.E
     vcpu.answer(0x11228394)
-    assert vcpu.core()[0] == {(4, False): 0x94832211, (2, False): 0x9483, (2, True): 0xFFFF9483,
-                              (1, False): 0x94}[access.size, access.signed]
+    assert (
+        vcpu.core()[0]
+        == {(4, False): 0x94832211, (2, False): 0x9483, (2, True): 0xFFFF9483, (1, False): 0x94}[
+            access.size, access.signed
+        ]
+    )
 
 
-@pytest.mark.parametrize(("access", "seen"), [
-    (WITH_SYNDROME[1], 0xE5F67788), (WITH_SYNDROME[5], 0xE5F6), (WITH_SYNDROME[3], 0xE5)], ids=str)
+@pytest.mark.parametrize(
+    ("access", "seen"), [(WITH_SYNDROME[1], 0xE5F67788), (WITH_SYNDROME[5], 0xE5F6), (WITH_SYNDROME[3], 0xE5)], ids=str
+)
 def test_a_big_endian_guest_stores_swapped_values(machine: Machine, access: Access, seen: int) -> None:
     vcpu, _ = prepared(machine, access, psr.E)
     assert vcpu.run().value == seen
@@ -173,8 +184,11 @@ def test_a_big_endian_guest_stores_swapped_values(machine: Machine, access: Acce
 def test_each_register_can_be_loaded_and_stored_by_its_own_mode(machine: Machine) -> None:
     for n in range(15):
         base = 1 if n != 1 else 2
-        machine.put(machine.CODE + 8 * n, 0xE5800000 | base << 16 | n << 12,  # str rN, [base]
-                    0xE5900000 | base << 16 | n << 12)  # ldr rN, [base]
+        machine.put(
+            machine.CODE + 8 * n,
+            0xE5800000 | base << 16 | n << 12,  # str rN, [base]
+            0xE5900000 | base << 16 | n << 12,
+        )  # ldr rN, [base]
     vcpu = machine.vcpu()
     vcpu.set_core(16, vcpu.core()[16] & ~0x1F | psr.Mode.FIQ)
     vcpu.set_core(1, machine.DEVICE)
@@ -193,9 +207,15 @@ def test_each_register_can_be_loaded_and_stored_by_its_own_mode(machine: Machine
 
 
 def test_an_answer_advances_the_it_block(machine: Machine) -> None:
-    machine.put_thumb(machine.CODE, 0x4288, 0xBF06,  # cmp r0, r1; itte eq
-                      0x6808, 0xF8D13004,  # ldreq r0, [r1]; ldreq.w r3, [r1, #4]
-                      0x680C, 0xBF00)  # ldrne r4, [r1]; nop
+    machine.put_thumb(
+        machine.CODE,
+        0x4288,
+        0xBF06,  # cmp r0, r1; itte eq
+        0x6808,
+        0xF8D13004,  # ldreq r0, [r1]; ldreq.w r3, [r1, #4]
+        0x680C,
+        0xBF00,
+    )  # ldrne r4, [r1]; nop
     machine.put(machine.CODE + 16, 0xE7FEE7FE)
     vcpu = machine.vcpu()
     vcpu.power_on(machine.CODE | 1, machine.DEVICE, machine.DEVICE, 0)
@@ -213,12 +233,15 @@ def test_an_answer_advances_the_it_block(machine: Machine) -> None:
     assert psr.itstate(core[16]) == 0
 
 
-@pytest.mark.parametrize(("text", "thumb", "word", "kind", "ec", "ahead", "iss"), [
-    ("hvc #5", ARM, 0xE1400075, EXIT_HVC, ExceptionClass.HVC, 4, 5),
-    ("hvc #5", THUMB, 0xF7E08005, EXIT_HVC, ExceptionClass.HVC, 4, 5),
-    ("smc #0", ARM, 0xE1600070, EXIT_SMC, ExceptionClass.SMC, 0, 0),
-    ("smc #0", THUMB, 0xF7F08000, EXIT_SMC, ExceptionClass.SMC, 0, 0),
-])
+@pytest.mark.parametrize(
+    ("text", "thumb", "word", "kind", "ec", "ahead", "iss"),
+    [
+        ("hvc #5", ARM, 0xE1400075, EXIT_HVC, ExceptionClass.HVC, 4, 5),
+        ("hvc #5", THUMB, 0xF7E08005, EXIT_HVC, ExceptionClass.HVC, 4, 5),
+        ("smc #0", ARM, 0xE1600070, EXIT_SMC, ExceptionClass.SMC, 0, 0),
+        ("smc #0", THUMB, 0xF7F08000, EXIT_SMC, ExceptionClass.SMC, 0, 0),
+    ],
+)
 def test_calls(machine: Machine, text: str, thumb: bool, word: int, kind: int, ec: int, ahead: int, iss: int) -> None:
     (machine.put_thumb if thumb else machine.put)(machine.CODE, word)
     vcpu = machine.vcpu()
@@ -286,15 +309,25 @@ def map_va(machine: Machine, vcpu: Vcpu, *pages: int) -> None:
 
 
 @pytest.mark.parametrize("order", ["RAM first", "device first", "two devices"])
-@pytest.mark.parametrize(("word", "size"), [
-    (0xE5910000, 4), (0xE5810000, 4),  # ldr r0, [r1]; str r0, [r1]
-    (0xE1D100B0, 2), (0xE1C100B0, 2)])  # ldrh r0, [r1]; strh r0, [r1]
-def test_an_access_over_a_page_boundary_is_not_taken_for_its_half(machine: Machine, word: int, size: int,
-                                                                  order: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "size"),
+    [
+        (0xE5910000, 4),
+        (0xE5810000, 4),  # ldr r0, [r1]; str r0, [r1]
+        (0xE1D100B0, 2),
+        (0xE1C100B0, 2),
+    ],
+)  # ldrh r0, [r1]; strh r0, [r1]
+def test_an_access_over_a_page_boundary_is_not_taken_for_its_half(
+    machine: Machine, word: int, size: int, order: str
+) -> None:
     """Its syndrome would have the device loaded whole, at the wrong address."""
     machine.put(machine.CODE, word)
-    pages = {"RAM first": (machine.DATA, machine.DEVICE), "device first": (machine.DEVICE, machine.DATA),
-             "two devices": (machine.DEVICE, machine.DEVICE + 0x5000)}[order]
+    pages = {
+        "RAM first": (machine.DATA, machine.DEVICE),
+        "device first": (machine.DEVICE, machine.DATA),
+        "two devices": (machine.DEVICE, machine.DEVICE + 0x5000),
+    }[order]
     vcpu = machine.vcpu()
     map_va(machine, vcpu, *pages)
     machine.put(machine.DATA, *[0x1111_1111] * 1024)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fetch without a syndrome, policy by policy, on traps of a real vCPU; the coordinator is a fake that answers."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from allstop.arm import psr
-from allstop.arm.execution import Plan
-from allstop.machine.configuration import HandlerSpec, MachineConfig, SharedFds
-from allstop.machine.guest_memory import GuestMemory
-from allstop.wire.messages import Message, ReleaseWorld, StopWorld, Violated, WorldStopped
-from vcpu_worker.engine import EXIT_NISV, EXIT_REQUEST, EngineError, Exit, Vcpu
-from vcpu_worker.fetch import Fetch, FetchStuckError
-from vcpu_worker.fetch_handler import FetchHandlerError
-from vcpu_worker.injector import Injector
-from vcpu_worker.links import RunIsOver
+from allstop.vcpu_worker.engine import EXIT_NISV, EXIT_REQUEST, EngineError, Exit, Vcpu
+from allstop.vcpu_worker.events.performer import EventPerformer
+from allstop.vcpu_worker.fetch.fetch import Fetch, FetchStuckError
+from allstop.vcpu_worker.fetch.fetch_handler import FetchHandlerError
+from allstop.vcpu_worker.links import RunIsOver
+from allstop.vm.arm import psr
+from allstop.vm.arm.execution import Plan
+from allstop.vm.config.machine import HandlerSpec, MachineConfig, SharedFds
+from allstop.vm.memory.guest_memory import GuestMemory
+from allstop.vm.wire.messages import Message, ReleaseWorld, StopWorld, Violated, WorldStopped
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -65,8 +66,9 @@ class Scene:
         fds = SharedFds(machine.control_fd, machine.ram_fd, machine.stage2_fd)
         config = MachineConfig(1, machine.memory_bytes, "", "", "", fds, 2, **named)
         links: Any = self.links
-        self.fetch = Fetch(config, self.vcpu, 0, machine.page, links,
-                           Injector(config, self.vcpu, 0, machine.page, links))
+        self.fetch = Fetch(
+            config, self.vcpu, 0, machine.page, links, EventPerformer(config, self.vcpu, 0, machine.page, links)
+        )
         (machine.put_thumb if thumb else machine.put)(machine.CODE, word)
         self.vcpu.cp15(12, 0, 0, 0, False, machine.VECTORS)  # VBAR
         self.vcpu.power_on(machine.CODE | thumb, 0, machine.DEVICE, 0)
@@ -134,6 +136,7 @@ def test_the_end_of_the_run_is_no_reason_to_release(machine: Machine) -> None:
 
     def over() -> None:
         raise RunIsOver
+
     scene.links.before_grant = over
     with pytest.raises(RunIsOver):
         scene.fetch.plan(trap)
@@ -156,7 +159,7 @@ def test_unprotected_it_is_believed(machine: Machine) -> None:
     trap = scene.trap()
     machine.put(machine.CODE, STORE)
     assert text(scene.fetch.plan(trap)) == "str r0, [r1], #4"
-    violation, = scene.links.told
+    (violation,) = scene.links.told
     assert isinstance(violation, Violated)
     assert "executed `ldr r0, [r1], #4`" in violation.sentence and "`str r0, [r1], #4`" in violation.sentence
     assert scene.counters() == {"fetch_wrong": 1}
@@ -213,6 +216,7 @@ def test_an_invalidation_before_the_stop_has_it_tried_again_alone(machine: Machi
         scene.links.before_grant = lambda: machine.page.post(0, machine.page.STOP)
         scene.vcpu.write_ram(machine.CODE, OTHER_LOAD.to_bytes(4, "little"))
         scene.invalidate()
+
     scene.links.before_grant = invalidate_once
     assert text(scene.fetch.plan(trap)) == "ldr r2, [r1], #8"
     assert [message.may_share for message in scene.links.told if isinstance(message, StopWorld)] == [True, False]
@@ -229,6 +233,7 @@ def test_alone_it_may_come_to_something_else(machine: Machine) -> None:
         scene.vcpu.write_ram(machine.CODE, NOT_AN_ACCESS.to_bytes(4, "little"))
         machine.page.post(0, machine.page.EVENT)
         scene.invalidate()
+
     scene.links.before_grant = invalidate_once
     leave = scene.fetch.plan(trap)
     assert isinstance(leave, Exit) and leave.kind == EXIT_REQUEST
@@ -324,7 +329,10 @@ def user(machine: Machine, tmp_path: Path, body: str, word: int = LOAD, thumb: b
 
 
 def test_a_user_is_told_of_the_trap_and_reads_what_is_there(machine: Machine, tmp_path: Path) -> None:
-    scene = user(machine, tmp_path, f"""
+    scene = user(
+        machine,
+        tmp_path,
+        f"""
     assert (trap.vcpu, trap.pc, trap.hdfar, trap.ipa) == (0, {machine.CODE}, {machine.DEVICE}, {machine.DEVICE})
     assert (trap.is_write, trap.thumb, trap.hsr >> 26, trap.cpsr & 0x1f) == (False, False, 0x24, 0x13)
     assert trap.registers()[1] == {machine.DEVICE} and trap.registers()[15] == trap.pc
@@ -337,7 +345,8 @@ def test_a_user_is_told_of_the_trap_and_reads_what_is_there(machine: Machine, tm
             continue
         raise AssertionError(name)
     assert trap.read_virtual(trap.pc, 4) == trap.read_physical(trap.pc, 4)
-    return int.from_bytes(trap.read_virtual(trap.pc, 4), "little")""")
+    return int.from_bytes(trap.read_virtual(trap.pc, 4), "little")""",
+    )
     trap = scene.trap()
     assert text(scene.fetch.plan(trap)) == "ldr r0, [r1], #4"
     assert scene.links.told == [] and scene.counters() == {}
@@ -363,13 +372,19 @@ def test_a_users_word_has_to_agree_and_the_oracle_looks_at_it(machine: Machine, 
     assert scene.links.kinds == ["Violated", "Violated"]
 
 
-@pytest.mark.parametrize(("body", "words"), [
-    ("return -1", "answered -1 at"), ("return 1 << 32", "answered 4294967296 at"), ("return True", "answered True at"),
-    ("return 'stop'", "answered 'stop' at"), ("return b'abcd'", "answered b'abcd' at"),
-    ("raise RuntimeError('no\\nidea')", "raised RuntimeError: no idea at"),
-    ("raise SystemExit", "raised SystemExit at"),
-    ("return trap.nothing", "raised AttributeError: "),
-])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return -1", "answered -1 at"),
+        ("return 1 << 32", "answered 4294967296 at"),
+        ("return True", "answered True at"),
+        ("return 'stop'", "answered 'stop' at"),
+        ("return b'abcd'", "answered b'abcd' at"),
+        ("raise RuntimeError('no\\nidea')", "raised RuntimeError: no idea at"),
+        ("raise SystemExit", "raised SystemExit at"),
+        ("return trap.nothing", "raised AttributeError: "),
+    ],
+)
 def test_a_user_that_fails_is_one_sentence(machine: Machine, tmp_path: Path, body: str, words: str) -> None:
     scene = user(machine, tmp_path, body)
     with pytest.raises(FetchHandlerError, match="^the fetch handler ") as caught:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Exceptions that the hypervisor gives to the guest: they must look like those that the guest takes by itself."""
+
 from __future__ import annotations
 
 import struct
@@ -8,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allstop.arm import psr
-from vcpu_worker.engine import EXIT_BUDGET, Vcpu
+from allstop.vcpu_worker.engine import EXIT_BUDGET, Vcpu
+from allstop.vm.arm import psr
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -61,9 +62,15 @@ def prepared(machine: Machine, vcpu: Vcpu, lpae: bool, thumb: bool, sctlr: int) 
 def seen(vcpu: Vcpu) -> dict[str, object]:
     """What the guest's handler can see of its exception."""
     core = vcpu.core()
-    return {"core": core, "spsr": vcpu.banked(core[16] & 0x1F, 16), "usr": vcpu.banked(psr.Mode.USER, 14),
-            "dfsr": vcpu.cp15(5, 0, 0, 0), "ifsr": vcpu.cp15(5, 0, 0, 1),
-            "dfar": vcpu.cp15(6, 0, 0, 0), "ifar": vcpu.cp15(6, 0, 0, 2)}
+    return {
+        "core": core,
+        "spsr": vcpu.banked(core[16] & 0x1F, 16),
+        "usr": vcpu.banked(psr.Mode.USER, 14),
+        "dfsr": vcpu.cp15(5, 0, 0, 0),
+        "ifsr": vcpu.cp15(5, 0, 0, 1),
+        "dfar": vcpu.cp15(6, 0, 0, 0),
+        "ifar": vcpu.cp15(6, 0, 0, 2),
+    }
 
 
 @pytest.mark.parametrize("thumb", [False, True], ids=["arm", "thumb"])
@@ -88,8 +95,10 @@ def test_an_injected_exception_is_like_the_guests_own(machine: Machine, what: st
         assert own["spsr"] == psr.Mode.USER | FLAGS | psr.E | (psr.T if thumb else 0)
 
 
-@pytest.mark.parametrize(("prefetch", "write", "short", "long"), [
-    (False, False, 0x008, 0x210), (False, True, 0x808, 0xA10), (True, False, 0x008, 0x210)])
+@pytest.mark.parametrize(
+    ("prefetch", "write", "short", "long"),
+    [(False, False, 0x008, 0x210), (False, True, 0x808, 0xA10), (True, False, 0x008, 0x210)],
+)
 def test_an_external_abort_is_the_default(machine: Machine, prefetch: bool, write: bool, short: int, long: int) -> None:
     vcpu = machine.vcpu()
     for lpae, status in ((0, short), (1 << 31, long)):
@@ -108,8 +117,9 @@ def test_the_fifth_bit_of_a_short_status(machine: Machine) -> None:
     assert vcpu.cp15(5, 0, 0, 0) == 0x406
 
 
-@pytest.mark.parametrize("inject", [
-    lambda vcpu: vcpu.abort(0), lambda vcpu: vcpu.abort(0, prefetch=True), lambda vcpu: vcpu.undefined()])
+@pytest.mark.parametrize(
+    "inject", [lambda vcpu: vcpu.abort(0), lambda vcpu: vcpu.abort(0, prefetch=True), lambda vcpu: vcpu.undefined()]
+)
 def test_an_abort_instead_of_an_answer(machine: Machine, inject: Callable[[Vcpu], None]) -> None:
     """An access that ended in an abort never retires, and its register is not written later."""
     machine.put(machine.CODE, 0xE5910000)  # ldr r0, [r1]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Interrupts and WFI: the line word goes in, the guest's own exception entry comes out; sleep costs nothing."""
+
 from __future__ import annotations
 
 import time
@@ -7,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allstop.arm import psr
-from vcpu_worker.engine import EXIT_BUDGET, EXIT_REQUEST, Vcpu
+from allstop.vcpu_worker.engine import EXIT_BUDGET, EXIT_REQUEST, Vcpu
+from allstop.vm.arm import psr
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Child, Machine
@@ -60,8 +61,10 @@ def sleeper(machine: Machine, unmasked: bool = True, *after: int) -> Child:
     return child
 
 
-@pytest.mark.parametrize(("level", "mode", "offset", "masks"), [
-    (IRQ, psr.Mode.IRQ, 0x18, psr.A | psr.I), (FIQ, psr.Mode.FIQ, 0x1C, psr.A | psr.I | psr.F)])
+@pytest.mark.parametrize(
+    ("level", "mode", "offset", "masks"),
+    [(IRQ, psr.Mode.IRQ, 0x18, psr.A | psr.I), (FIQ, psr.Mode.FIQ, 0x1C, psr.A | psr.I | psr.F)],
+)
 def test_an_interrupt_enters_its_vector(machine: Machine, level: int, mode: int, offset: int, masks: int) -> None:
     with_vectors(machine, NOP, NOP)
     vcpu = opened(machine)
@@ -102,6 +105,7 @@ def test_a_running_guest_is_interrupted_in_its_loop(machine: Machine) -> None:
     def body(vcpu: Vcpu) -> tuple[int, tuple[int, ...]]:
         unmask(machine, vcpu).set_core(1, machine.DATA)
         return machine.call(vcpu), vcpu.core()
+
     child = machine.child(0, body)
     machine.until(lambda: machine.word(machine.DATA), "it runs")
     machine.page.set_line(0, line(1, IRQ))
@@ -223,6 +227,7 @@ def test_python_sleeps_the_same_way(machine: Machine, bit: str) -> None:
     def body(vcpu: Vcpu) -> tuple[int, int]:
         vcpu.wait_for_interrupt()
         return vcpu.core()[15], vcpu.run(1).kind
+
     machine.put(machine.CODE, ADD)
     child = machine.child(0, body)
     machine.until(lambda: machine.page.mode(0) == machine.page.SLEEPING, "it sleeps")

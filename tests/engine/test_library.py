@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The engine works with one build of the library and refuses every other, each in one sentence that says what to do."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.processes import child_environment
-from vcpu_worker.engine import facts
+from allstop.deploy.processes.processes import child_environment
+from allstop.vcpu_worker.engine import facts
 
 spec = importlib.util.find_spec("unicorn")
 assert spec is not None and spec.origin is not None
@@ -20,9 +21,9 @@ LIBRARY = Path(spec.origin).parent / "lib" / "libunicorn.so.2"
 OPEN = """
 import os, sys
 sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
-sys.modules["vcpu_worker.engine"] = type(sys)("vcpu_worker.engine")
-sys.modules["vcpu_worker.engine"].__path__ = [sys.argv[2]]
-from vcpu_worker.engine import _engine
+sys.modules["allstop.vcpu_worker.engine"] = type(sys)("allstop.vcpu_worker.engine")
+sys.modules["allstop.vcpu_worker.engine"].__path__ = [sys.argv[2]]
+from allstop.vcpu_worker.engine import _engine
 for attempt in range(2):
     try:
         _engine.open_library(sys.argv[1])
@@ -38,8 +39,13 @@ except (_engine.EngineError, OSError) as error:
 
 def python(script: str, *arguments: object) -> list[str]:
     """What a fresh interpreter prints."""
-    done = subprocess.run([sys.executable, "-P", "-c", script, *map(str, arguments)], env=child_environment(),
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, *map(str, arguments)],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -66,7 +72,7 @@ def symbols(image: bytes) -> dict[str, tuple[int, int]]:
             if info & 15 != 2 or not length:
                 continue
             place = next(o + value - a for a, o, s in loaded if a <= value < a + s)
-            found[image[strings + name:image.index(b"\0", strings + name)].decode()] = (place, length)
+            found[image[strings + name : image.index(b"\0", strings + name)].decode()] = (place, length)
     return found
 
 
@@ -94,8 +100,9 @@ def test_facts_are_about_functions_of_the_library(functions: dict[str, tuple[int
 
 @pytest.mark.parametrize("index", [0, len(facts()) // 2, len(facts()) - 1])
 @pytest.mark.parametrize("end", ["first byte", "last byte"])
-def test_another_build_is_refused(image: bytes, functions: dict[str, tuple[int, int]], tmp_path: Path, index: int,
-                                  end: str) -> None:
+def test_another_build_is_refused(
+    image: bytes, functions: dict[str, tuple[int, int]], tmp_path: Path, index: int, end: str
+) -> None:
     name = facts()[index][0]
     offset, size = functions[name]
     changed = bytearray(image)
@@ -104,7 +111,8 @@ def test_another_build_is_refused(image: bytes, functions: dict[str, tuple[int, 
     path.write_bytes(changed)
     assert open_library(path) == (
         f"the library calls itself unicorn 2.1.4 but its function {name} is not the one that the engine knows: "
-        "install the x86-64 Linux wheel of unicorn==2.1.4 from PyPI")
+        "install the x86-64 Linux wheel of unicorn==2.1.4 from PyPI"
+    )
 
 
 def test_what_nobody_relies_on_may_differ(image: bytes, functions: dict[str, tuple[int, int]], tmp_path: Path) -> None:
@@ -136,19 +144,25 @@ def test_unicorn_must_not_come_first() -> None:
 import unicorn
 for attempt in range(2):
     try:
-        import vcpu_worker.engine
+        import allstop.vcpu_worker.engine
         print("imported")
     except RuntimeError as error:
         print(error)
 """
-    assert python(script) == ["unicorn was loaded before the engine, which must come first: import vcpu_worker.engine "
-                              "before unicorn"] * 2
+    assert (
+        python(script)
+        == [
+            "unicorn was loaded before the engine, which must come first: import allstop.vcpu_worker.engine "
+            "before unicorn"
+        ]
+        * 2
+    )
 
 
 def test_unicorn_may_come_afterwards() -> None:
     """And works as shipped: what the engine replaces is for the engine's own vCPU."""
     script = """
-import vcpu_worker.engine, unicorn
+import allstop.vcpu_worker.engine, unicorn
 from unicorn import arm_const
 uc = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_ARM)
 uc.mem_map(0x1000, 0x1000)

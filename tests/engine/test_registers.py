@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Registers of CP14 and CP15 that are the engine's own, and those that nobody has."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -7,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allstop.arm.coprocessor import describe_access
-from vcpu_worker.engine import Vcpu
+from allstop.vcpu_worker.engine import Vcpu
+from allstop.vm.arm.coprocessor import describe_access
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -29,10 +30,12 @@ def run(machine: Machine, vcpu: Vcpu, *words: int) -> tuple[int, ...]:
     return vcpu.core()
 
 
-@pytest.mark.parametrize(("vcpus", "number", "l2ctlr"),
-                         [(1, 0, 0x0080_0000), (4, 0, 0x0380_0000), (8, 7, 0x0780_0000), (11, 9, 0x0280_0000)])
-def test_l2ctlr_has_the_number_of_cpus_of_the_cluster(machines: Callable[..., Machine], vcpus: int, number: int,
-                                                      l2ctlr: int) -> None:
+@pytest.mark.parametrize(
+    ("vcpus", "number", "l2ctlr"), [(1, 0, 0x0080_0000), (4, 0, 0x0380_0000), (8, 7, 0x0780_0000), (11, 9, 0x0280_0000)]
+)
+def test_l2ctlr_has_the_number_of_cpus_of_the_cluster(
+    machines: Callable[..., Machine], vcpus: int, number: int, l2ctlr: int
+) -> None:
     machine = machines(vcpus=vcpus)
     machine.put(machine.CODE, single(True, 1, 9, 0, 2), HVC)
 
@@ -40,6 +43,7 @@ def test_l2ctlr_has_the_number_of_cpus_of_the_cluster(machines: Callable[..., Ma
         machine.call(vcpu, number)
         value: int = vcpu.core()[0]
         return value
+
     assert machine.child(number, body).result() == l2ctlr
 
 
@@ -65,9 +69,18 @@ def test_the_cycle_counter_counts_when_it_is_enabled(machine: Machine) -> None:
     vcpu.set_core(0, 1 << 31)  # PMCNTENSET.C
     vcpu.set_core(1, 1)  # PMCR.E
     vcpu.set_core(5, 1000)
-    core = run(machine, vcpu, single(True, 0, 9, 12, 0, 6), single(True, 0, 9, 13, 0, 2), single(False, 0, 9, 12, 1),
-               single(False, 0, 9, 12, 0, 1), single(True, 0, 9, 13, 0, 3), 0xE255_5001, 0x1AFF_FFFD,
-               single(True, 0, 9, 13, 0, 4))
+    core = run(
+        machine,
+        vcpu,
+        single(True, 0, 9, 12, 0, 6),
+        single(True, 0, 9, 13, 0, 2),
+        single(False, 0, 9, 12, 1),
+        single(False, 0, 9, 12, 0, 1),
+        single(True, 0, 9, 13, 0, 3),
+        0xE255_5001,
+        0x1AFF_FFFD,
+        single(True, 0, 9, 13, 0, 4),
+    )
     assert core[6] == 0x410F_3000  # six counters
     assert core[2] == 0
     assert (core[4] - core[3]) & 0xFFFF_FFFF > 1000
@@ -81,8 +94,21 @@ def test_the_cycle_counter_goes_on_when_it_is_read_and_stands_when_it_is_disable
     vcpu.set_core(0, 1 << 31)
     vcpu.set_core(1, 5)  # PMCR.C, E
     pmccntr = [single(True, 0, 9, 13, 0, n) for n in range(2, 8)]
-    core = run(machine, vcpu, single(False, 0, 9, 12, 1), single(False, 0, 9, 12, 0, 1), pmccntr[0], pmccntr[1],
-               0xEF000000, pmccntr[2], HVC, pmccntr[3], single(False, 0, 9, 12, 2), pmccntr[4], pmccntr[5])
+    core = run(
+        machine,
+        vcpu,
+        single(False, 0, 9, 12, 1),
+        single(False, 0, 9, 12, 0, 1),
+        pmccntr[0],
+        pmccntr[1],
+        0xEF000000,
+        pmccntr[2],
+        HVC,
+        pmccntr[3],
+        single(False, 0, 9, 12, 2),
+        pmccntr[4],
+        pmccntr[5],
+    )
     assert core[2] < core[3] < core[4]
     machine.call(vcpu)
     core = vcpu.core()
@@ -93,10 +119,22 @@ def test_the_cycle_counter_can_be_set_and_overflows(machine: Machine) -> None:
     vcpu = machine.vcpu()
     for n, value in ((0, 1 << 31), (1, 1), (2, 0xFFFF_FFF0), (6, 100)):
         vcpu.set_core(n, value)
-    core = run(machine, vcpu, single(False, 0, 9, 12, 1), single(False, 0, 9, 13, 0, 2), single(True, 0, 9, 13, 0, 3),
-               single(True, 0, 9, 12, 3, 4), single(False, 0, 9, 12, 0, 1), single(True, 0, 9, 13, 0, 5), 0xE3500000,
-               0xE2566001, 0x1AFFFFFD, single(True, 0, 9, 12, 3, 7), single(False, 0, 9, 12, 3),
-               single(True, 0, 9, 12, 3, 8))
+    core = run(
+        machine,
+        vcpu,
+        single(False, 0, 9, 12, 1),
+        single(False, 0, 9, 13, 0, 2),
+        single(True, 0, 9, 13, 0, 3),
+        single(True, 0, 9, 12, 3, 4),
+        single(False, 0, 9, 12, 0, 1),
+        single(True, 0, 9, 13, 0, 5),
+        0xE3500000,
+        0xE2566001,
+        0x1AFFFFFD,
+        single(True, 0, 9, 12, 3, 7),
+        single(False, 0, 9, 12, 3),
+        single(True, 0, 9, 12, 3, 8),
+    )
     assert core[3] == 0xFFFF_FFF0
     assert core[4] == 0
     assert (core[7], core[8]) == (1 << 31, 0)
@@ -108,8 +146,13 @@ def test_what_the_guest_left_in_the_pmu_is_saved(machine: Machine) -> None:
     run(machine, vcpu, single(False, 0, 9, 12, 5), single(False, 0, 9, 13, 2), single(False, 0, 9, 12, 0))
     state = vcpu.save()
     vcpu.power_on(machine.CODE + 0x100, 0, 0, 0)
-    machine.put(machine.CODE + 0x1000, single(True, 0, 9, 12, 5, 1), single(True, 0, 9, 13, 2, 2),
-                single(True, 0, 9, 12, 0, 3), HVC)
+    machine.put(
+        machine.CODE + 0x1000,
+        single(True, 0, 9, 12, 5, 1),
+        single(True, 0, 9, 13, 2, 2),
+        single(True, 0, 9, 12, 0, 3),
+        HVC,
+    )
     vcpu.set_core(15, machine.CODE + 0x1000)
     machine.call(vcpu)
     assert vcpu.core()[1:4] == (0, 0, 0x410F_3000)
@@ -119,21 +162,24 @@ def test_what_the_guest_left_in_the_pmu_is_saved(machine: Machine) -> None:
     assert vcpu.core()[1:4] == (5, 5, 0x410F_3001)
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    ((single(True, 0, 1, 1, 0),), "read p15 0 c1 c1 0 (SCR)"),
-    ((single(False, 0, 1, 1, 2),), "wrote p15 0 c1 c1 2 (NSACR)"),
-    ((single(True, 0, 1, 5, 4, 3, 14),), "read p14 0 c1 c5 4 (DBGPRSR)"),
-    ((0xEC51_0F29,), "read the 64-bit register p15 2 c9"),
-    ((0xEC40_0F92,), "wrote the 64-bit register p15 9 c2"),
-    ((single(True, 4, 1, 1, 0),), "read p15 4 c1 c1 0 (HCR)"),
-])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((single(True, 0, 1, 1, 0),), "read p15 0 c1 c1 0 (SCR)"),
+        ((single(False, 0, 1, 1, 2),), "wrote p15 0 c1 c1 2 (NSACR)"),
+        ((single(True, 0, 1, 5, 4, 3, 14),), "read p14 0 c1 c5 4 (DBGPRSR)"),
+        ((0xEC51_0F29,), "read the 64-bit register p15 2 c9"),
+        ((0xEC40_0F92,), "wrote the 64-bit register p15 9 c2"),
+        ((single(True, 4, 1, 1, 0),), "read p15 4 c1 c1 0 (HCR)"),
+    ],
+)
 def test_a_register_that_nobody_has_is_undefined_and_named(machine: Machine, words: tuple[int, ...], said: str) -> None:
     vcpu = machine.vcpu()
     machine.put(machine.VECTORS + 4, 0xE2855001, 0xE1B0F00E)  # add r5, r5, #1; movs pc, lr
     vcpu.cp15(12, 0, 0, 0, False, machine.VECTORS)
     core = run(machine, vcpu, *words, *words)
     assert core[5] == 2
-    (access, times), = machine.page.undefined(0)
+    ((access, times),) = machine.page.undefined(0)
     assert (describe_access(access), times) == (said, 2)
     assert machine.counter("undefined_access") == 2
 
@@ -146,7 +192,7 @@ def test_it_is_named_in_thumb_and_in_user_mode_too(machine: Machine) -> None:
     vcpu.set_core(16, vcpu.core()[16] & ~0x1F | 0x30)  # User mode, Thumb
     vcpu.set_core(15, machine.CODE)
     assert machine.call(vcpu) == 1
-    (access, times), = machine.page.undefined(0)
+    ((access, times),) = machine.page.undefined(0)
     assert (describe_access(access), times) == ("read p15 0 c1 c1 0 (SCR)", 1)
 
 
@@ -176,7 +222,14 @@ def test_the_guest_may_translate_by_tables_that_stage_2_has_not_seen(machine: Ma
     vcpu.cp15(3, 0, 0, 0, False, 1)
     vcpu.set_core(1, vcpu.cp15(1, 0, 0, 0) | 1)
     vcpu.set_core(0, 0x1234_5678)
-    core = run(machine, vcpu, single(False, 0, 1, 0, 0, 1), single(False, 0, 7, 8, 0), single(True, 0, 7, 4, 0, 2),
-               single(False, 0, 7, 8, 0, 1), single(True, 0, 7, 4, 0, 3))
+    core = run(
+        machine,
+        vcpu,
+        single(False, 0, 1, 0, 0, 1),
+        single(False, 0, 7, 8, 0),
+        single(True, 0, 7, 4, 0, 2),
+        single(False, 0, 7, 8, 0, 1),
+        single(True, 0, 7, 4, 0, 3),
+    )
     assert core[2] & 0xFFFF_F001 == 0x4024_5000
     assert core[3] & 1

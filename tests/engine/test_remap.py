@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Stage-1 remap: the page goes on elsewhere, the old frame is somebody else's, and back."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
 
-from vcpu_worker.engine import EXIT_HVC, Vcpu
-from vcpu_worker.remap import Remap
+from allstop.vcpu_worker.engine import EXIT_HVC, Vcpu
+from allstop.vcpu_worker.events.remap import Remap
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -54,11 +55,14 @@ def test_there_and_back(machine: Machine) -> None:
         assert call(machine, vcpu) == 7
 
 
-@pytest.mark.parametrize(("gva", "to", "why"), [
-    (0x4010_0000, TO, "by a table of small pages"),
-    (0x4001_0000, 0x9000_0000, "not in the guest's memory"),
-    (0x4001_0000, 0x4002_0000, "is in use"),
-])
+@pytest.mark.parametrize(
+    ("gva", "to", "why"),
+    [
+        (0x4010_0000, TO, "by a table of small pages"),
+        (0x4001_0000, 0x9000_0000, "not in the guest's memory"),
+        (0x4001_0000, 0x4002_0000, "is in use"),
+    ],
+)
 def test_what_can_not_be_remapped_says_why(machine: Machine, gva: int, to: int, why: str) -> None:
     vcpu = with_tables(machine)
     machine.put(0x4002_0000, 1, 2)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Requests: what is posted to a vCPU is served, natively where it can be, before its next instruction."""
+
 from __future__ import annotations
 
 import time
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vcpu_worker.engine import EXIT_HVC, EXIT_REQUEST, Vcpu
+from allstop.vcpu_worker.engine import EXIT_HVC, EXIT_REQUEST, Vcpu
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Child, Machine
@@ -29,6 +30,7 @@ def counting(machine: Machine) -> Child:
     def body(vcpu: Vcpu) -> int:
         vcpu.set_core(1, machine.DATA)
         return vcpu.run().kind
+
     child = machine.child(0, body)
     machine.until(lambda: machine.word(machine.DATA), "it counts")
     return child
@@ -43,13 +45,17 @@ def counts(machine: Machine) -> bool:
 
 def without_vectors(machine: Machine) -> Child:
     """A vCPU whose guest aborts for ever: nothing can be fetched, its vectors neither. It never starts a block."""
-    machine.put(machine.CODE, 0xEE010F10,  # mcr p15, 0, r0, c1, c0, 0
-                0xEAFFFFFE)  # b .
+    machine.put(
+        machine.CODE,
+        0xEE010F10,  # mcr p15, 0, r0, c1, c0, 0
+        0xEAFFFFFE,
+    )  # b .
 
     def body(vcpu: Vcpu) -> int:
         vcpu.set_core(0, vcpu.cp15(1, 0, 0, 0) | 1)  # SCTLR.M
         vcpu.cp15(2, 0, 0, 0, False, machine.TABLES)  # TTBR0
         return vcpu.run().kind
+
     child = machine.child(0, body)
     machine.until(lambda: machine.counter("stage2") >= 2, "it walks its tables")
     return child
@@ -61,8 +67,16 @@ def served(machine: Machine, bit: int) -> None:
     machine.until(lambda: not machine.page.requests(0) & bit, "the request is served")
 
 
-@pytest.mark.parametrize(("name", "counter"), [("TLB_FLUSH", "tlb_flush"), ("CODE_FLUSH", "code_flush"),
-                                               ("PING", "ping"), ("INTERRUPT", "interrupt"), ("TICK", "kick")])
+@pytest.mark.parametrize(
+    ("name", "counter"),
+    [
+        ("TLB_FLUSH", "tlb_flush"),
+        ("CODE_FLUSH", "code_flush"),
+        ("PING", "ping"),
+        ("INTERRUPT", "interrupt"),
+        ("TICK", "kick"),
+    ],
+)
 def test_requests_are_served_without_leaving_to_python(machine: Machine, name: str, counter: str) -> None:
     child = counting(machine)
     before = machine.counter(counter)
@@ -79,10 +93,12 @@ def test_a_ping_beats(machine: Machine) -> None:
 
 
 def test_a_flush_makes_the_new_table_seen(machine: Machine) -> None:
-    machine.put(machine.CODE,
-                0xE5910000,  # ldr r0, [r1]
-                0xE5820000,  # str r0, [r2]
-                0xEAFFFFFC)  # b .-8
+    machine.put(
+        machine.CODE,
+        0xE5910000,  # ldr r0, [r1]
+        0xE5820000,  # str r0, [r2]
+        0xEAFFFFFC,
+    )  # b .-8
     table, va = machine.TABLES, 0x1230_0000
     machine.put(table + 4 * (machine.RAM >> 20), machine.RAM | 0xC02)  # section
     machine.put(table + 4 * (va >> 20), table + 0x4000 | 1)
@@ -99,6 +115,7 @@ def test_a_flush_makes_the_new_table_seen(machine: Machine) -> None:
         vcpu.set_core(1, va)
         vcpu.set_core(2, seen)
         vcpu.run()
+
     machine.child(0, body)
     machine.until(lambda: machine.word(seen) == 1, "the old page")
     machine.put(table + 0x4000, machine.DATA + 0x1000 | 0x32)  # small page
@@ -159,6 +176,7 @@ def test_a_vcpu_that_has_served_a_request_is_not_marked_as_leaving(machine: Mach
             page.post(0, page.PING)
             if page.mode(0) != page.IN_GUEST:
                 machine.until(lambda: page.mode(0) == page.IN_GUEST, "nobody waits for it to leave")
+
     posting = [machine.fork(post_often) for _ in range(3)]
     for child in posting:
         child.result()
@@ -218,6 +236,7 @@ def test_a_stop_that_comes_before_entry_is_served_before_the_first_instruction(m
     def body(vcpu: Vcpu) -> int:
         vcpu.set_core(1, machine.DATA)
         return vcpu.run().kind
+
     machine.child(0, body)
     machine.until(lambda: machine.page.describe(0) == "parked by a stop", "it is parked")
     assert machine.word(machine.DATA) == 0 and machine.counter("stage2") == 0

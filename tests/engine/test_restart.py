@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An instruction that faults in its second half can be started again: its first half overwrites nothing it needs."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
 
-from allstop.arm import psr
-from vcpu_worker.engine import EXIT_HVC, EXIT_NISV, Vcpu
+from allstop.vcpu_worker.engine import EXIT_HVC, EXIT_NISV, Vcpu
+from allstop.vm.arm import psr
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -57,7 +58,8 @@ def prepared(machine: Machine, thumb: bool, word: int, base: int, offset: int, s
 
 @pytest.mark.parametrize(("thumb", "word", "base", "offset", "loaded"), LOADS)
 def test_where_the_second_page_is_touched_for_the_first_time(
-        machine: Machine, thumb: bool, word: int, base: int, offset: int, loaded: tuple[int, int]) -> None:
+    machine: Machine, thumb: bool, word: int, base: int, offset: int, loaded: tuple[int, int]
+) -> None:
     vcpu = prepared(machine, thumb, word, base, offset, machine.DATA + 0x5000 | 0x32)
     leave = vcpu.run()
     assert (leave.kind, leave.hsr & 0xFFFF) == (EXIT_HVC, 0)
@@ -66,7 +68,8 @@ def test_where_the_second_page_is_touched_for_the_first_time(
 
 @pytest.mark.parametrize(("thumb", "word", "base", "offset", "loaded"), LOADS)
 def test_where_the_second_page_is_a_device(
-        machine: Machine, thumb: bool, word: int, base: int, offset: int, loaded: tuple[int, int]) -> None:
+    machine: Machine, thumb: bool, word: int, base: int, offset: int, loaded: tuple[int, int]
+) -> None:
     vcpu = prepared(machine, thumb, word, base, offset, machine.DEVICE | 0x32)
     leave = vcpu.run()
     assert (leave.kind, leave.hdfar) == (EXIT_NISV, EDGE)
@@ -75,7 +78,8 @@ def test_where_the_second_page_is_a_device(
 
 @pytest.mark.parametrize(("thumb", "word", "base", "offset", "loaded"), LOADS)
 def test_where_the_guest_has_to_bring_the_second_page(
-        machine: Machine, thumb: bool, word: int, base: int, offset: int, loaded: tuple[int, int]) -> None:
+    machine: Machine, thumb: bool, word: int, base: int, offset: int, loaded: tuple[int, int]
+) -> None:
     vcpu = prepared(machine, thumb, word, base, offset, 0)
     leave = vcpu.run()
     assert (leave.kind, leave.hsr & 0xFFFF, vcpu.cp15(6, 0, 0, 0)) == (EXIT_HVC, 1, EDGE)  # DFAR

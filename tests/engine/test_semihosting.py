@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which instructions are calls to the host, and that they are over when the vCPU has left the guest."""
+
 from __future__ import annotations
 
 import itertools
@@ -8,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allstop.arm import psr
-from allstop.arm.semihosting import Call
-from allstop.machine.configuration import SemihostingSpec
-from allstop.wire.messages import HostCall, HostReturn
-from devicesrv.semihosting import Semihosting as Host
-from vcpu_worker.engine import EXIT_SEMIHOSTING, Vcpu
-from vcpu_worker.links import RunIsOver
-from vcpu_worker.semihosting import Semihosting
+from allstop.devicesrv.semihosting.semihosting import Semihosting as Host
+from allstop.vcpu_worker.engine import EXIT_SEMIHOSTING, Vcpu
+from allstop.vcpu_worker.exits.semihosting import Semihosting
+from allstop.vcpu_worker.links import RunIsOver
+from allstop.vm.arm import psr
+from allstop.vm.arm.semihosting import Call
+from allstop.vm.config.machine import SemihostingSpec
+from allstop.vm.wire.messages import HostCall, HostReturn
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
 HVC = 0xE140_0070
 ARM = {"svc": 0xEF12_3456, "svccs": 0x2F12_3456, "hlt": 0xE10F_0070}
 THUMB = {"svc": 0xDFAB, "bkpt": 0xBEAB, "hlt": 0xBABC}
-NEIGHBOURS = {"svc": (0xEF12_3457, 0x08), "svc 16": (0xEF00_3456, 0x08), "bkpt": (0xE120_0A7B, 0x0C),
-              "hlt": (0xE10F_0071, 0x04), "never": (0xFF12_3456, 0x04)}
+NEIGHBOURS = {
+    "svc": (0xEF12_3457, 0x08),
+    "svc 16": (0xEF00_3456, 0x08),
+    "bkpt": (0xE120_0A7B, 0x0C),
+    "hlt": (0xE10F_0071, 0x04),
+    "never": (0xFF12_3456, 0x04),
+}
 
 
 def prepared(machine: Machine, thumb: bool = False) -> Vcpu:
@@ -107,11 +113,38 @@ def test_calls_with_blocks_of_anything_are_answered(machine: Machine, tmp_path: 
     machine.put(machine.CODE, ARM["svc"], 0xEAFF_FFFD)  # b .-4
     links = HostHere(str(tmp_path))
     end = machine.RAM + machine.memory_bytes
-    calls = Semihosting(SemihostingSpec(str(tmp_path), "a line"), vcpu, 0, machine.page, links,  # type: ignore[arg-type]
-                        machine.memory_bytes)
+    calls = Semihosting(
+        SemihostingSpec(str(tmp_path), "a line"),
+        vcpu,
+        0,
+        machine.page,
+        links,  # type: ignore[arg-type]
+        machine.memory_bytes,
+    )
     dice = random.Random(20)
-    words = [0, 1, 2, 3, 4, 5, 11, 12, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0xFFFF_FFFC, machine.DATA,
-             machine.DATA + 0xFFD, 0x18_0000, end - 1, end - 4, end, machine.DEVICE, machine.RAM - 2, 0x2_0026]
+    words = [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        11,
+        12,
+        0x7FFF_FFFF,
+        0x8000_0000,
+        0xFFFF_FFFF,
+        0xFFFF_FFFC,
+        machine.DATA,
+        machine.DATA + 0xFFD,
+        0x18_0000,
+        end - 1,
+        end - 4,
+        end,
+        machine.DEVICE,
+        machine.RAM - 2,
+        0x2_0026,
+    ]
     guest = [machine.RAM + 4 * n for n in range(4)]  # what a call may overwrite without harm is above it
     refused = ended = 0
     for _ in range(3000):
@@ -141,8 +174,14 @@ def test_a_call_moves_what_a_message_can_carry(machine: Machine, tmp_path: objec
     """Would break: a name of a mebibyte that is in memory, or a buffer of several."""
     vcpu = prepared(machine)
     links = HostHere(str(tmp_path))
-    calls = Semihosting(SemihostingSpec(str(tmp_path)), vcpu, 0, machine.page, links,  # type: ignore[arg-type]
-                        machine.memory_bytes)
+    calls = Semihosting(
+        SemihostingSpec(str(tmp_path)),
+        vcpu,
+        0,
+        machine.page,
+        links,  # type: ignore[arg-type]
+        machine.memory_bytes,
+    )
 
     def ask(operation: Call, *block: int) -> int:
         machine.put(machine.CODE, ARM["svc"])

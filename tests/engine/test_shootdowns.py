@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """TLB maintenance between vCPUs: whom an invalidation waits for, and that it is obeyed when the initiator goes on."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vcpu_worker.engine import EXIT_HVC, EXIT_REQUEST, Vcpu
+from allstop.vcpu_worker.engine import EXIT_HVC, EXIT_REQUEST, Vcpu
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Child, Machine
@@ -83,10 +84,19 @@ def moves(machine: Machine) -> bool:
     machine.put(entry, frame | 0x32)
     machine.put(frame, 1)
     machine.put(words, 0, 0)
-    reader = machine.child(1, lambda vcpu: enter(machine, vcpu, 1, machine.CODE, {
-        1: VA, 4: SPOILED, 5: words + 4, 6: words}))
-    mover = machine.child(0, lambda vcpu: enter(machine, vcpu, 0, machine.CODE + 0x1000, {
-        1: VA, 2: entry, 4: SPOILED, 5: words, 6: words + 4, 7: 1, 8: MOVES, 9: 0x32, 10: 0x1000, 11: frame}))
+    reader = machine.child(
+        1, lambda vcpu: enter(machine, vcpu, 1, machine.CODE, {1: VA, 4: SPOILED, 5: words + 4, 6: words})
+    )
+    mover = machine.child(
+        0,
+        lambda vcpu: enter(
+            machine,
+            vcpu,
+            0,
+            machine.CODE + 0x1000,
+            {1: VA, 2: entry, 4: SPOILED, 5: words, 6: words + 4, 7: 1, 8: MOVES, 9: 0x32, 10: 0x1000, 11: frame},
+        ),
+    )
     machine.until(lambda: reader.is_done, "the reader comes to an end")
     if spoiled := reader.result() == 1:
         machine.page.post(0, machine.page.QUIT)
@@ -123,15 +133,18 @@ def test_a_late_invalidation_is_late(machines: Callable[..., Machine]) -> None:
         vcpu.set_core(15, machine.CODE)
         machine.call(vcpu)
         return machine.counter("stale_tlb", 0) > 0
+
     machine.until(is_late, "an invalidation is over while another vCPU is on the same stay")
 
 
 def spinner(machine: Machine) -> Child:
     """vCPU 1, counting in DATA."""
+
     def body(vcpu: Vcpu) -> int:
         vcpu.set_core(1, machine.DATA)
         vcpu.set_core(15, machine.CODE + 0x1000)
         return vcpu.run().kind
+
     child = machine.child(1, body)
     machine.until(lambda: machine.word(machine.DATA), "it counts")
     return child
@@ -148,6 +161,7 @@ def busy(machine: Machine) -> tuple[Child, Callable[[], None]]:
         machine.put(flag, 1)
         machine.until(lambda: machine.word(flag) == 2, "the handler may go on")
         return vcpu.run().kind
+
     child = machine.child(1, body)
     machine.until(lambda: machine.word(flag) == 1, "it is in its handler")
     return child, lambda: machine.put(flag, 2)
@@ -219,9 +233,17 @@ def test_initiators_do_not_wait_for_each_other_for_ever(machines: Callable[..., 
     machine = machines(vcpus=3, cores=2, tlb=discipline)
     for number in range(3):
         machine.put(machine.CODE + 0x1000 * number, *(TLBIALLIS,) * 300, HVC)
-    children = [machine.child(number, lambda vcpu, number=number: (
-        vcpu.set_core(15, machine.CODE + 0x1000 * number), machine.call(vcpu, number),
-        machine.page.set_power(number, machine.page.POWER_OFF))) for number in range(3)]
+    children = [
+        machine.child(
+            number,
+            lambda vcpu, number=number: (
+                vcpu.set_core(15, machine.CODE + 0x1000 * number),
+                machine.call(vcpu, number),
+                machine.page.set_power(number, machine.page.POWER_OFF),
+            ),
+        )
+        for number in range(3)
+    ]
     for child in children:
         child.result()
     assert [machine.counter("tlbi", number) for number in range(3)] == [300] * 3

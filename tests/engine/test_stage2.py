@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Stage 2: memory costs what is touched, and code that changes is seen by every vCPU, whoever changes it."""
+
 from __future__ import annotations
 
 import os
@@ -84,12 +85,14 @@ BYSTANDER = (  # writes to the same page at the same time, and means no harm
 
 def test_memory_costs_what_is_touched(machines: Callable[..., Machine]) -> None:
     machine = machines(memory_bytes=1 << 30)
-    machine.put(machine.CODE,
-                0xE5810000,  # str r0, [r1]
-                0xE2811601,  # add r1, r1, #0x100000
-                0xE1510002,  # cmp r1, r2
-                0x1AFFFFFB,  # bne .-12
-                0xE1400070)  # hvc #0
+    machine.put(
+        machine.CODE,
+        0xE5810000,  # str r0, [r1]
+        0xE2811601,  # add r1, r1, #0x100000
+        0xE1510002,  # cmp r1, r2
+        0x1AFFFFFB,  # bne .-12
+        0xE1400070,
+    )  # hvc #0
     vcpu = machine.vcpu()
     vcpu.power_on(machine.CODE, 1, machine.RAM + 0x400_0000, machine.RAM + 0x4000_0000 - 0x100_0000)
     machine.call(vcpu)
@@ -144,6 +147,7 @@ def test_an_entry_that_is_being_changed_is_waited_for(machine: Machine) -> None:
     def body(vcpu: Any) -> tuple[int, int]:
         vcpu.set_core(1, machine.DATA)
         return machine.call(vcpu), vcpu.core()[0]
+
     child = machine.child(0, body)
     machine.until(lambda: machine.counter("stage2") > 5, "it tries again and again")
     assert machine.page.stop([], 5.0) == [] and machine.entry(machine.DATA) == made & ~VALID
@@ -164,6 +168,7 @@ def test_a_walk_through_an_entry_that_is_being_changed_waits_too(machine: Machin
         vcpu.cp15(1, 0, 0, 0, False, vcpu.cp15(1, 0, 0, 0) | 1)  # SCTLR.M
         value: int | None = vcpu.translate(0x123, False, True)
         return value
+
     child = machine.child(0, body)
     machine.until(lambda: machine.counter("stage2") > 5, "it tries again and again")
     assert not child.is_done
@@ -186,6 +191,7 @@ def play(machine: Machine, rounds: int, pages: int, *parts: tuple[int, ...]) -> 
                 vcpu.set_core(n, value)
             vcpu.set_core(15, code)
             return machine.call(vcpu, number)
+
         children.append(machine.child(number, body))
     said: list[Any] = []
     while children and not any(said):  # one that fails leaves the others waiting
@@ -226,12 +232,14 @@ def test_two_executors_see_the_new_code(machines: Callable[..., Machine]) -> Non
 
 
 def test_an_instruction_that_writes_to_its_own_page_goes_on(machine: Machine) -> None:
-    machine.put(machine.CODE,
-                0xE5889000,  # str r9, [r8]
-                0xE2877001,  # add r7, r7, #1
-                0xE157000A,  # cmp r7, r10
-                0x1AFFFFFB,  # bne .-12
-                0xE1400070)  # hvc #0
+    machine.put(
+        machine.CODE,
+        0xE5889000,  # str r9, [r8]
+        0xE2877001,  # add r7, r7, #1
+        0xE157000A,  # cmp r7, r10
+        0x1AFFFFFB,  # bne .-12
+        0xE1400070,
+    )  # hvc #0
     vcpu = machine.vcpu()
     for n, value in ((8, machine.CODE + 64), (9, 5), (10, 1000)):
         vcpu.set_core(n, value)
@@ -242,23 +250,25 @@ def test_an_instruction_that_writes_to_its_own_page_goes_on(machine: Machine) ->
 
 
 def test_code_that_rewrites_itself_executes_what_it_wrote(machine: Machine) -> None:
-    machine.put(machine.CODE,
-                0xE1870009,  # orr r0, r7, r9
-                0xE5880000,  # str r0, [r8]
-                0xEE078F3B,  # mcr p15, 0, r8, c7, c11, 1
-                0xF57FF04F,  # dsb
-                0xEE078F35,  # mcr p15, 0, r8, c7, c5, 1
-                0xEE078FD5,  # mcr p15, 0, r8, c7, c5, 6
-                0xF57FF04F,  # dsb
-                0xF57FF06F,  # isb
-                0xE3000000,  # movw r0, #0
-                0xE1500007,  # cmp r0, r7
-                0x0A000000,  # beq .+8
-                0xE1400071,  # hvc #1
-                0xE2877001,  # add r7, r7, #1
-                0xE157000A,  # cmp r7, r10
-                0x1AFFFFF0,  # bne .-56
-                0xE1400070)  # hvc #0
+    machine.put(
+        machine.CODE,
+        0xE1870009,  # orr r0, r7, r9
+        0xE5880000,  # str r0, [r8]
+        0xEE078F3B,  # mcr p15, 0, r8, c7, c11, 1
+        0xF57FF04F,  # dsb
+        0xEE078F35,  # mcr p15, 0, r8, c7, c5, 1
+        0xEE078FD5,  # mcr p15, 0, r8, c7, c5, 6
+        0xF57FF04F,  # dsb
+        0xF57FF06F,  # isb
+        0xE3000000,  # movw r0, #0
+        0xE1500007,  # cmp r0, r7
+        0x0A000000,  # beq .+8
+        0xE1400071,  # hvc #1
+        0xE2877001,  # add r7, r7, #1
+        0xE157000A,  # cmp r7, r10
+        0x1AFFFFF0,  # bne .-56
+        0xE1400070,
+    )  # hvc #0
     vcpu = machine.vcpu()
     for n, value in ((8, machine.CODE + 32), (9, MOVW_R0), (10, 500)):
         vcpu.set_core(n, value)
@@ -267,13 +277,15 @@ def test_code_that_rewrites_itself_executes_what_it_wrote(machine: Machine) -> N
 
 
 def test_a_page_of_code_and_data_does_not_flip_for_ever(machine: Machine) -> None:
-    machine.put(machine.CODE,
-                0xE12FFF38,  # blx r8
-                0xE5887040,  # str r7, [r8, #64]
-                0xE2877001,  # add r7, r7, #1
-                0xE157000A,  # cmp r7, r10
-                0x1AFFFFFA,  # bne .-16
-                0xE1400070)  # hvc #0
+    machine.put(
+        machine.CODE,
+        0xE12FFF38,  # blx r8
+        0xE5887040,  # str r7, [r8, #64]
+        0xE2877001,  # add r7, r7, #1
+        0xE157000A,  # cmp r7, r10
+        0x1AFFFFFA,  # bne .-16
+        0xE1400070,
+    )  # hvc #0
     machine.put(machine.DATA, BX_LR)
     vcpu = machine.vcpu()
     vcpu.set_core(8, machine.DATA)
@@ -284,11 +296,15 @@ def test_a_page_of_code_and_data_does_not_flip_for_ever(machine: Machine) -> Non
     assert not machine.entry(machine.DATA) & XN and machine.entry(machine.DATA) & WRITABLE == WRITABLE
 
 
-@pytest.mark.parametrize("maintenance", [
-    0xEE075F35,  # mcr p15, 0, r5, c7, c5, 1
-    0xEE075F11,  # mcr p15, 0, r5, c7, c1, 0
-    0xEE075F15,  # mcr p15, 0, r5, c7, c5, 0
-], ids=["ICIMVAU", "ICIALLUIS", "ICIALLU"])
+@pytest.mark.parametrize(
+    "maintenance",
+    [
+        0xEE075F35,  # mcr p15, 0, r5, c7, c5, 1
+        0xEE075F11,  # mcr p15, 0, r5, c7, c1, 0
+        0xEE075F15,  # mcr p15, 0, r5, c7, c5, 0
+    ],
+    ids=["ICIMVAU", "ICIALLUIS", "ICIALLU"],
+)
 def test_mixed_pages_are_coherent_by_cache_maintenance(machines: Callable[..., Machine], maintenance: int) -> None:
     machine = machines(vcpus=2, cores=1)
     same_page = {0xE1A00227: 0xE3A00000}  # lsr r0, r7, #4: mov r0, #0
@@ -300,13 +316,15 @@ def test_mixed_pages_are_coherent_by_cache_maintenance(machines: Callable[..., M
 
 
 def test_a_page_that_was_mixed_becomes_an_ordinary_one_again(machine: Machine) -> None:
-    machine.put(machine.CODE,
-                0xE5889000,  # str r9, [r8]
-                0xE2877001,  # add r7, r7, #1
-                0xE157000A,  # cmp r7, r10
-                0x1AFFFFFB,  # bne .-12
-                0xEE075F15,  # mcr p15, 0, r5, c7, c5, 0
-                0xE1400070)  # hvc #0
+    machine.put(
+        machine.CODE,
+        0xE5889000,  # str r9, [r8]
+        0xE2877001,  # add r7, r7, #1
+        0xE157000A,  # cmp r7, r10
+        0x1AFFFFFB,  # bne .-12
+        0xEE075F15,  # mcr p15, 0, r5, c7, c5, 0
+        0xE1400070,
+    )  # hvc #0
     vcpu = machine.vcpu()
     for n, value in ((8, machine.CODE + 64), (9, 5), (10, 1000)):
         vcpu.set_core(n, value)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The whole vCPU as bytes, and the whole vCPU reset."""
+
 from __future__ import annotations
 
 import os
@@ -9,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allstop.arm import psr
-from allstop.machine.memory import create_memory
-from deploy.processes import child_environment
-from vcpu_worker.engine import EXIT_BUDGET, EXIT_MMIO, EngineError, Vcpu
+from allstop.deploy.processes.processes import child_environment
+from allstop.vcpu_worker.engine import EXIT_BUDGET, EXIT_MMIO, EngineError, Vcpu
+from allstop.vm.arm import psr
+from allstop.vm.memory.memory import create_memory
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -32,18 +33,44 @@ PROGRAM = (  # r8 = DATA
     0xEAFFFFF3,  # b .-44
     0xE12FFF1E,  # bx lr
 )
-CP15 = [(1, 0, 0, 0), (1, 0, 0, 2), (2, 0, 0, 0), (2, 0, 0, 1), (2, 0, 0, 2), (3, 0, 0, 0), (5, 0, 0, 0), (5, 0, 0, 1),
-        (6, 0, 0, 0), (6, 0, 0, 2), (7, 4, 0, 0), (10, 2, 0, 0), (10, 2, 0, 1), (12, 0, 0, 0), (13, 0, 0, 1),
-        (13, 0, 0, 2), (13, 0, 0, 3), (13, 0, 0, 4)]
-BANKED = [(mode, n) for mode in psr.GUEST_MODES - {psr.Mode.USER, psr.Mode.SYSTEM} for n in (13, 14, 16)] + [
-    (psr.Mode.FIQ, n) for n in range(8, 13)] + [(psr.Mode.USER, n) for n in range(8, 15)]
+CP15 = [
+    (1, 0, 0, 0),
+    (1, 0, 0, 2),
+    (2, 0, 0, 0),
+    (2, 0, 0, 1),
+    (2, 0, 0, 2),
+    (3, 0, 0, 0),
+    (5, 0, 0, 0),
+    (5, 0, 0, 1),
+    (6, 0, 0, 0),
+    (6, 0, 0, 2),
+    (7, 4, 0, 0),
+    (10, 2, 0, 0),
+    (10, 2, 0, 1),
+    (12, 0, 0, 0),
+    (13, 0, 0, 1),
+    (13, 0, 0, 2),
+    (13, 0, 0, 3),
+    (13, 0, 0, 4),
+]
+BANKED = (
+    [(mode, n) for mode in psr.GUEST_MODES - {psr.Mode.USER, psr.Mode.SYSTEM} for n in (13, 14, 16)]
+    + [(psr.Mode.FIQ, n) for n in range(8, 13)]
+    + [(psr.Mode.USER, n) for n in range(8, 15)]
+)
 
 
 def visible(vcpu: Vcpu) -> dict[str, object]:
     """Everything that a guest could find out about its CPU."""
-    return {"core": vcpu.core(), "banked": [vcpu.banked(mode, n) for mode, n in BANKED], "monitor": vcpu.monitor(),
-            "vfp": [vcpu.d(n) for n in range(32)], "fpexc": vcpu.fpexc(), "cp15": [vcpu.cp15(*name) for name in CP15],
-            "ttbr": [vcpu.cp15(0, 2, n, 0, True) for n in (0, 1)]}
+    return {
+        "core": vcpu.core(),
+        "banked": [vcpu.banked(mode, n) for mode, n in BANKED],
+        "monitor": vcpu.monitor(),
+        "vfp": [vcpu.d(n) for n in range(32)],
+        "fpexc": vcpu.fpexc(),
+        "cp15": [vcpu.cp15(*name) for name in CP15],
+        "ttbr": [vcpu.cp15(0, 2, n, 0, True) for n in (0, 1)],
+    }
 
 
 def started(machine: Machine, vcpu: Vcpu) -> Vcpu:
@@ -92,13 +119,23 @@ def test_another_process_goes_on_with_it(machine: Machine) -> None:
         state, word = vcpu.save(), machine.word(machine.DATA)
         vcpu.run(1000)
         return state, word, vcpu.core()
+
     state, word, core = machine.child(0, body).result()
     machine.put(machine.DATA, word)
     fds = machine.control_fd, machine.ram_fd, machine.stage2_fd
-    script = ("import sys; from vcpu_worker.engine import Vcpu; " f"vcpu = Vcpu{(*fds, 0, 0x8000_0000)}; "
-              "vcpu.restore(sys.stdin.buffer.read()); vcpu.run(1000); print(vcpu.core())")
-    done = subprocess.run([sys.executable, "-P", "-c", script], input=state, pass_fds=fds, env=child_environment(),
-                          capture_output=True, timeout=30)
+    script = (
+        "import sys; from allstop.vcpu_worker.engine import Vcpu; "
+        f"vcpu = Vcpu{(*fds, 0, 0x8000_0000)}; "
+        "vcpu.restore(sys.stdin.buffer.read()); vcpu.run(1000); print(vcpu.core())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        input=state,
+        pass_fds=fds,
+        env=child_environment(),
+        capture_output=True,
+        timeout=30,
+    )
     assert done.stdout.decode().strip() == repr(core), done.stderr.decode()
 
 
@@ -153,9 +190,11 @@ def test_each_vcpu_knows_its_number(machines: type[Machine]) -> None:
     machine = machines(vcpus=10)
     machine.put(machine.CODE, 0xEE100FB0, 0xE1400070)  # mrc p15, 0, r0, c0, c0, 5; hvc #0
     for number in (0, 1, 9):
+
         def body(vcpu: Vcpu, number: int = number) -> int:
             machine.call(vcpu, number)
             return vcpu.core()[0]
+
         assert machine.child(number, body).result() == {0: 0x8000_0000, 1: 0x8000_0001, 9: 0x8000_0101}[number]
 
 
@@ -208,14 +247,22 @@ def test_modes_that_no_guest_has_are_refused(machine: Machine, mode: int) -> Non
                 vcpu.set_core(16, psr.N | mode & 0x1F)
                 assert vcpu.core()[16] == psr.N | current, "the mode stays, the rest is written"
         return [vcpu.banked(m, 13) for m in psr.GUEST_MODES]
+
     assert machine.child(0, body).result() == [0] * len(psr.GUEST_MODES)
 
 
 def test_ranges_of_ram(machine: Machine) -> None:
     vcpu = machine.vcpu()
     end = machine.RAM + machine.memory_bytes
-    for ipa, size in ((machine.RAM, 0), (machine.RAM - 1, 2), (end - 1, 2), (end, 1), (0, 4),
-                      (machine.RAM + 4096, 0xFFFF_FFFF), (machine.RAM, machine.memory_bytes + 1)):
+    for ipa, size in (
+        (machine.RAM, 0),
+        (machine.RAM - 1, 2),
+        (end - 1, 2),
+        (end, 1),
+        (0, 4),
+        (machine.RAM + 4096, 0xFFFF_FFFF),
+        (machine.RAM, machine.memory_bytes + 1),
+    ):
         assert vcpu.read_ram(ipa, size) is None
         if size < 1 << 24:
             assert not vcpu.write_ram(ipa, bytes(size))
@@ -238,8 +285,11 @@ def test_a_process_holds_one_vcpu(machines: type[Machine]) -> None:
 def test_what_is_no_machine_is_refused(machine: Machine) -> None:
     fds = machine.control_fd, machine.ram_fd, machine.stage2_fd
     small = create_memory("test-small", 4096)
-    for arguments, sentence in (((fds[1], *fds[1:], 0, 0), "not a control page"), ((*fds, 1, 0), "no vCPU 1"),
-                                ((*fds[:2], small, 0, 0), "too small")):
+    for arguments, sentence in (
+        ((fds[1], *fds[1:], 0, 0), "not a control page"),
+        ((*fds, 1, 0), "no vCPU 1"),
+        ((*fds[:2], small, 0, 0), "too small"),
+    ):
         with pytest.raises(EngineError, match=sentence):
             Vcpu(*arguments)
     os.close(small)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Stops of a running vCPU, from another process: each at an instruction boundary, none lost, nothing done twice."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from allstop.arm import psr
-from vcpu_worker.engine import EXIT_REQUEST, Vcpu
+from allstop.vcpu_worker.engine import EXIT_REQUEST, Vcpu
+from allstop.vm.arm import psr
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -66,10 +67,12 @@ def test_stores_are_done_once(machine: Machine) -> None:
 
 
 def test_a_load_into_its_own_base_is_not_torn(machine: Machine) -> None:
-    machine.put(machine.CODE,
-                0xE1C000D0,  # ldrd r0, r1, [r0]
-                0xE2822001,  # add r2, r2, #1
-                0xEAFFFFFC)  # b .-8
+    machine.put(
+        machine.CODE,
+        0xE1C000D0,  # ldrd r0, r1, [r0]
+        0xE2822001,  # add r2, r2, #1
+        0xEAFFFFFC,
+    )  # b .-8
     machine.put(machine.DATA, machine.DATA, 0x1234)
 
     def prepare(vcpu: Vcpu) -> None:
@@ -79,10 +82,15 @@ def test_a_load_into_its_own_base_is_not_torn(machine: Machine) -> None:
 
 
 def test_an_it_block_is_left_and_entered_where_it_was(machine: Machine) -> None:
-    machine.put_thumb(machine.CODE,
-                      0x4292, 0xBF02,  # cmp r2, r2; ittt eq
-                      0x3001, 0x6008, 0x6048,  # addeq r0, #1; streq r0, [r1]; streq r0, [r1, #4]
-                      0xE7F9)  # b .-10
+    machine.put_thumb(
+        machine.CODE,
+        0x4292,
+        0xBF02,  # cmp r2, r2; ittt eq
+        0x3001,
+        0x6008,
+        0x6048,  # addeq r0, #1; streq r0, [r1]; streq r0, [r1, #4]
+        0xE7F9,
+    )  # b .-10
 
     def prepare(vcpu: Vcpu) -> None:
         vcpu.power_on(machine.CODE | 1, 0, machine.DATA, 0)
@@ -99,13 +107,15 @@ def test_an_it_block_is_left_and_entered_where_it_was(machine: Machine) -> None:
 
 def test_exclusives_survive_stops(machine: Machine) -> None:
     """A stop between LDREX and STREX may make the STREX fail, but not succeed wrongly, and the loop goes on."""
-    machine.put(machine.CODE,
-                0xE1910F9F,  # ldrex r0, [r1]
-                0xE2800001,  # add r0, r0, #1
-                0xE1812F90,  # strex r2, r0, [r1]
-                0xE3520000,  # cmp r2, #0
-                0x02833001,  # addeq r3, r3, #1
-                0xEAFFFFF9)  # b .-20
+    machine.put(
+        machine.CODE,
+        0xE1910F9F,  # ldrex r0, [r1]
+        0xE2800001,  # add r0, r0, #1
+        0xE1812F90,  # strex r2, r0, [r1]
+        0xE3520000,  # cmp r2, #0
+        0x02833001,  # addeq r3, r3, #1
+        0xEAFFFFF9,
+    )  # b .-20
 
     def prepare(vcpu: Vcpu) -> None:
         vcpu.set_core(1, machine.DATA)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Swap at stage 2: a page leaves and comes back as it was, whoever needs it, and what is wrong with it is found."""
+
 from __future__ import annotations
 
 import os
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allstop.machine.configuration import RAM_BASE
-from vcpu_worker.engine import EXIT_HVC, EngineError, Vcpu
+from allstop.vcpu_worker.engine import EXIT_HVC, EngineError, Vcpu
+from allstop.vm.config.machine import RAM_BASE
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -140,8 +141,9 @@ def test_a_spoiled_invalidation_is_seen_by_the_oracle(machines: Callable[..., Ma
 
 
 @pytest.mark.parametrize(("how", "times"), [(0, 1), (3, 2)])
-def test_a_doubled_invalidation_is_done_twice_and_is_right(machines: Callable[..., Machine], how: int,
-                                                           times: int) -> None:
+def test_a_doubled_invalidation_is_done_twice_and_is_right(
+    machines: Callable[..., Machine], how: int, times: int
+) -> None:
     machine = machines(vcpus=2)
     vcpu = scene(machine, -1, TLBIALLIS)
     enter(machine, vcpu)

@@ -3,6 +3,7 @@
 
 Source: ARM DDI 0406C, B8.
 """
+
 from __future__ import annotations
 
 import time
@@ -10,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
+from allstop.vcpu_worker.engine import EXIT_HVC, EXIT_TIMER, Vcpu
 from tests.engine.conftest import Machine
-from vcpu_worker.engine import EXIT_HVC, EXIT_TIMER, Vcpu
 
 HVC = 0xE1400070
 WFI = 0xE320F003

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """translate(): what the guest's stage 1 says of an address, with the guest's own ATS1C as a second opinion."""
+
 from __future__ import annotations
 
 import struct
@@ -7,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allstop.arm import psr
-from vcpu_worker.engine import Vcpu
+from allstop.vcpu_worker.engine import Vcpu
+from allstop.vm.arm import psr
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -42,12 +43,14 @@ def mmu_on(machine: Machine, vcpu: Vcpu, table: int, ttbcr: int = 0, sctlr: int 
 def asked_by_guest(machine: Machine, vcpu: Vcpu, gva: int, write: bool, privileged: bool) -> int:
     """PAR, as the guest's own ATS1C leaves it."""
     operation = (0 if privileged else 2) + write
-    machine.put(machine.CODE,
-                0xEE071F18 | operation << 5,  # mcr p15, 0, r1, c7, c8, operation
-                0xF57FF06F,  # isb
-                0xEC554F17,  # mrrc p15, 1, r4, r5, c7
-                0xEE170F14,  # mrc p15, 0, r0, c7, c4, 0
-                0xE1400070)  # hvc #0
+    machine.put(
+        machine.CODE,
+        0xEE071F18 | operation << 5,  # mcr p15, 0, r1, c7, c8, operation
+        0xF57FF06F,  # isb
+        0xEC554F17,  # mrrc p15, 1, r4, r5, c7
+        0xEE170F14,  # mrc p15, 0, r0, c7, c4, 0
+        0xE1400070,
+    )  # hvc #0
     machine.put(machine.CODE + 8, 0xEC554F07)  # mrrc p15, 0, r4, r5, c7
     vcpu.set_core(1, gva)
     vcpu.set_core(15, machine.CODE)
@@ -88,10 +91,16 @@ SHORT = [  # address, access, privilege: IPA, or DFSR.FS
 def short_tables(machine: Machine) -> None:
     """The tables of SHORT."""
     table, level2 = machine.TABLES, machine.TABLES + 0x4000
-    first = {0x001: 0x4010_0000 | SECTION | RW, 0x002: 0x4020_0000 | SECTION | PL1_RW,
-             0x003: 0x4010_0000 | SECTION | USER_RO, 0x004: 0x4010_0000 | SECTION | RO,
-             0x005: 0x4010_0000 | SECTION | RW | DOMAIN_1, 0x017: 0x4000_0000 | SUPER | RW,
-             0x020: level2 | TABLE, machine.RAM >> 20: machine.RAM | SECTION | RW}
+    first = {
+        0x001: 0x4010_0000 | SECTION | RW,
+        0x002: 0x4020_0000 | SECTION | PL1_RW,
+        0x003: 0x4010_0000 | SECTION | USER_RO,
+        0x004: 0x4010_0000 | SECTION | RO,
+        0x005: 0x4010_0000 | SECTION | RW | DOMAIN_1,
+        0x017: 0x4000_0000 | SUPER | RW,
+        0x020: level2 | TABLE,
+        machine.RAM >> 20: machine.RAM | SECTION | RW,
+    }
     for index, descriptor in first.items():
         machine.put(table + 4 * index, descriptor)
     machine.put(level2, 0x4030_1000 | 0x32, 0x4030_2000 | 0x12)  # small pages: read and write for all, for PL1
@@ -189,14 +198,21 @@ def test_tables_in_memory_that_nobody_has_touched(machine: Machine, ttbcr: int) 
     def body(vcpu: Vcpu) -> tuple[int | None, int | None]:
         mmu_on(machine, vcpu, machine.TABLES, ttbcr)
         return vcpu.translate(0, READ, PRIVILEGED), vcpu.translate(0x8000_0000, READ, USER)
+
     assert machine.entry(machine.TABLES) == 0
     assert machine.child(0, body).result() == (machine.RAM if ttbcr else 0x4010_0000, None)
     assert machine.entry(machine.TABLES)
 
 
-@pytest.mark.parametrize(("ttbcr", "table", "status"), [
-    (0, 0x2000_0000, (0x15, 0x0C)), (EAE, 0x2000_0000, (0x15, 0x0C)),
-    (0, None, (0x16, 0x0E)), (EAE, None, (0x16, 0x0E))])
+@pytest.mark.parametrize(
+    ("ttbcr", "table", "status"),
+    [
+        (0, 0x2000_0000, (0x15, 0x0C)),
+        (EAE, 0x2000_0000, (0x15, 0x0C)),
+        (0, None, (0x16, 0x0E)),
+        (EAE, None, (0x16, 0x0E)),
+    ],
+)
 def test_tables_outside_memory(machine: Machine, ttbcr: int, table: int | None, status: tuple[int, int]) -> None:
     """External aborts on the walk, at level 1 and 2."""
     if table is None:
@@ -209,4 +225,5 @@ def test_tables_outside_memory(machine: Machine, ttbcr: int, table: int | None, 
     def body(vcpu: Vcpu) -> tuple[int | None, tuple[int, int]]:
         mmu_on(machine, vcpu, table, ttbcr)
         return vcpu.translate(0, READ, PRIVILEGED), vcpu.translation_fault()
+
     assert machine.child(0, body).result() == (None, status)

@@ -3,6 +3,7 @@
 
 Source: ARM DDI 0406C, B3.5 (short-descriptor tables), B3.10 (TLB maintenance).
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from allstop.vcpu_worker.engine import EXIT_HVC, Vcpu
 from tests.engine.conftest import Machine
-from vcpu_worker.engine import EXIT_HVC, Vcpu
 
 HVC = 0xE1400070
 ISB = 0xF57FF06F
@@ -33,8 +34,12 @@ def with_mmu(machine: Machine) -> Vcpu:
     machine.put(machine.VECTORS, *(0xE1400071,) * 8)
     for megabyte in range(4):
         machine.put(machine.RAM + L1 + 4 * (0x400 + megabyte), (0x4000_0000 + megabyte * 0x10_0000) | 0xC02)
-    for register, value in (((2, 0, 0, 0), machine.RAM + L1), ((2, 0, 0, 2), 0), ((12, 0, 0, 0), machine.VECTORS),
-                            ((3, 0, 0, 0), 1)):
+    for register, value in (
+        ((2, 0, 0, 0), machine.RAM + L1),
+        ((2, 0, 0, 2), 0),
+        ((12, 0, 0, 0), machine.VECTORS),
+        ((3, 0, 0, 0), 1),
+    ):
         vcpu.cp15(*register, False, value)
     sctlr(vcpu, sctlr(vcpu) | SCTLR_M)
     return vcpu
@@ -66,8 +71,9 @@ flags = st.integers(0, 0xFFF)
 small_pages = st.builds(lambda frame, bits: frame | bits & 0xFFD | 2, frames, flags)
 large_pages = st.builds(lambda frame, bits: frame & ~0xFFFF | bits & 0xFFC | bits << 4 & 0xF000 | 1, frames, flags)
 level2 = st.one_of(small_pages, large_pages, st.just(0))
-sections = st.builds(lambda frame, bits, high: frame & ~0xFFFFF | bits & 0xFFD | high << 12 | 2, frames, flags,
-                     st.integers(0, 0x3F)).filter(lambda entry: not entry & 1 << 18)
+sections = st.builds(
+    lambda frame, bits, high: frame & ~0xFFFFF | bits & 0xFFD | high << 12 | 2, frames, flags, st.integers(0, 0x3F)
+).filter(lambda entry: not entry & 1 << 18)
 tables = st.builds(lambda bits: (0x4000_0000 + L2) | bits & 0x3FD | 1, flags)
 level1 = st.one_of(sections, tables, st.just(0))
 
@@ -89,8 +95,12 @@ def test_accesses_see_what_the_library_walks_to(machine: Machine, simple: bool) 
         vcpu.cp15(3, 0, 0, 0, False, 1 | domain_1 << 2)
         flush(machine, vcpu)
         address = WINDOW + page * 4096 + word * 4
-        for instruction, write, privileged in ((LOAD, False, True), (LOAD_USER, False, False), (STORE, True, True),
-                                               (STORE_USER, True, False)):
+        for instruction, write, privileged in (
+            (LOAD, False, True),
+            (LOAD_USER, False, False),
+            (STORE, True, True),
+            (STORE_USER, True, False),
+        ):
             expected = vcpu.translate(address, write, privileged)
             if expected is not None and not 0x4010_0000 <= expected < 0x4040_0000:
                 continue
@@ -106,11 +116,13 @@ def test_accesses_see_what_the_library_walks_to(machine: Machine, simple: bool) 
     assert seen[True] > 50 and seen[False] > 50
 
 
-@pytest.mark.parametrize(("entry", "bytes_"), [("small", 0x1000), ("large", 0x1_0000), ("section", 0x10_0000),
-                                              ("supersection", 0x100_0000)])
+@pytest.mark.parametrize(
+    ("entry", "bytes_"), [("small", 0x1000), ("large", 0x1_0000), ("section", 0x10_0000), ("supersection", 0x100_0000)]
+)
 @pytest.mark.parametrize("maintenance", [TLBIMVA, TLBIMVAIS], ids=["own", "inner shareable"])
-def test_an_invalidation_by_address_takes_all_of_its_page(machine: Machine, entry: str, bytes_: int,
-                                                          maintenance: int) -> None:
+def test_an_invalidation_by_address_takes_all_of_its_page(
+    machine: Machine, entry: str, bytes_: int, maintenance: int
+) -> None:
     vcpu = with_mmu(machine)
 
     def map_to(frame: int) -> None:
@@ -123,8 +135,9 @@ def test_an_invalidation_by_address_takes_all_of_its_page(machine: Machine, entr
         else:
             machine.put(machine.RAM + L1 + 4 * (WINDOW >> 20), machine.RAM + L2 | 1)
             for place in range(16):
-                machine.put(machine.RAM + L2 + 4 * place,
-                            frame | 0x32 | place << 12 if entry == "small" else frame | 0x31)
+                machine.put(
+                    machine.RAM + L2 + 4 * place, frame | 0x32 | place << 12 if entry == "small" else frame | 0x31
+                )
 
     window = 0x0100_0000 if entry == "supersection" else WINDOW
     machine.put(0x4010_0000, 1)
@@ -188,5 +201,3 @@ def test_what_is_not_inner_shareable_stays_with_its_vcpu(machines: Callable[...,
     assert not machine.page.requests(1) & (machine.page.TLB_PAGES | machine.page.TLB_FLUSH)
     flush(machine, vcpu, TLBIMVAIS)
     assert machine.page.requests(1) & machine.page.TLB_PAGES
-
-

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Watchpoints: the vCPU stops after the instruction that accessed a watched address, with the access made once."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
 
-from vcpu_worker.engine import EXIT_BREAKPOINT, EXIT_BUDGET, EXIT_HVC, EXIT_WATCHPOINT
+from allstop.vcpu_worker.engine import EXIT_BREAKPOINT, EXIT_BUDGET, EXIT_HVC, EXIT_WATCHPOINT
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -27,9 +28,19 @@ BUMP = 0xE2833001  # add r3, r3, #1
 POST_INDEX = 0xE4812004  # str r2, [r1], #4
 
 
-@pytest.mark.parametrize(("instruction", "kinds", "is_hit", "is_write"), [
-    (STR_R2, WRITE, True, 1), (STR_R2, READ, False, 0), (STR_R2, ACCESS, True, 1), (LDR_R3, READ, True, 0),
-    (LDR_R3, WRITE, False, 0), (STRB_R2, WRITE, True, 1), (STMIA, WRITE, True, 1), (LDMIA, ACCESS, True, 0)])
+@pytest.mark.parametrize(
+    ("instruction", "kinds", "is_hit", "is_write"),
+    [
+        (STR_R2, WRITE, True, 1),
+        (STR_R2, READ, False, 0),
+        (STR_R2, ACCESS, True, 1),
+        (LDR_R3, READ, True, 0),
+        (LDR_R3, WRITE, False, 0),
+        (STRB_R2, WRITE, True, 1),
+        (STMIA, WRITE, True, 1),
+        (LDMIA, ACCESS, True, 0),
+    ],
+)
 def test_one_access(machine: Machine, instruction: int, kinds: int, is_hit: bool, is_write: int) -> None:
     vcpu = machine.vcpu()
     machine.put(machine.CODE, R1_IS_BASE, instruction, NOP, HVC)

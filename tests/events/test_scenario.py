@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Scenarios: what is right comes back as it was, what is wrong is told by line and key."""
+
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.events.scenario import Scenario, ScenarioError, parse
-from allstop.events.selector import Selector
-from allstop.events.vocabulary import ACTIONS, DEVICES, STEPS, Event, EventError, event
+from allstop.vm.events.scenario import Scenario, ScenarioError, parse
+from allstop.vm.events.selector import Selector
+from allstop.vm.events.vocabulary import ACTIONS, DEVICES, STEPS, Event, EventError, event
 
 GOOD = """\
 seed = 7
@@ -38,36 +39,45 @@ def test_a_good_scenario() -> None:
     assert Scenario.from_json("") == Scenario()
 
 
-@pytest.mark.parametrize(("text", "where", "what"), [
-    ("", "x.toml", "one [[event]]"),
-    ("seed = ", "x.toml", "no TOML"),
-    ("sed = 1\n[[event]]\naction='kill'\nat_ms=1", "x.toml:1", "'sed' is no key"),
-    ("seed = -1\n[[event]]\naction='kill'\nat_ms=1", "x.toml:1", "32 bits"),
-    ("[[event]]\naction = 'swapout'\nat_ms = 1", "x.toml:2: event 1", "'swapout' is no action"),
-    ("[[event]]\nat_ms = 1", "x.toml:1: event 1", "no action"),
-    ("[[event]]\naction='kill'\n", "x.toml:2: event 1", "no trigger"),
-    ("[[event]]\naction='kill'\nat_ms=1\nstep='after-trap'", "x.toml:4", "at_ms and step"),
-    ("[[event]]\naction='kill'\nat_ms=1\n[[event]]\n# at_ms = 9\naction='kill'\n at_ms = 0", "x.toml:7: event 2",
-     "positive number"),
-    ("[[event]]\naction='kill'\nat_ms=1\nfor_ms=3", "x.toml:4", "does not belong to the action kill"),
-    ("[[event]]\naction='kill'\nat_ms=1\nwhen=3", "x.toml:4", "is no key of the action kill"),
-    ("[[event]]\naction='kill'\nat_ms=true", "x.toml:3", "positive number"),
-    ("[[event]]\naction='stall'\nat_ms=1", "x.toml:2", "needs for_ms"),
-    ("[[event]]\naction='swap-out'\nat_ms=1", "x.toml:2", "either page or ipa"),
-    ("[[event]]\naction='swap-out'\nat_ms=1\npage=0\nipa=0x40000000", "x.toml:5", "either page or ipa"),
-    ("[[event]]\naction='swap-out'\nat_ms=1\npage='pc'", "x.toml:4", "needs a trigger on a vCPU"),
-    ("[[event]]\naction='swap-out'\nat_ms=1\nipa=0x40000004", "x.toml:4", "multiple of 4096"),
-    ("[[event]]\naction='swap-out'\nstep='before-reply'\nipa=0", "x.toml:3", "is the device server's"),
-    ("[[event]]\naction='reply-drop'\nat_ms=1", "x.toml:3", "needs step"),
-    ("[[event]]\naction='irq-spurious'\nat_ms=1", "x.toml:2", "needs a target"),
-    ("[[event]]\naction='kill'\nat_ms=1\nvcpu=128", "x.toml:4", "whole number from 0"),
-    ("[[event]]\naction='kill'\nexit='wfi'", "x.toml:3", "one of mmio"),
-    ("[[event]]\naction='kill'\nstep='after-trap'\nevery_ms=1", "x.toml:4", "goes with at_ms"),
-    ("[[event]]\nname='a'\naction='kill'\nat_ms=1\n[[event]]\nname='a'\naction='kill'\nat_ms=1", "x.toml:6",
-     "name 'a'"),
-    ("event = 3", "x.toml", "one [[event]]"),
-    ("[[event]]\naction='kill'\nat_ms=1\n" * 65, "x.toml", "at most 64"),
-])
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        ("", "x.toml", "one [[event]]"),
+        ("seed = ", "x.toml", "no TOML"),
+        ("sed = 1\n[[event]]\naction='kill'\nat_ms=1", "x.toml:1", "'sed' is no key"),
+        ("seed = -1\n[[event]]\naction='kill'\nat_ms=1", "x.toml:1", "32 bits"),
+        ("[[event]]\naction = 'swapout'\nat_ms = 1", "x.toml:2: event 1", "'swapout' is no action"),
+        ("[[event]]\nat_ms = 1", "x.toml:1: event 1", "no action"),
+        ("[[event]]\naction='kill'\n", "x.toml:2: event 1", "no trigger"),
+        ("[[event]]\naction='kill'\nat_ms=1\nstep='after-trap'", "x.toml:4", "at_ms and step"),
+        (
+            "[[event]]\naction='kill'\nat_ms=1\n[[event]]\n# at_ms = 9\naction='kill'\n at_ms = 0",
+            "x.toml:7: event 2",
+            "positive number",
+        ),
+        ("[[event]]\naction='kill'\nat_ms=1\nfor_ms=3", "x.toml:4", "does not belong to the action kill"),
+        ("[[event]]\naction='kill'\nat_ms=1\nwhen=3", "x.toml:4", "is no key of the action kill"),
+        ("[[event]]\naction='kill'\nat_ms=true", "x.toml:3", "positive number"),
+        ("[[event]]\naction='stall'\nat_ms=1", "x.toml:2", "needs for_ms"),
+        ("[[event]]\naction='swap-out'\nat_ms=1", "x.toml:2", "either page or ipa"),
+        ("[[event]]\naction='swap-out'\nat_ms=1\npage=0\nipa=0x40000000", "x.toml:5", "either page or ipa"),
+        ("[[event]]\naction='swap-out'\nat_ms=1\npage='pc'", "x.toml:4", "needs a trigger on a vCPU"),
+        ("[[event]]\naction='swap-out'\nat_ms=1\nipa=0x40000004", "x.toml:4", "multiple of 4096"),
+        ("[[event]]\naction='swap-out'\nstep='before-reply'\nipa=0", "x.toml:3", "is the device server's"),
+        ("[[event]]\naction='reply-drop'\nat_ms=1", "x.toml:3", "needs step"),
+        ("[[event]]\naction='irq-spurious'\nat_ms=1", "x.toml:2", "needs a target"),
+        ("[[event]]\naction='kill'\nat_ms=1\nvcpu=128", "x.toml:4", "whole number from 0"),
+        ("[[event]]\naction='kill'\nexit='wfi'", "x.toml:3", "one of mmio"),
+        ("[[event]]\naction='kill'\nstep='after-trap'\nevery_ms=1", "x.toml:4", "goes with at_ms"),
+        (
+            "[[event]]\nname='a'\naction='kill'\nat_ms=1\n[[event]]\nname='a'\naction='kill'\nat_ms=1",
+            "x.toml:6",
+            "name 'a'",
+        ),
+        ("event = 3", "x.toml", "one [[event]]"),
+        ("[[event]]\naction='kill'\nat_ms=1\n" * 65, "x.toml", "at most 64"),
+    ],
+)
 def test_what_is_wrong_is_told_with_its_line_and_key(text: str, where: str, what: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         parse(text, "x.toml")
@@ -92,10 +102,20 @@ def test_an_event_for_now_has_no_trigger() -> None:
         event({"action": "reply-drop"}, immediate=True)
 
 
-@given(st.dictionaries(st.sampled_from(("action", "at_ms", "step", "page", "ipa", "fill", "for_ms", "target", "vcpu",
-                                        "x")),
-                       st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
-                                 st.lists(st.integers(), max_size=2), st.sampled_from((*ACTIONS, *STEPS, "pc")))))
+@given(
+    st.dictionaries(
+        st.sampled_from(("action", "at_ms", "step", "page", "ipa", "fill", "for_ms", "target", "vcpu", "x")),
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(),
+            st.floats(),
+            st.text(max_size=8),
+            st.lists(st.integers(), max_size=2),
+            st.sampled_from((*ACTIONS, *STEPS, "pc")),
+        ),
+    )
+)
 def test_nothing_but_an_event_error_comes_of_nonsense(raw: dict[str, object]) -> None:
     try:
         found = event(raw)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Framing: what is encoded comes back, in any pieces, and no bytes do harm."""
+
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdbserver.framing import MAX_PACKET_BYTES, Framing, Interrupt, Packet, Write
+from allstop.gdbserver.framing import MAX_PACKET_BYTES, Framing, Interrupt, Packet, Write
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5), st.lists(st.integers(1, 20), min_size=1))

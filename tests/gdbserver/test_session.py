@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The gdb server against a machine that is made of dictionaries: what it asks for, and in which order."""
+
 from __future__ import annotations
 
 import json
@@ -10,7 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allstop.wire.messages import (
+from allstop.gdbserver.commands import Commands
+from allstop.gdbserver.resumption import parse_vcont
+from allstop.gdbserver.session import (
+    Ask,
+    Attached,
+    Event,
+    Gone,
+    Interrupted,
+    Passed,
+    Received,
+    Reply,
+    Say,
+    Session,
+    Told,
+)
+from allstop.gdbserver.target import REGISTERS, TARGET_XML
+from allstop.vm.wire.messages import (
     HIT_BREAKPOINT,
     HIT_WATCHPOINT,
     VERDICTS,
@@ -35,22 +52,6 @@ from allstop.wire.messages import (
     WorldStopped,
     WriteVcpu,
 )
-from gdbserver.commands import Commands
-from gdbserver.resumption import parse_vcont
-from gdbserver.session import (
-    Ask,
-    Attached,
-    Event,
-    Gone,
-    Interrupted,
-    Passed,
-    Received,
-    Reply,
-    Say,
-    Session,
-    Told,
-)
-from gdbserver.target import REGISTERS, TARGET_XML
 
 
 @dataclass
@@ -206,7 +207,9 @@ def test_a_hit_that_was_not_reported_comes_again(model: Model) -> None:
     model.kinds()
     assert model.packet(b"vCont;c") == []
     assert [(message.vcpu, message.again) for message in model.asked if isinstance(message, LetVcpuGo)] == [
-        (0, True), (1, False)]
+        (0, True),
+        (1, False),
+    ]
     assert not session.hits
 
 
@@ -215,7 +218,8 @@ def test_watchpoints_are_named_by_their_kind(model: Model) -> None:
         assert model.packet(b"Z%d,40020000,4" % kind) == [b"OK"]
         model.packet(b"c")
         assert model.do(Told(VcpuHit(0, HIT_WATCHPOINT, 0x40010004, 0x40020002))) == [
-            b"T05thread:1;" + word + b":40020002;"]
+            b"T05thread:1;" + word + b":40020002;"
+        ]
         assert model.packet(b"z%d,40020000,4" % kind) == [b"OK"]
 
 
@@ -292,6 +296,7 @@ def test_monitor(model: Model) -> None:
     def monitor(text: bytes) -> str:
         (reply,) = model.packet(b"qRcmd," + text.hex().encode())
         return bytes.fromhex(reply.decode()).decode()
+
     assert "monitor translate ADDRESS" in monitor(b"help")
     assert monitor(b"translate 0x1000") == "0x00001000 is 0x00001000 on vCPU 0\n"
     assert "no address" in monitor(b"translate here")
@@ -335,10 +340,16 @@ def test_a_vcpu_that_does_not_answer_hangs_nobody() -> None:
     assert model.packet(b"g") == [b"E10"]
 
 
-@pytest.mark.parametrize(("ended", "reply"), [
-    (RunEnded(VERDICTS.index("pass"), 0, ""), b"W00"), (RunEnded(VERDICTS.index("fail"), 3, ""), b"W03"),
-    (RunEnded(VERDICTS.index("fail"), 256, ""), b"W01"), (RunEnded(VERDICTS.index("lost"), 1, ""), b"X0f"),
-    (None, b"X0f")])
+@pytest.mark.parametrize(
+    ("ended", "reply"),
+    [
+        (RunEnded(VERDICTS.index("pass"), 0, ""), b"W00"),
+        (RunEnded(VERDICTS.index("fail"), 3, ""), b"W03"),
+        (RunEnded(VERDICTS.index("fail"), 256, ""), b"W01"),
+        (RunEnded(VERDICTS.index("lost"), 1, ""), b"X0f"),
+        (None, b"X0f"),
+    ],
+)
 def test_the_end_of_the_machine(model: Model, ended: RunEnded | None, reply: bytes) -> None:
     model.packet(b"vCont;c")
     if ended is not None:
@@ -351,10 +362,38 @@ def test_kill_ends_the_run(model: Model) -> None:
     assert StopRun in model.kinds()
 
 
-@pytest.mark.parametrize("text", [b"m", b"m0", b"m0,", b"mzz,1", b"m0,-1", b"M0,4:00", b"Xfff,3:a", b"P0", b"P0=0",
-                                  b"Pfff=0", b"Z0,1", b"Z9,0,0", b"Z2,0,0", b"Z2,0,100000", b"vCont;", b"vCont;t",
-                                  b"vCont;s:9", b"Hx1", b"T", b"G0", b"p", b"qRcmd,0", b"c?", b"Qqemu.PhyMemMode:2",
-                                  b"qThreadExtraInfo,", b"m1_0,4", b"m123456789,4"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"m",
+        b"m0",
+        b"m0,",
+        b"mzz,1",
+        b"m0,-1",
+        b"M0,4:00",
+        b"Xfff,3:a",
+        b"P0",
+        b"P0=0",
+        b"Pfff=0",
+        b"Z0,1",
+        b"Z9,0,0",
+        b"Z2,0,0",
+        b"Z2,0,100000",
+        b"vCont;",
+        b"vCont;t",
+        b"vCont;s:9",
+        b"Hx1",
+        b"T",
+        b"G0",
+        b"p",
+        b"qRcmd,0",
+        b"c?",
+        b"Qqemu.PhyMemMode:2",
+        b"qThreadExtraInfo,",
+        b"m1_0,4",
+        b"m123456789,4",
+    ],
+)
 def test_what_is_malformed_is_an_error(model: Model, text: bytes) -> None:
     assert model.packet(text) == [b"E22"]
     assert model.held == {0, 1}
@@ -371,19 +410,48 @@ def test_vcont() -> None:
     assert parse_vcont(b"s:-1", 2) == {0: "s", 1: "s"}
 
 
-_LETTERS = [b"?", b"g", b"p", b"m", b"M", b"X", b"c", b"s", b"Z", b"z", b"H", b"T", b"D", b"G", b"P", b"vCont;",
-            b"qRcmd,", b"qXfer:features:read:target.xml:", b"qThreadExtraInfo,", b"S", b"C", b"k", b"Qqemu.PhyMemMode:"]
+_LETTERS = [
+    b"?",
+    b"g",
+    b"p",
+    b"m",
+    b"M",
+    b"X",
+    b"c",
+    b"s",
+    b"Z",
+    b"z",
+    b"H",
+    b"T",
+    b"D",
+    b"G",
+    b"P",
+    b"vCont;",
+    b"qRcmd,",
+    b"qXfer:features:read:target.xml:",
+    b"qThreadExtraInfo,",
+    b"S",
+    b"C",
+    b"k",
+    b"Qqemu.PhyMemMode:",
+]
 
 
-_ARGUMENTS = st.one_of(st.binary(max_size=12), st.from_regex(
-    rb"[0-9a-f]{0,8}[,:;=]?[0-9a-fcs]{0,6}[,:;]?[0-9a-f]{0,4}", fullmatch=True))
+_ARGUMENTS = st.one_of(
+    st.binary(max_size=12), st.from_regex(rb"[0-9a-f]{0,8}[,:;=]?[0-9a-fcs]{0,6}[,:;]?[0-9a-f]{0,4}", fullmatch=True)
+)
 
 
 @settings(max_examples=200)
-@given(st.lists(st.one_of(
-    st.tuples(st.just("packet"), st.builds(bytes.__add__, st.sampled_from(_LETTERS), _ARGUMENTS)),
-    st.tuples(st.sampled_from(["interrupt", "gone", "attach", "time", "hit", "hear"]), st.integers(0, 1))),
-    max_size=30))
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("packet"), st.builds(bytes.__add__, st.sampled_from(_LETTERS), _ARGUMENTS)),
+            st.tuples(st.sampled_from(["interrupt", "gone", "attach", "time", "hit", "hear"]), st.integers(0, 1)),
+        ),
+        max_size=30,
+    )
+)
 def test_whatever_a_client_does_nobody_is_left_behind(story: list[tuple[str, Any]]) -> None:
     """When the client has gone and every vCPU has answered, none is held, and nothing stops one any more."""
     model = Model()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The committed guest images are what their sources build to, and are as small and as plain as they should be."""
+
 from __future__ import annotations
 
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from allstop.machine.images import symbols
+from allstop.vm.boot.images import symbols
 
 GUESTS = Path(__file__).resolve().parents[2] / "guests"
 IMAGES = GUESTS / "images"
@@ -22,7 +23,7 @@ WRITABLE, EXECUTABLE = 2, 1
 
 def program_headers(image: bytes) -> list[tuple[int, ...]]:
     """The ELF32 program headers: type, offset, vaddr, paddr, file size, memory size, flags, alignment."""
-    offset, = struct.unpack_from("<I", image, 28)
+    (offset,) = struct.unpack_from("<I", image, 28)
     size, count = struct.unpack_from("<HH", image, 42)
     return [struct.unpack_from("<8I", image, offset + size * k) for k in range(count)]
 
@@ -36,16 +37,22 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scratch = tmp_path_factory.mktemp("guests")
     recorded = (IMAGES / "COMPILER").read_text()
     compiler = "".join(
-        subprocess.run([f"arm-none-eabi-{tool}", "--version"], check=True, capture_output=True,
-                       text=True).stdout.splitlines(keepends=True)[0]
-        for tool in ("gcc", "ld"))
+        subprocess.run(
+            [f"arm-none-eabi-{tool}", "--version"], check=True, capture_output=True, text=True
+        ).stdout.splitlines(keepends=True)[0]
+        for tool in ("gcc", "ld")
+    )
     if compiler != recorded:
         pytest.skip(f"the images were made by {recorded!r}, but {compiler!r} is installed")
     # The sources are copied, so that a path that slips into an image makes it differ.
     sources = scratch / "elsewhere"
     shutil.copytree(GUESTS, sources, ignore=shutil.ignore_patterns("build", "images"))
-    made = subprocess.run(["make", "-C", str(sources), f"O={scratch / 'objects'}", f"IMAGES={scratch / 'images'}"],
-                          capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        ["make", "-C", str(sources), f"O={scratch / 'objects'}", f"IMAGES={scratch / 'images'}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert made.returncode == 0, made.stdout + made.stderr
     return scratch / "images"
 

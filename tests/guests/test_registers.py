@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the registers of CP14 and CP15 say, on this machine and on QEMU's."""
+
 from __future__ import annotations
 
 import shutil
@@ -18,16 +19,25 @@ RUNNING = ("read p15 0 c14 c2 ", "read p15 0 c14 c3 ", "read2 p15 0 c14 ", "read
 # Where the machines differ on purpose.
 ONLY_QEMU = {
     # It has DBGDEVID, DBGDEVID1 and DBGDEVID2 at c7 c0; ARM DDI 0406C, C11.11, has them at opc2 7.
-    "read p14 0 c7 c0 0 00000000", "read p14 0 c7 c0 1 00000000", "read p14 0 c7 c0 2 01110f13",
+    "read p14 0 c7 c0 0 00000000",
+    "read p14 0 c7 c0 1 00000000",
+    "read p14 0 c7 c0 2 01110f13",
     "read p15 0 c0 c0 6 414fc0f0",  # REVIDR: it repeats MIDR; Cortex-A15's is 0
     # The event counters of ARMv8, which PMSELR selects on ARMv7: two more of them.
-    "read p15 0 c14 c8 4 00000000", "read p15 0 c14 c8 5 00000000",
-    "read p15 0 c14 c12 4 00000000", "read p15 0 c14 c12 5 00000000",
-    "write p15 0 c14 c8 4", "write p15 0 c14 c8 5", "write p15 0 c14 c12 4", "write p15 0 c14 c12 5",
+    "read p15 0 c14 c8 4 00000000",
+    "read p15 0 c14 c8 5 00000000",
+    "read p15 0 c14 c12 4 00000000",
+    "read p15 0 c14 c12 5 00000000",
+    "write p15 0 c14 c8 4",
+    "write p15 0 c14 c8 5",
+    "write p15 0 c14 c12 4",
+    "write p15 0 c14 c12 5",
     "write p15 0 c14 c0 0",  # CNTFRQ is EL2's to write; its virt board has no EL2
 }
 ONLY_HERE = {
-    "read p14 0 c7 c0 7 00000000", "read p14 0 c7 c1 7 00000000", "read p14 0 c7 c2 7 01110f13",
+    "read p14 0 c7 c0 7 00000000",
+    "read p14 0 c7 c1 7 00000000",
+    "read p14 0 c7 c2 7 01110f13",
     "read p15 0 c0 c0 6 00000000",
 }
 
@@ -59,9 +69,37 @@ def test_what_was_recorded_of_qemu_is_what_qemu_says(tmp_path: Path) -> None:
     if "version 7.2." not in version:
         pytest.skip("recorded of QEMU 7.2, and this is " + version.splitlines()[0])
     image = tmp_path / "images" / "registers.elf"
-    subprocess.run(("make", "-s", "-C", SOURCES, "QEMU=1", "VCPUS=1", f"O={tmp_path / 'objects'}",
-                    f"IMAGES={image.parent}", image), check=True, capture_output=True)
-    ran = subprocess.run(("qemu-system-arm", "-M", "virt,gic-version=2", "-cpu", "cortex-a15", "-nographic",
-                          "-semihosting", "-kernel", image), capture_output=True, text=True, check=True,
-                         stdin=subprocess.DEVNULL, timeout=TIMEOUT_S)
+    subprocess.run(
+        (
+            "make",
+            "-s",
+            "-C",
+            SOURCES,
+            "QEMU=1",
+            "VCPUS=1",
+            f"O={tmp_path / 'objects'}",
+            f"IMAGES={image.parent}",
+            image,
+        ),
+        check=True,
+        capture_output=True,
+    )
+    ran = subprocess.run(
+        (
+            "qemu-system-arm",
+            "-M",
+            "virt,gic-version=2",
+            "-cpu",
+            "cortex-a15",
+            "-nographic",
+            "-semihosting",
+            "-kernel",
+            image,
+        ),
+        capture_output=True,
+        text=True,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        timeout=TIMEOUT_S,
+    )
     assert lines(ran.stdout) == lines(RECORDED.read_text())

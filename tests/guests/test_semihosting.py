@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whole runs of a guest that calls its host, and of one that says on its console how it ended."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,11 +12,22 @@ from allstop import Machine, UsageError, Verdict
 TIMEOUT_S = 60.0
 
 
-def run(guests: Path, parameter: int = 0, semihosting: bool = True, folder: Path | None = None,
-        exit_status_line: bool = False) -> tuple[Verdict, str]:
+def run(
+    guests: Path,
+    parameter: int = 0,
+    semihosting: bool = True,
+    folder: Path | None = None,
+    exit_status_line: bool = False,
+) -> tuple[Verdict, str]:
     """The verdict and the console."""
-    with Machine(guests / "semihosting.elf", timeout=TIMEOUT_S, parameter=parameter, semihosting=semihosting,
-                 semihosting_dir=folder, exit_status_line=exit_status_line) as machine:
+    with Machine(
+        guests / "semihosting.elf",
+        timeout=TIMEOUT_S,
+        parameter=parameter,
+        semihosting=semihosting,
+        semihosting_dir=folder,
+        exit_status_line=exit_status_line,
+    ) as machine:
         verdict = machine.wait()
     return verdict, machine.console
 
@@ -44,10 +56,14 @@ def test_ways_to_exit(guests: Path, parameter: int, verdict: str, status: int) -
     assert (ended.verdict, ended.guest_status) == (verdict, status)
 
 
-@pytest.mark.parametrize(("parameter", "verdict", "status", "sentence"), [
-    (4, "pass", 0, "the guest printed EXIT: STATUS=1, which is code 0"),
-    (5, "fail", 3, "the guest printed EXIT: STATUS=7, which is code 3"),
-    (6, "fail", 1, "the guest powered the machine off, and had not printed EXIT: STATUS=")])
+@pytest.mark.parametrize(
+    ("parameter", "verdict", "status", "sentence"),
+    [
+        (4, "pass", 0, "the guest printed EXIT: STATUS=1, which is code 0"),
+        (5, "fail", 3, "the guest printed EXIT: STATUS=7, which is code 3"),
+        (6, "fail", 1, "the guest powered the machine off, and had not printed EXIT: STATUS="),
+    ],
+)
 def test_a_verdict_from_the_console(guests: Path, parameter: int, verdict: str, status: int, sentence: str) -> None:
     ended, _ = run(guests, parameter, exit_status_line=True)
     assert (ended.verdict, ended.guest_status, ended.sentence) == (verdict, status, sentence)

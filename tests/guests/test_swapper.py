@@ -2,6 +2,7 @@
 """The guest of the fetch race: where fetches are sound, every call does what one version of its routine does; where
 they are not, the guest counts what it saw and comes to its end all the same.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,18 +10,31 @@ from pathlib import Path
 import pytest
 
 from allstop import Machine, Verdict
-from stress.results import results
+from allstop.conformance.results import results
 
 CALLS = 150
 TIMEOUT_S = 60.0
 ARM, THUMB, STRADDLING, USER = 1, 2, 3, 4
 
 
-def play(guests: Path, vcpus: int, fetch: str = "stop-world", tlb: str = "broadcast", what: int = 0, swappers: int = 1,
-         ) -> tuple[Verdict, dict[str, int]]:
+def play(
+    guests: Path,
+    vcpus: int,
+    fetch: str = "stop-world",
+    tlb: str = "broadcast",
+    what: int = 0,
+    swappers: int = 1,
+) -> tuple[Verdict, dict[str, int]]:
     """One run of CALLS calls by accessor, and its figures. Violations are counted and do not end it."""
-    with Machine(image=guests / "swapper.elf", vcpus=vcpus, fetch=fetch, tlb=tlb, timeout=TIMEOUT_S, keep_going=True,
-                 parameter=swappers << 20 | what << 16 | CALLS) as machine:
+    with Machine(
+        image=guests / "swapper.elf",
+        vcpus=vcpus,
+        fetch=fetch,
+        tlb=tlb,
+        timeout=TIMEOUT_S,
+        keep_going=True,
+        parameter=swappers << 20 | what << 16 | CALLS,
+    ) as machine:
         verdict = machine.wait()
         rows = list(results(machine.console))
     assert len(rows) == 1, verdict.sentence
@@ -39,8 +53,9 @@ def assert_sound(verdict: Verdict, figures: dict[str, int], calls: int) -> None:
     assert verdict.counters["fetch_wrong"] == verdict.counters["fetch_refused"] == 0
 
 
-@pytest.mark.parametrize(("fetch", "tlb"), [("stop-world", "broadcast"), ("validate", "broadcast"),
-                                            ("unprotected", "ipi")])
+@pytest.mark.parametrize(
+    ("fetch", "tlb"), [("stop-world", "broadcast"), ("validate", "broadcast"), ("unprotected", "ipi")]
+)
 def test_sound_fetches_decode_what_was_executed(guests: Path, fetch: str, tlb: str) -> None:
     """Would break: a page that is read after its invalidation, a vCPU that keeps the world stopped while it waits for
     another one, an access that is done twice or not at all."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The TLB oracle on whole runs of a guest that invalidates all the time: it fires where the discipline is broken, and
 is silent where it is not."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -3,6 +3,7 @@
 
 Names carry the process that made them, so that what a killed test process left is found and removed by the next one.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from deploy.processes import child_environment
+from allstop.deploy.processes.processes import child_environment
 from tests.hosts.wire import Quality, Wire, WireError, make_wire
 
 NAMES = ("here", "there", "yonder", "beyond")
@@ -81,8 +82,20 @@ class Network:
             for number, namespace in enumerate(self.namespaces):
                 ip("netns", "add", namespace)
                 ip("-n", namespace, "link", "set", "lo", "up")
-                ip("-n", namespace, "link", "add", "wire", "type", "veth", "peer", "name", f"port{number}",
-                   "netns", self._switch)
+                ip(
+                    "-n",
+                    namespace,
+                    "link",
+                    "add",
+                    "wire",
+                    "type",
+                    "veth",
+                    "peer",
+                    "name",
+                    f"port{number}",
+                    "netns",
+                    self._switch,
+                )
                 ip("-n", self._switch, "link", "set", f"port{number}", "master", "bridge", "up")
                 ip("-n", namespace, "address", "add", f"{self.addresses[number]}/24", "dev", "wire")
                 ip("-n", namespace, "link", "set", "wire", "up")
@@ -157,7 +170,7 @@ class Network:
             if "--vcpu" in words:
                 found[f"vcpu-{words[words.index('--vcpu') + 1]}"] = pid
             elif "-m" in words:
-                found[words[words.index("-m") + 1]] = pid
+                found[words[words.index("-m") + 1].removeprefix("allstop.")] = pid
         return found
 
     def kill_all(self) -> None:
@@ -185,8 +198,13 @@ class Hosts:
         self.folder = folder
         self.addresses = network.addresses
 
-    def file(self, hosts: int = 2, vcpus: list[int] | None = None, extra: str = "",
-             agents: dict[int, tuple[str, ...]] | None = None) -> Path:
+    def file(
+        self,
+        hosts: int = 2,
+        vcpus: list[int] | None = None,
+        extra: str = "",
+        agents: dict[int, tuple[str, ...]] | None = None,
+    ) -> Path:
         """A hosts file with the first `hosts`; `vcpus` says how many each of them has. `extra` precedes them. `agents`
         are Python programs that are started in the place of a host's agent."""
         tables = [extra]
@@ -205,8 +223,12 @@ class Hosts:
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
         """Start `allstop` on the first host."""
-        given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
-                                 "env": child_environment()}
+        given: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "env": child_environment(),
+        }
         words = (*self.network.enter(0), sys.executable, "-P", "-m", "allstop.cli.main", *map(str, arguments))
         return subprocess.Popen(words, **(given | options))
 
@@ -222,8 +244,12 @@ class Hosts:
         text = out.decode()
         said = err.decode()
         verdict = json.loads(text) if text.startswith("{") else {}
-        return Run(process.returncode, verdict, "".join(line for line in said.splitlines(True)
-                                                        if not line.startswith("allstop: ")), said)
+        return Run(
+            process.returncode,
+            verdict,
+            "".join(line for line in said.splitlines(True) if not line.startswith("allstop: ")),
+            said,
+        )
 
     def run(self, image: Path, *arguments: object, hosts: Path | None = None, deadline_s: float = 90.0) -> Run:
         """Run a guest to its end."""
@@ -260,6 +286,7 @@ def hosts(network: Network, tmp_path: Path) -> Iterator[Hosts]:
 def bad_wire(hosts: Hosts) -> Iterator[Callable[..., Wire]]:
     """`bad_wire(quality, hosts, seed)` puts the first hosts on a bad wire until the test ends."""
     with contextlib.ExitStack() as stack:
+
         def lay(quality: Quality, count: int, seed: int) -> Wire:
             try:
                 wire = make_wire(hosts.network, count, quality, seed)

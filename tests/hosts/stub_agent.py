@@ -8,6 +8,7 @@ same; what comes by it is sent once more), `journals` (it sends pieces of journa
 journals are ACT bytes long, and it is slow to send them) or `told` (what HostReady says is what ACT gives). ACT is
 `exit`, `kill`, `stop`, or the fields of HostReady to change, as JSON.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -24,10 +25,12 @@ from typing import Any
 
 import zmq
 
-from allstop.machine.configuration import MachineConfig
-from allstop.wire.channel import DEBUGGER, OPERATOR_PREFIX
-from allstop.wire.codec import encode
-from allstop.wire.messages import (
+from allstop.deploy.hosts import agent as host_agent
+from allstop.deploy.hosts.journal_files import PIECES_AHEAD
+from allstop.vm.config.machine import MachineConfig
+from allstop.vm.wire.channel import DEBUGGER, OPERATOR_PREFIX
+from allstop.vm.wire.codec import encode
+from allstop.vm.wire.messages import (
     PROTOCOL_VERSION,
     ROLE_DEBUGGER,
     ROLE_OPERATOR,
@@ -38,7 +41,7 @@ from allstop.wire.messages import (
     PsciCall,
     StopRun,
 )
-from allstop.wire.node_messages import (
+from allstop.vm.wire.messages_hosts import (
     HostPlan,
     HostReady,
     JournalPiece,
@@ -52,9 +55,7 @@ from allstop.wire.node_messages import (
     VcpuKilled,
     VcpuTold,
 )
-from allstop.wire.security import KeyPair, secure
-from deploy import host_agent
-from deploy.journal_files import PIECES_AHEAD
+from allstop.vm.wire.security import KeyPair, secure
 
 STEP, ACT = sys.argv[1:3]
 RECORDED_BYTES = 3000  # a handshake is some 600
@@ -79,17 +80,29 @@ def harass(ours: zmq.Socket[bytes], plan: MachineConfig) -> None:
     for vcpu, told in ((0, b"x" * 8), (0, b"x" * 4096), (65535, b""), (1, b"x" * 5000), (1, b"y")):
         ours.send(encode(VcpuTold(vcpu, told)))
         ours.send(encode(VcpuKilled(vcpu, 1, "x" * 4096)))
-    bad = [b"", b"garbage", os.urandom(500), encode(HostReady(2, 1, 1, "x", "y", "z", 1)),
-           encode(HostPlan(b"{}")), encode(PageAsked(0x40000, True)),
-           encode(PageGranted(0x40000, 7, True, True, b"x" * 100)), encode(PageYielded(1, 1, b"")),
-           encode(Posted(1, b"x" * 19)), encode(NodePong(1, 2 ** 64 - 1, 0)), encode(PsciCall(0x84000008, 0, 0, 0)),
-           encode(NodeHello(PROTOCOL_VERSION, token, 0)), encode(NodeHello(PROTOCOL_VERSION, token, 2)),
-           encode(NodeHello(PROTOCOL_VERSION, b"wrong", 1)),
-           encode(Hello(PROTOCOL_VERSION, b"wrong" * 4, ROLE_WORKER, 0, 1)),
-           encode(Hello(PROTOCOL_VERSION, token, ROLE_WORKER, 0, 1)),
-           encode(Hello(PROTOCOL_VERSION, token, ROLE_OPERATOR, 0, 1)),
-           encode(Hello(PROTOCOL_VERSION, token, ROLE_DEBUGGER, 0, 1)),
-           encode(Hello(PROTOCOL_VERSION, token, 200, 7, 1)), encode(GuestFinished(0, "")), encode(StopRun())]
+    bad = [
+        b"",
+        b"garbage",
+        os.urandom(500),
+        encode(HostReady(2, 1, 1, "x", "y", "z", 1)),
+        encode(HostPlan(b"{}")),
+        encode(PageAsked(0x40000, True)),
+        encode(PageGranted(0x40000, 7, True, True, b"x" * 100)),
+        encode(PageYielded(1, 1, b"")),
+        encode(Posted(1, b"x" * 19)),
+        encode(NodePong(1, 2**64 - 1, 0)),
+        encode(PsciCall(0x84000008, 0, 0, 0)),
+        encode(NodeHello(PROTOCOL_VERSION, token, 0)),
+        encode(NodeHello(PROTOCOL_VERSION, token, 2)),
+        encode(NodeHello(PROTOCOL_VERSION, b"wrong", 1)),
+        encode(Hello(PROTOCOL_VERSION, b"wrong" * 4, ROLE_WORKER, 0, 1)),
+        encode(Hello(PROTOCOL_VERSION, token, ROLE_WORKER, 0, 1)),
+        encode(Hello(PROTOCOL_VERSION, token, ROLE_OPERATOR, 0, 1)),
+        encode(Hello(PROTOCOL_VERSION, token, ROLE_DEBUGGER, 0, 1)),
+        encode(Hello(PROTOCOL_VERSION, token, 200, 7, 1)),
+        encode(GuestFinished(0, "")),
+        encode(StopRun()),
+    ]
     for data in bad:
         ours.send(data)
         ours.send_multipart((data, b"more"))
@@ -159,7 +172,7 @@ class Proxy(threading.Thread):
                 each.shutdown(socket.SHUT_RD)
 
 
-class Stub(host_agent.HostAgent):
+class Stub(host_agent.Agent):
     """Goes wrong at a step."""
 
     def _send(self, message: Message) -> None:
@@ -199,11 +212,11 @@ class Stub(host_agent.HostAgent):
             harass(self._socket, plan)
 
     def _start_workers(self) -> None:
-        before: Any = self._nursery
+        before: Any = self._zygote
         if self._page is not None and self._page.heartbeat(host_agent.control.NODE) and before is not None:
             at("workers")
         super()._start_workers()
 
 
-host_agent.HostAgent = Stub  # type: ignore[misc]
+host_agent.Agent = Stub  # type: ignore[misc]
 sys.exit(host_agent.main())

@@ -3,6 +3,7 @@
 
 The guest judges (guests/history). Seen red: after a revocation that flushes nobody, arrivals at its barrier are lost.
 """
+
 from __future__ import annotations
 
 import re
@@ -14,8 +15,16 @@ import pytest
 
 @pytest.mark.parametrize(("count", "vcpus", "seed"), [(2, 2, 1), (2, 4, 2), (3, 3, 3), (4, 4, 4)])
 def test_every_word_has_one_history(hosts: Any, guests: Path, count: int, vcpus: int, seed: int) -> None:
-    done = hosts.run(guests / "history.elf", "--vcpus", vcpus, "--parameter", 3000 << 8 | seed, "--timeout", 60,
-                     hosts=hosts.file(count))
+    done = hosts.run(
+        guests / "history.elf",
+        "--vcpus",
+        vcpus,
+        "--parameter",
+        3000 << 8 | seed,
+        "--timeout",
+        60,
+        hosts=hosts.file(count),
+    )
     assert done.status == 0, done.console + done.err
     found = re.search(r"reads=(\d+) writes=(\d+) back=0 twice=0 missing=0 causal=0", done.console)
     assert found and min(map(int, found.groups())) > 1000 * vcpus

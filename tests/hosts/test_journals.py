@@ -4,6 +4,7 @@
 Where time namespaces can be made the second host's clock is a day ahead, so that times which are not translated are
 seen; a translation that is off by more than it says is seen everywhere.
 """
+
 from __future__ import annotations
 
 import json
@@ -21,23 +22,27 @@ from typing import Any
 
 import pytest
 
-from allstop.wire.journal import EXIT_NAMES, NO_VCPU, Event, Journal, Kind, mark_origin
-from deploy.course import LEAVE_S
-from deploy.journal_files import PIECE_BYTES
-from deploy.processes import child_environment
-from stress.recorded_run import RecordedRun
+from allstop.deploy.hosts.journal_files import PIECE_BYTES
+from allstop.deploy.processes.processes import child_environment
+from allstop.deploy.run.lifecycle import LEAVE_S
+from allstop.report.run import RecordedRun
+from allstop.vm.journal.format import EXIT_NAMES, NO_VCPU, Event, Journal, Kind, mark_origin
 
 AHEAD_S = 86_400
-MISSING = ("host there: its journals did not all come, for it ended before it had sent them: what is missing or cut is "
-           "that of vcpu-1")
+MISSING = (
+    "host there: its journals did not all come, for it ended before it had sent them: what is missing or cut is "
+    "that of vcpu-1"
+)
 EXECUTED = [EXIT_NAMES.index(name) for name in ("MMIO", "NISV", "HVC")]
 
 
 def hosts_file(folder: Path, ahead_s: int = 0) -> Path:
     path = folder / "hosts.toml"
     words = ["unshare", "--time", "--monotonic", str(ahead_s), "--fork", "--kill-child"] if ahead_s else []
-    path.write_text('[[host]]\nname = "here"\naddress = "127.0.0.1"\n[[host]]\nname = "there"\naddress = "127.0.0.1"\n'
-                    f"command = {json.dumps(words)}\n")
+    path.write_text(
+        '[[host]]\nname = "here"\naddress = "127.0.0.1"\n[[host]]\nname = "there"\naddress = "127.0.0.1"\n'
+        f"command = {json.dumps(words)}\n"
+    )
     return path
 
 
@@ -56,8 +61,20 @@ class Running:
         self.temporary.mkdir()
         self._command = command
         self.process: subprocess.Popen[bytes] = command.start(
-            "run", "--json", image, "--vcpus", 2, "--timeout", 120, "--run-dir", self.run, "--journal", "--hosts",
-            hosts_file(folder, ahead_s), env=child_environment() | {"TMPDIR": str(self.temporary)})
+            "run",
+            "--json",
+            image,
+            "--vcpus",
+            2,
+            "--timeout",
+            120,
+            "--run-dir",
+            self.run,
+            "--journal",
+            "--hosts",
+            hosts_file(folder, ahead_s),
+            env=child_environment() | {"TMPDIR": str(self.temporary)},
+        )
 
     def ctl(self, *words: object) -> str:
         return str(self._command("ctl", self.run, *words).stdout)
@@ -77,8 +94,9 @@ class Running:
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
-                if path.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip().endswith(words) and \
-                        self.process.pid in ancestors(int(path.parent.name)):
+                if path.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip().endswith(
+                    words
+                ) and self.process.pid in ancestors(int(path.parent.name)):
                     found.append(int(path.parent.name))
             except OSError:
                 continue
@@ -154,13 +172,19 @@ def events_of(run: RecordedRun, name: str, *kinds: Kind) -> list[Event]:
 def test_all_journals_come_and_say_whose_clock_is_theirs(recorded: Path, ahead_s: int) -> None:
     with RecordedRun(recorded) as run:
         assert run.conditions == []
-        assert [journal.header.name for journal in run.journals] == ["coordinator", "devicesrv", "vcpu-0",
-                                                                     "there/vcpu-1"]
+        assert [journal.header.name for journal in run.journals] == [
+            "coordinator",
+            "devicesrv",
+            "vcpu-0",
+            "there/vcpu-1",
+        ]
         there = journal_of(run, "there/vcpu-1").header
         assert there.error_ns is not None and 0 < there.error_ns < 50_000_000
         assert abs(there.offset_ns + ahead_s * 10**9) <= there.error_ns, "both hosts have one clock, but for the day"
-        assert list(run.clocks) == [f"Times of host there are shown by the first host's clock, right within "
-                                    f"{there.error_ns / 1000:.1f} us, as its clock was when the run began."]
+        assert list(run.clocks) == [
+            f"Times of host there are shown by the first host's clock, right within "
+            f"{there.error_ns / 1000:.1f} us, as its clock was when the run began."
+        ]
 
 
 @pytest.mark.parametrize("name", ["vcpu-0", "there/vcpu-1"])
@@ -182,17 +206,24 @@ def test_a_stopped_world_has_nobody_in_the_guest(recorded: Path, name: str) -> N
     with RecordedRun(recorded) as run:
         error_ns = journal_of(run, name).header.error_ns or 0
         exits = events_of(run, name, Kind.EXIT)
-        paused = [event for event in events_of(run, "coordinator", Kind.STOPPED, Kind.RELEASED)
-                  if event.vcpu == NO_VCPU]
-        stops = [(stopped.t_ns, released.t_ns) for stopped, released in zip(paused, paused[1:], strict=False)
-                 if stopped.kind is Kind.STOPPED and released.kind is Kind.RELEASED]
+        paused = [
+            event for event in events_of(run, "coordinator", Kind.STOPPED, Kind.RELEASED) if event.vcpu == NO_VCPU
+        ]
+        stops = [
+            (stopped.t_ns, released.t_ns)
+            for stopped, released in zip(paused, paused[1:], strict=False)
+            if stopped.kind is Kind.STOPPED and released.kind is Kind.RELEASED
+        ]
         assert max(end - begin for begin, end in stops) > max(100_000_000, 10 * error_ns)
-    stays = [(before.t_ns, after.t_ns - after.took_ns) for before, after in zip(exits, exits[1:], strict=False)
-             if after.operand("exit_kind") in EXECUTED]
+    stays = [
+        (before.t_ns, after.t_ns - after.took_ns)
+        for before, after in zip(exits, exits[1:], strict=False)
+        if after.operand("exit_kind") in EXECUTED
+    ]
     assert any(end < stops[0][0] for _, end in stays) and any(begin > stops[-1][1] for begin, _ in stays)
     for begin, end in stops:
         first = bisect_left(stays, (begin + error_ns, 0))
-        inside = [stay for stay in stays[first:first + 10] if stay[1] < end - error_ns]
+        inside = [stay for stay in stays[first : first + 10] if stay[1] < end - error_ns]
         assert not inside, f"{len(inside)} times in the guest within a stop of {end - begin} ns"
 
 
@@ -226,15 +257,17 @@ def test_report_and_trace_show_the_vcpus_of_all_hosts(recorded: Path, tmp_path: 
     rows = json.loads(trace.read_text())["traceEvents"]
     numbers = {row["args"]["name"].partition(" ")[0]: row["pid"] for row in rows if row["name"] == "process_name"}
     assert list(numbers) == ["coordinator", "devicesrv", "vcpu-0", "there/vcpu-1"]
-    times = {name: [row["ts"] for row in rows if row["pid"] == number and row["ph"] in "Xi"]
-             for name, number in numbers.items()}
+    times = {
+        name: [row["ts"] for row in rows if row["pid"] == number and row["ph"] in "Xi"]
+        for name, number in numbers.items()
+    }
     assert min(map(min, times.values())) >= 0 and max(map(max, times.values())) < 120e6
     assert abs(max(times["vcpu-0"]) - max(times["there/vcpu-1"])) < 20e6
 
 
 def test_a_host_that_is_killed_costs_its_journals_only(running: Running, command: Any) -> None:
     assert not list(running.temporary.iterdir()), "what a killed host would leave"
-    os.kill(running.member("-m deploy.host_agent"), signal.SIGKILL)
+    os.kill(running.member("-m allstop.deploy.hosts.agent"), signal.SIGKILL)
     verdict = running.finish()
     assert verdict["verdict"] == "lost" and "the agent of host there was killed by SIGKILL" in verdict["sentence"]
     assert [note for note in verdict["notes"] if "journal" in note] == [MISSING]
@@ -256,45 +289,69 @@ def test_what_a_killed_worker_of_another_host_has_written_comes(running: Running
         said = [sentence for sentence in run.conditions if "there/vcpu-1" in sentence]
     assert len(said) == 1 and said[0].startswith(
         f"there/vcpu-1.journal was not closed, for its process was killed or still runs: all of its {count} events "
-        "are there")
+        "are there"
+    )
 
 
 @pytest.fixture
 def stubbed(command: Any, guests: Path, tmp_path: Path) -> Callable[[str, str], list[str]]:
     """Runs `hello` with journals, on a second host whose agent goes wrong so; the verdict's notes."""
+
     def run(step: str, act: str) -> list[str]:
         file = hosts_file(tmp_path)
         stub = json.dumps([sys.executable, str(Path(__file__).parent / "stub_agent.py"), step, act])
         file.write_text(file.read_text().replace("command = []", f"command = {stub}"))
-        done = command("run", "--json", guests / "hello.elf", "--vcpus", 2, "--timeout", 60, "--hosts", file,
-                       "--run-dir", tmp_path / "run", "--journal")
+        done = command(
+            "run",
+            "--json",
+            guests / "hello.elf",
+            "--vcpus",
+            2,
+            "--timeout",
+            60,
+            "--hosts",
+            file,
+            "--run-dir",
+            tmp_path / "run",
+            "--journal",
+        )
         assert done.returncode == 0, done.stderr
         return list(json.loads(done.stdout)["notes"])
+
     return run
 
 
-def test_a_host_that_sends_what_is_no_journal_harms_nobody(stubbed: Callable[[str, str], list[str]],
-                                                           tmp_path: Path) -> None:
+def test_a_host_that_sends_what_is_no_journal_harms_nobody(
+    stubbed: Callable[[str, str], list[str]], tmp_path: Path
+) -> None:
     """It has the keys of the run, and says whatever it likes: nothing is written that it should not have sent."""
     notes = stubbed("journals", "-")
-    for words in ("a piece of a journal before JournalsBegun", "a journal of a vCPU that is not on its sender's host",
-                  "a journal of a size that it can not have", "a piece of a journal that is not the next one"):
+    for words in (
+        "a piece of a journal before JournalsBegun",
+        "a journal of a vCPU that is not on its sender's host",
+        "a journal of a size that it can not have",
+        "a piece of a journal that is not the next one",
+    ):
         assert any(re.fullmatch(rf"host there: refused \d+ x {words}", note) for note in notes), notes
     assert sorted(path.name for path in (tmp_path / "run" / "there").iterdir()) == [
-        "node.log", "vcpu-1.journal", "vcpu-1.log"]
+        "node.log",
+        "vcpu-1.journal",
+        "vcpu-1.log",
+    ]
     with RecordedRun(tmp_path / "run") as run:
         assert run.conditions == [], "the real one came after all that"
 
 
-def test_journals_may_take_longer_than_processes_to_leave(stubbed: Callable[[str, str], list[str]],
-                                                          tmp_path: Path) -> None:
+def test_journals_may_take_longer_than_processes_to_leave(
+    stubbed: Callable[[str, str], list[str]], tmp_path: Path
+) -> None:
     pieces = int(2 * LEAVE_S / 0.4)  # as slow as that the stub is
     assert stubbed("slow", str(pieces * PIECE_BYTES)) == []
     assert (tmp_path / "run" / "there" / "vcpu-1.journal").stat().st_size == pieces * PIECE_BYTES
 
 
 def test_a_launcher_that_is_killed_leaves_no_journal_on_another_host(running: Running) -> None:
-    agent = running.member("-m deploy.host_agent")
+    agent = running.member("-m allstop.deploy.hosts.agent")
     running.process.kill()
     running.process.communicate()
     status = Path(f"/proc/{agent}/status")
@@ -309,8 +366,9 @@ def test_a_clock_that_nobody_compared_is_said(recorded: Path, tmp_path: Path) ->
     with path.open("r+b") as file:
         mark_origin(file.fileno(), "there", 0, 0)
     with RecordedRun(copy) as run:
-        assert list(run.clocks) == ["Times of host there are shown by the first host's clock, and nobody has measured "
-                                    "how exactly."]
+        assert list(run.clocks) == [
+            "Times of host there are shown by the first host's clock, and nobody has measured how exactly."
+        ]
     path.unlink()
     with RecordedRun(copy) as run:
         assert run.conditions == ["there/vcpu-1 has no journal that can be read"] and list(run.clocks) == []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A connection ends, and another host of the machine takes its name at a server: it is refused, and whom the name
 belongs to is served when he comes again. The servers are processes, three hosts are keys."""
+
 from __future__ import annotations
 
 import os
@@ -15,10 +16,11 @@ from typing import Any
 import pytest
 import zmq
 
-from allstop.machine.configuration import HostsSpec, MachineConfig, SharedFds
-from allstop.machine.control import ControlPage
-from allstop.wire.channel import COORDINATOR, LAUNCHER, Channel, worker_identity
-from allstop.wire.messages import (
+from allstop.deploy.processes.processes import child_environment
+from allstop.vm.config.machine import HostsSpec, MachineConfig, SharedFds
+from allstop.vm.control.control import ControlPage
+from allstop.vm.wire.channel import COORDINATOR, LAUNCHER, Channel, worker_identity
+from allstop.vm.wire.messages import (
     ROLE_COORDINATOR,
     ROLE_LAUNCHER,
     ROLE_WORKER,
@@ -29,8 +31,7 @@ from allstop.wire.messages import (
     Shutdown,
     Welcome,
 )
-from allstop.wire.security import KeyPair
-from deploy.processes import child_environment
+from allstop.vm.wire.security import KeyPair
 
 PATIENCE_S = 20.0
 REFUSED = "a message of another host than its name's"
@@ -51,16 +52,39 @@ class Server:
         fds = [control, config_fd, *(listener.fileno() for listener in listeners[:3])]
         self._addresses = [f"tcp://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
         hosts = HostsSpec(
-            0, (self._addresses[0], *self._addresses[3:]), (0, 1, 2), tuple(key.public for key in self.keys),
-            self.keys[0].secret, -1, tuple(fds[2:]), self._addresses[1], self._addresses[2], 60.0,
-            ("here", "there", "yonder"))
+            0,
+            (self._addresses[0], *self._addresses[3:]),
+            (0, 1, 2),
+            tuple(key.public for key in self.keys),
+            self.keys[0].secret,
+            -1,
+            tuple(fds[2:]),
+            self._addresses[1],
+            self._addresses[2],
+            60.0,
+            ("here", "there", "yonder"),
+        )
         name = f"ipc://@allstop-test-{secrets.token_hex(8)}"
-        self.config = MachineConfig(3, 1 << 21, secrets.token_hex(16), f"{name}-c", f"{name}-d",
-                                    SharedFds(control, -1, -1), 2, launcher_pid=os.getpid(), hosts=hosts)
+        self.config = MachineConfig(
+            3,
+            1 << 21,
+            secrets.token_hex(16),
+            f"{name}-c",
+            f"{name}-d",
+            SharedFds(control, -1, -1),
+            2,
+            launcher_pid=os.getpid(),
+            hosts=hosts,
+        )
         os.write(config_fd, self.config.to_json().encode())
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, "--config-fd", str(config_fd)], pass_fds=fds, text=True,
-            env=child_environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            [sys.executable, "-P", "-m", module, "--config-fd", str(config_fd)],
+            pass_fds=fds,
+            text=True,
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
         stack.callback(self._end)
         os.close(control)
         os.close(config_fd)
@@ -70,8 +94,15 @@ class Server:
     def call(self, host: int) -> Channel:
         """Connect as vCPU 1's worker, from a host."""
         made = Channel.connect(
-            self._context, self._addresses[1 if self.module == "coordinator" else 2], worker_identity(VCPU),
-            self.config.token, ROLE_WORKER, VCPU, self.keys[0].public, self.keys[host])
+            self._context,
+            self._addresses[1 if self.module == "coordinator" else 2],
+            worker_identity(VCPU),
+            self.config.token,
+            ROLE_WORKER,
+            VCPU,
+            self.keys[0].public,
+            self.keys[host],
+        )
         self._stack.callback(made.close)
         return made
 
@@ -82,9 +113,11 @@ class Server:
 
     def stop(self) -> str:
         """End it in its way; what it said on stderr."""
-        identity, role, endpoint = ((LAUNCHER, ROLE_LAUNCHER, self.config.coordinator_endpoint)
-                                    if self.module == "coordinator" else
-                                    (COORDINATOR, ROLE_COORDINATOR, self.config.devices_endpoint))
+        identity, role, endpoint = (
+            (LAUNCHER, ROLE_LAUNCHER, self.config.coordinator_endpoint)
+            if self.module == "coordinator"
+            else (COORDINATOR, ROLE_COORDINATOR, self.config.devices_endpoint)
+        )
         channel = Channel.open(self._context, endpoint, identity, self.config.token, role, 0, PATIENCE_S)
         channel.send(Shutdown())
         _, said = self.process.communicate(timeout=PATIENCE_S)
@@ -106,12 +139,14 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 def welcomed(server: Server, host: int, until: Callable[..., Any]) -> Channel:
     """A connection that has the name. A ROUTER never answers one that came before it saw the last one end."""
+
     def connect() -> Channel | None:
         channel = server.call(host)
         if isinstance(channel.receive(2.0), Welcome):
             return channel
         channel.close()
         return None
+
     made: Channel = until(connect, "Welcome")
     return made
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The tests' own network: hosts reach each other, a cut cable lets nothing through, and nothing of it stays."""
+
 from __future__ import annotations
 
 import subprocess
@@ -9,9 +10,11 @@ from typing import Any
 
 def reaches(network: Any, host: int) -> bool:
     """Whether the first host reaches this one. A connection that is refused has got there."""
-    code = ("import socket, sys\n"
-            f"try: socket.create_connection(('{network.addresses[host]}', 9), 0.3)\n"
-            "except ConnectionRefusedError: sys.exit(0)\nexcept OSError: sys.exit(1)")
+    code = (
+        "import socket, sys\n"
+        f"try: socket.create_connection(('{network.addresses[host]}', 9), 0.3)\n"
+        "except ConnectionRefusedError: sys.exit(0)\nexcept OSError: sys.exit(1)"
+    )
     return subprocess.run([*network.enter(0), "python3", "-c", code], check=False).returncode == 0
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`allstop ctl` on a machine on two hosts reaches both of them. On loopback, but where a link is cut."""
+
 from __future__ import annotations
 
 import contextlib
@@ -15,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from allstop.machine.configuration import RAM_BASE
-from allstop.machine.stage2 import LEVEL3_OFFSET
-from deploy.operator_link import OperatorLink
+from allstop.operator_link import OperatorLink
+from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.memory.stage2 import LEVEL3_OFFSET
 
 COUNTERS = 0x40015000  # the page on which both vCPUs of smp-counter work
 IN_TIME_S = 20.0
@@ -42,8 +43,11 @@ class Machine:
     def agent(self) -> int:
         """The process that is the other host's agent."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return next(int(child) for child in children
-                    if b"deploy.host_agent" in Path(f"/proc/{child}/cmdline").read_bytes())
+        return next(
+            int(child)
+            for child in children
+            if b"allstop.deploy.hosts.agent" in Path(f"/proc/{child}/cmdline").read_bytes()
+        )
 
     def counts(self) -> bool:
         """Do all vCPUs count by now?"""
@@ -51,8 +55,9 @@ class Machine:
             assert self.process.poll() is None, self.process.communicate()
             return False
         said = self.ctl("status", "--json").stdout
-        return bool(said) and all(vcpu["power"] == "on" and vcpu["counters"]["stage2"] > 20
-                                  for vcpu in json.loads(said)["vcpus"])
+        return bool(said) and all(
+            vcpu["power"] == "on" and vcpu["counters"]["stage2"] > 20 for vcpu in json.loads(said)["vcpus"]
+        )
 
     def own_page(self) -> int:
         """A page that the other host's vCPU alone works on, and the first host never had: of its stack."""
@@ -84,8 +89,18 @@ def machine(command: Any, guests: Path, tmp_path: Path, until: Any) -> Iterator[
     file.write_text("".join(f'[[host]]\nname = "{name}"\naddress = "127.0.0.1"\n' for name in ("here", "there")))
     run = tmp_path / "run"
     process: subprocess.Popen[bytes] = command.start(
-        "run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 10_000_000, "--run-dir", run,
-        "--hosts", file)
+        "run",
+        "--json",
+        guests / "smp-counter.elf",
+        "--vcpus",
+        2,
+        "--parameter",
+        10_000_000,
+        "--run-dir",
+        run,
+        "--hosts",
+        file,
+    )
     made = Machine(command, run, process)
 
     try:
@@ -153,7 +168,8 @@ def test_a_vcpu_of_another_host_is_killed_as_one_of_this(machine: Machine) -> No
     verdict = machine.verdict()
     assert verdict["verdict"] == "lost"
     assert verdict["sentence"].startswith(
-        f"host there (127.0.0.1): vcpu-1 (process {pid}) was killed by SIGKILL while "), verdict["sentence"]
+        f"host there (127.0.0.1): vcpu-1 (process {pid}) was killed by SIGKILL while "
+    ), verdict["sentence"]
     assert not (machine.run / "control.json").exists() and not Path(f"/proc/{pid}").exists()
 
 
@@ -166,17 +182,30 @@ def test_a_host_that_does_not_answer_kills_later(machine: Machine) -> None:
     finally:
         os.kill(agent, signal.SIGCONT)
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr == ("allstop: host there, which is to kill vCPU 1, has not answered within 3 s: it is slow or "
-                           "stopped\n")
+    assert done.stderr == (
+        "allstop: host there, which is to kill vCPU 1, has not answered within 3 s: it is slow or stopped\n"
+    )
     verdict = machine.verdict()
     assert verdict["verdict"] == "lost" and "was killed by SIGKILL" in verdict["sentence"]
 
 
 def test_a_page_of_a_host_that_is_cut_off_is_refused_in_time_and_read_when_the_link_is_back(
-        hosts: Any, guests: Path, until: Any) -> None:
+    hosts: Any, guests: Path, until: Any
+) -> None:
     run = hosts.folder / "run"
-    process = hosts.start("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 10_000_000,
-                          "--run-dir", run, "--hosts", hosts.file(2, extra="[machine]\ndeadline_s = 30"))
+    process = hosts.start(
+        "run",
+        "--json",
+        guests / "smp-counter.elf",
+        "--vcpus",
+        2,
+        "--parameter",
+        10_000_000,
+        "--run-dir",
+        run,
+        "--hosts",
+        hosts.file(2, extra="[machine]\ndeadline_s = 30"),
+    )
 
     def command(*words: object) -> subprocess.CompletedProcess[str]:
         with hosts.start(*words) as asked:
@@ -193,8 +222,10 @@ def test_a_page_of_a_host_that_is_cut_off_is_refused_in_time_and_read_when_the_l
     done = machine.ctl("memory", hex(page + 8), 16)
     assert time.monotonic() - began_s < 3 + 5
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (f"allstop: the page at {page:#010x} is on another host and did not come within 3 s: host "
-                           "there is slow or stopped\n")
+    assert done.stderr == (
+        f"allstop: the page at {page:#010x} is on another host and did not come within 3 s: host "
+        "there is slow or stopped\n"
+    )
     assert machine.ctl("memory", "0x40010000", 16).returncode == 0  # what is here is read meanwhile
     hosts.network.mend(1)
     until(lambda: machine.ctl("memory", hex(page + 8), 16).returncode == 0, "the page to come")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Strangers at a machine's TCP ports, and a host of the machine that says what it may not: the run passes meanwhile."""
+
 from __future__ import annotations
 
 import json
@@ -17,10 +18,10 @@ from typing import Any
 import pytest
 import zmq
 
-from allstop.wire.codec import encode
-from allstop.wire.messages import PROTOCOL_VERSION, ROLE_OPERATOR, Hello
-from allstop.wire.node_messages import HostStop, PageAsked
-from allstop.wire.security import KeyPair, secure
+from allstop.vm.wire.codec import encode
+from allstop.vm.wire.messages import PROTOCOL_VERSION, ROLE_OPERATOR, Hello
+from allstop.vm.wire.messages_hosts import HostStop, PageAsked
+from allstop.vm.wire.security import KeyPair, secure
 
 LISTENERS = 5  # the first host's launcher, coordinator, device server and node; the second one's node
 _LISTEN = "0A"
@@ -53,22 +54,45 @@ def descendants(pid: int) -> list[int]:
 def loopback_hosts(folder: Path, **second: Any) -> Path:
     path = folder / "hosts.toml"
     words = "\n".join(f"{key} = {json.dumps(value)}" for key, value in second.items())
-    path.write_text(f'[machine]\ndeadline_s = 15\n[[host]]\nname = "here"\naddress = "127.0.0.1"\n'
-                    f'[[host]]\nname = "there"\naddress = "127.0.0.1"\n{words}\n')
+    path.write_text(
+        f'[machine]\ndeadline_s = 15\n[[host]]\nname = "here"\naddress = "127.0.0.1"\n'
+        f'[[host]]\nname = "there"\naddress = "127.0.0.1"\n{words}\n'
+    )
     return path
 
 
 @contextmanager
-def running(command: Any, guests: Path, folder: Path, until: Any,
-            ) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
+def running(
+    command: Any,
+    guests: Path,
+    folder: Path,
+    until: Any,
+) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
     """A machine on two hosts in the middle of its work, and its ports."""
-    process = command.start("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 4000,
-                            "--run-dir", folder / "run", "--timeout", 80, "--hosts", loopback_hosts(folder))
+    process = command.start(
+        "run",
+        "--json",
+        guests / "smp-counter.elf",
+        "--vcpus",
+        2,
+        "--parameter",
+        4000,
+        "--run-dir",
+        folder / "run",
+        "--timeout",
+        80,
+        "--hosts",
+        loopback_hosts(folder),
+    )
     try:
+
         def up() -> bool:
             return process.poll() is not None or "vcpu-1" in "".join(
                 Path(f"/proc/{pid}/cmdline").read_text().replace("--vcpu\0", "vcpu-")
-                for pid in descendants(process.pid) if Path(f"/proc/{pid}").exists())
+                for pid in descendants(process.pid)
+                if Path(f"/proc/{pid}").exists()
+            )
+
         until(up, "the machine to be up")
         yield process, until(lambda: sorted(listening([process.pid, *descendants(process.pid)])), "its ports")
     finally:
@@ -86,8 +110,10 @@ def passed(process: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 def refused(verdict: dict[str, Any], by: str) -> int:
     """How many connections this one says to have refused."""
-    found = [re.fullmatch(rf"{by}: refused (\d+) x a connection without a key of this run", note)
-             for note in verdict["notes"]]
+    found = [
+        re.fullmatch(rf"{by}: refused (\d+) x a connection without a key of this run", note)
+        for note in verdict["notes"]
+    ]
     return sum(int(match[1]) for match in found if match)
 
 
@@ -121,9 +147,21 @@ def test_strangers_are_refused_and_harm_nobody(command: Any, guests: Path, tmp_p
 
 def test_what_is_recorded_and_sent_again_is_refused(command: Any, guests: Path, tmp_path: Path) -> None:
     stub = str(Path(__file__).parent / "stub_agent.py")
-    done = command("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 200, "--timeout", 60,
-                   "--run-dir", tmp_path / "run",
-                   "--hosts", loopback_hosts(tmp_path, command=[sys.executable, stub, "replay", "-"]))
+    done = command(
+        "run",
+        "--json",
+        guests / "smp-counter.elf",
+        "--vcpus",
+        2,
+        "--parameter",
+        200,
+        "--timeout",
+        60,
+        "--run-dir",
+        tmp_path / "run",
+        "--hosts",
+        loopback_hosts(tmp_path, command=[sys.executable, stub, "replay", "-"]),
+    )
     assert done.returncode == 0, done.stderr
     assert refused(json.loads(done.stdout), "host there: node") >= 3
     logs = "".join(path.read_text() for path in (tmp_path / "run").rglob("*.log"))
@@ -132,26 +170,54 @@ def test_what_is_recorded_and_sent_again_is_refused(command: Any, guests: Path, 
 
 def test_a_host_that_says_what_it_may_not_harms_nobody_else(command: Any, guests: Path, tmp_path: Path) -> None:
     stub = str(Path(__file__).parent / "stub_agent.py")
-    done = command("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 200, "--timeout", 60,
-                   "--hosts", loopback_hosts(tmp_path, command=[sys.executable, stub, "rogue", "-"]))
+    done = command(
+        "run",
+        "--json",
+        guests / "smp-counter.elf",
+        "--vcpus",
+        2,
+        "--parameter",
+        200,
+        "--timeout",
+        60,
+        "--hosts",
+        loopback_hosts(tmp_path, command=[sys.executable, stub, "rogue", "-"]),
+    )
     assert done.returncode == 0, done.stderr
     notes = "\n".join(json.loads(done.stdout)["notes"])
-    for words in (r"^node: refused \d+ x bytes that are no message", r"^node: refused \d+ x a message of a stranger",
-                  r"^node: refused \d+ x a NodeHello of another run or version",
-                  r"^coordinator: refused \d+ x bytes that are no message",
-                  r"^coordinator: refused \d+ x a Hello of a process of another host",
-                  r"^devicesrv: refused \d+ x a Hello of a process of another host"):
+    for words in (
+        r"^node: refused \d+ x bytes that are no message",
+        r"^node: refused \d+ x a message of a stranger",
+        r"^node: refused \d+ x a NodeHello of another run or version",
+        r"^coordinator: refused \d+ x bytes that are no message",
+        r"^coordinator: refused \d+ x a Hello of a process of another host",
+        r"^devicesrv: refused \d+ x a Hello of a process of another host",
+    ):
         assert re.search(words, notes, re.MULTILINE), notes
 
 
-def test_a_connection_between_nodes_that_is_reset_ends_the_run(command: Any, guests: Path, tmp_path: Path, until: Any,
-                                                              ) -> None:
+def test_a_connection_between_nodes_that_is_reset_ends_the_run(
+    command: Any,
+    guests: Path,
+    tmp_path: Path,
+    until: Any,
+) -> None:
     """ZeroMQ connects again, and what was on its way is lost: a page that nobody sends again, say."""
     stub = str(Path(__file__).parent / "stub_agent.py")
     run = tmp_path / "run"
-    process = command.start("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 10_000_000,
-                            "--run-dir", run,
-                            "--hosts", loopback_hosts(tmp_path, command=[sys.executable, stub, "proxy", "-"]))
+    process = command.start(
+        "run",
+        "--json",
+        guests / "smp-counter.elf",
+        "--vcpus",
+        2,
+        "--parameter",
+        10_000_000,
+        "--run-dir",
+        run,
+        "--hosts",
+        loopback_hosts(tmp_path, command=[sys.executable, stub, "proxy", "-"]),
+    )
 
     def runs() -> bool:
         said = command("ctl", run, "status", "--json").stdout if (run / "control.json").exists() else ""
@@ -179,7 +245,8 @@ def test_a_connection_between_nodes_that_is_reset_ends_the_run(command: Any, gue
 
 @pytest.mark.parametrize("secret", ["secret_key", "token"])
 def test_the_run_folder_has_no_secret(command: Any, guests: Path, tmp_path: Path, secret: str) -> None:
-    done = command("run", guests / "hello.elf", "--vcpus", 2, "--run-dir", tmp_path / "run", "--hosts",
-                   loopback_hosts(tmp_path))
+    done = command(
+        "run", guests / "hello.elf", "--vcpus", 2, "--run-dir", tmp_path / "run", "--hosts", loopback_hosts(tmp_path)
+    )
     assert done.returncode == 0, done.stderr
     assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file() and secret in path.read_text()]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Hosts that a real ssh leads to: an sshd of the test's own, on loopback, with keys of its own."""
+
 from __future__ import annotations
 
 import contextlib
@@ -16,13 +17,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from allstop.machine.control import POWER_ON
-from deploy.processes import child_environment
+from allstop.deploy.processes.processes import child_environment
+from allstop.vm.control.control import POWER_ON
 from tests.hosts.test_losses import page_of
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-pytestmark = pytest.mark.skipif(SSHD is None or shutil.which("ssh") is None,
-                                reason="there is no sshd (Debian's package `openssh-server`)")
+pytestmark = pytest.mark.skipif(
+    SSHD is None or shutil.which("ssh") is None, reason="there is no sshd (Debian's package `openssh-server`)"
+)
 RUN_SSHD = Path("/run/sshd")
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 10.0
@@ -36,8 +38,9 @@ class Server(NamedTuple):
 
 
 def make_key(path: Path) -> Path:
-    subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)), check=True,
-                   stdin=subprocess.DEVNULL)
+    subprocess.run(
+        ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)), check=True, stdin=subprocess.DEVNULL
+    )
     return path
 
 
@@ -51,12 +54,16 @@ def sshd(tmp_path: Path) -> Iterator[Server]:
         port = free.getsockname()[1]
     (folder / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {host}\nAuthorizedKeysFile {user}.pub\nStrictModes no\n"
-        "PidFile none\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n")
+        "PidFile none\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+    )
     (folder / "known").write_text(f"[127.0.0.1]:{port} {host.with_suffix('.pub').read_text()}")
-    (folder / "config").write_text("".join(
-        f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {key}\n  IdentitiesOnly yes\n"
-        f"  IdentityAgent none\n  UserKnownHostsFile {folder}/known\n  StrictHostKeyChecking yes\n"
-        for name, key in (("there", user), ("stranger", other))))
+    (folder / "config").write_text(
+        "".join(
+            f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {key}\n  IdentitiesOnly yes\n"
+            f"  IdentityAgent none\n  UserKnownHostsFile {folder}/known\n  StrictHostKeyChecking yes\n"
+            for name, key in (("there", user), ("stranger", other))
+        )
+    )
     python = tmp_path / "a 'folder' with $HOME" / "python"
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "$@"\n')
@@ -69,8 +76,9 @@ def sshd(tmp_path: Path) -> Iterator[Server]:
     if made:
         RUN_SSHD.mkdir(mode=0o755)  # it wants one, and has nothing there
     log = (folder / "log").open("w+b")
-    process = subprocess.Popen((str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")), stdin=subprocess.DEVNULL,
-                               stdout=log, stderr=log)
+    process = subprocess.Popen(
+        (str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+    )
     try:
         until_s = time.monotonic() + DEADLINE_S
         while True:
@@ -91,38 +99,71 @@ def sshd(tmp_path: Path) -> Iterator[Server]:
 
 def hosts_file(folder: Path, server: Server, destination: str) -> Path:
     path = folder / "hosts.toml"
-    path.write_text('[[host]]\nname = "here"\naddress = "127.0.0.1"\n[[host]]\nname = "there"\naddress = "127.0.0.1"\n'
-                    f'ssh = "{destination}"\npython = "{server.python}"\n')
+    path.write_text(
+        '[[host]]\nname = "here"\naddress = "127.0.0.1"\n[[host]]\nname = "there"\naddress = "127.0.0.1"\n'
+        f'ssh = "{destination}"\npython = "{server.python}"\n'
+    )
     return path
 
 
 def agents(pid: int) -> list[int]:
     """The ssh processes among the children of a launcher."""
-    children = [child for task in Path(f"/proc/{pid}/task").iterdir()
-                for child in (task / "children").read_text().split()]
+    children = [
+        child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
     return [int(child) for child in children if b"ssh\0" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def test_a_machine_on_a_host_behind_ssh(sshd: Server, command: Any, guests: Path, tmp_path: Path) -> None:
-    done = command("run", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 100, "--run-dir", tmp_path / "run",
-                   "--hosts", hosts_file(tmp_path, sshd, "there"), env=sshd.environment)
+    done = command(
+        "run",
+        guests / "smp-counter.elf",
+        "--vcpus",
+        2,
+        "--parameter",
+        100,
+        "--run-dir",
+        tmp_path / "run",
+        "--hosts",
+        hosts_file(tmp_path, sshd, "there"),
+        env=sshd.environment,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "there" / "vcpu-1.log").exists()
 
 
 def test_a_key_that_is_not_admitted(sshd: Server, command: Any, guests: Path, tmp_path: Path) -> None:
-    done = command("run", "--quiet", guests / "hello.elf", "--vcpus", 2, "--hosts",
-                   hosts_file(tmp_path, sshd, "stranger"), env=sshd.environment)
+    done = command(
+        "run",
+        "--quiet",
+        guests / "hello.elf",
+        "--vcpus",
+        2,
+        "--hosts",
+        hosts_file(tmp_path, sshd, "stranger"),
+        env=sshd.environment,
+    )
     assert done.returncode == 4 and done.stderr.count("\n") == 1
     assert "host there (127.0.0.1) could not be had: its agent left with exit status 255" in done.stderr
     assert "Permission denied (" in done.stderr
 
 
-def test_an_ssh_that_is_killed_ends_the_run_on_both_sides(sshd: Server, command: Any, guests: Path, tmp_path: Path,
-                                                          until: Any) -> None:
+def test_an_ssh_that_is_killed_ends_the_run_on_both_sides(
+    sshd: Server, command: Any, guests: Path, tmp_path: Path, until: Any
+) -> None:
     """What is left on the other side is seen by the fixture that looks for what tests leave behind: it is here."""
-    with command.start("run", "--json", guests / "spin.elf", "--vcpus", 2, "--run-dir", tmp_path / "run", "--hosts",
-                       hosts_file(tmp_path, sshd, "there"), env=sshd.environment) as process:
+    with command.start(
+        "run",
+        "--json",
+        guests / "spin.elf",
+        "--vcpus",
+        2,
+        "--run-dir",
+        tmp_path / "run",
+        "--hosts",
+        hosts_file(tmp_path, sshd, "there"),
+        env=sshd.environment,
+    ) as process:
         until(lambda: (page := page_of(process.pid)) is not None and page.power(0) == POWER_ON, "the guest")
         (leading,) = agents(process.pid)
         os.kill(leading, signal.SIGKILL)

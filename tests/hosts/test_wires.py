@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Machines on bad wires: late, lossy and out of order. They end as on a good one, and a cut in the middle ends them."""
+
 from __future__ import annotations
 
 import json
@@ -25,11 +26,17 @@ WIRES = {
 }
 STOPPED = ("--fetch", "stop-world")
 RUNS = [
-    ("late", "smp-counter", 100, ()), ("late", "swapper", 3, STOPPED), ("late", "ipi", 1, ()),
-    ("lossy", "smp-counter", 100, ()), ("lossy", "history", 300 << 8 | 1, ()), ("lossy", "swapper", 5, STOPPED),
-    ("out of order", "smp-counter", 10, ()), ("out of order", "history", 150 << 8 | 2, ()),
+    ("late", "smp-counter", 100, ()),
+    ("late", "swapper", 3, STOPPED),
+    ("late", "ipi", 1, ()),
+    ("lossy", "smp-counter", 100, ()),
+    ("lossy", "history", 300 << 8 | 1, ()),
+    ("lossy", "swapper", 5, STOPPED),
+    ("out of order", "smp-counter", 10, ()),
+    ("out of order", "history", 150 << 8 | 2, ()),
     ("out of order", "tlb", 3, ()),
-    ("all of it", "smp-counter", 2, ()), ("all of it", "history", 100 << 8 | 3, ()),
+    ("all of it", "smp-counter", 2, ()),
+    ("all of it", "history", 100 << 8 | 3, ()),
 ]
 SAID = {
     "smp-counter": r"counter=mcs count=(\d+) expected=\1$",
@@ -41,13 +48,23 @@ SAID = {
 
 
 @pytest.mark.parametrize(("kind", "guest", "parameter", "words"), RUNS)
-def test_a_guest_passes_on_a_bad_wire(bad_wire: Any, hosts: Any, guests: Path, kind: str, guest: str, parameter: int,
-                                      words: tuple[str, ...]) -> None:
+def test_a_guest_passes_on_a_bad_wire(
+    bad_wire: Any, hosts: Any, guests: Path, kind: str, guest: str, parameter: int, words: tuple[str, ...]
+) -> None:
     count, quality = WIRES[kind]
     wire = bad_wire(quality, count, seed=1)
     before = tcp_counts(hosts.network.namespaces[:count])
-    done = hosts.run(guests / f"{guest}.elf", "--vcpus", count, "--parameter", parameter, *words, "--timeout", 60,
-                     hosts=hosts.file(count))
+    done = hosts.run(
+        guests / f"{guest}.elf",
+        "--vcpus",
+        count,
+        "--parameter",
+        parameter,
+        *words,
+        "--timeout",
+        60,
+        hosts=hosts.file(count),
+    )
     assert (done.status, done.verdict.get("verdict")) == (0, "pass"), done.err
     assert re.search(SAID[guest], done.console, re.MULTILINE), done.console
     for name in ("tlb_stale", "fetch_wrong", "mmio_wrong"):
@@ -73,8 +90,19 @@ def test_a_partition_in_the_middle_of_latency(bad_wire: Any, hosts: Any, guests:
     """Lost on both sides, within the deadline."""
     quality = WIRES["late"][1]
     wire = bad_wire(quality, 2, seed=1)
-    process = hosts.start("run", "--json", guests / "smp-counter.elf", "--vcpus", 2, "--parameter", 10_000_000,
-                          "--run-dir", hosts.folder / "run", "--hosts", hosts.file(2, extra=QUICK))
+    process = hosts.start(
+        "run",
+        "--json",
+        guests / "smp-counter.elf",
+        "--vcpus",
+        2,
+        "--parameter",
+        10_000_000,
+        "--run-dir",
+        hosts.folder / "run",
+        "--hosts",
+        hosts.file(2, extra=QUICK),
+    )
     await_running(hosts, process, until)
     wire.cut(1)
     began_s = time.monotonic()
@@ -89,6 +117,7 @@ def test_a_partition_in_the_middle_of_latency(bad_wire: Any, hosts: Any, guests:
 
 
 # The wires themselves
+
 
 def passed(quality: Quality, seed: str, packets: int = 2000) -> tuple[Lane, list[tuple[int, float]]]:
     """A lane to which a packet comes every millisecond, and what came out of it: its number, how long it was on it."""
@@ -173,9 +202,11 @@ def test_a_cable_of_the_proxy(network: Any) -> None:
 
 def round_trip_s(network: Any, address: str, deadline_s: float) -> float | None:
     """From the first host to this address: a connection that is refused has been there and back. None: it was not."""
-    code = ("import socket, time\nbegan_s = time.monotonic()\n"
-            f"try: socket.create_connection(('{address}', 9), {deadline_s})\n"
-            "except ConnectionRefusedError: print(time.monotonic() - began_s)\nexcept OSError: pass")
+    code = (
+        "import socket, time\nbegan_s = time.monotonic()\n"
+        f"try: socket.create_connection(('{address}', 9), {deadline_s})\n"
+        "except ConnectionRefusedError: print(time.monotonic() - began_s)\nexcept OSError: pass"
+    )
     done = subprocess.run([*network.enter(0), "python3", "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout) if done.stdout else None
 

@@ -6,6 +6,7 @@ TUN device, whose other end is a descriptor of this process, and a thread passes
 that waits, sends again and sorts. A TUN device that was not asked for offloads gets packets with their checksums, none
 longer than its MTU; and it goes with its descriptor, however this process ends.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -146,8 +147,12 @@ class Proxy:
     def __init__(self, network: Network, hosts: int, quality: Quality, seed: int) -> None:
         self.addresses = [f"10.78.0.{number + 1}" for number in range(hosts)]
         self._hosts = {socket.inet_aton(address): number for number, address in enumerate(self.addresses)}
-        self._lanes = {(source, target): Lane(quality, f"{seed} {source} {target}")
-                       for source in range(hosts) for target in range(hosts) if source != target}
+        self._lanes = {
+            (source, target): Lane(quality, f"{seed} {source} {target}")
+            for source in range(hosts)
+            for target in range(hosts)
+            if source != target
+        }
         self._cut: frozenset[int] = frozenset()
         self._failure: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -170,8 +175,12 @@ class Proxy:
 
     def counts(self) -> Counts:
         lanes = self._lanes.values()
-        return Counts(sum(lane.passed for lane in lanes), sum(lane.dropped for lane in lanes),
-                      sum(lane.reordered for lane in lanes), sum(lane.waited_s for lane in lanes))
+        return Counts(
+            sum(lane.passed for lane in lanes),
+            sum(lane.dropped for lane in lanes),
+            sum(lane.reordered for lane in lanes),
+            sum(lane.waited_s for lane in lanes),
+        )
 
     def close(self) -> None:
         """Raises what went wrong meanwhile."""
@@ -255,8 +264,10 @@ class Netem:
         self._network.mend(host)
 
     def counts(self) -> Counts:
-        said = [json.loads(_command("tc", "-n", namespace, "-s", "-j", "qdisc", "show", "dev", "wire"))
-                for namespace in self._namespaces]
+        said = [
+            json.loads(_command("tc", "-n", namespace, "-s", "-j", "qdisc", "show", "dev", "wire"))
+            for namespace in self._namespaces
+        ]
         ours: list[dict[str, Any]] = [each for one in said for each in one if each["kind"] == "netem"]
         return Counts(sum(each["packets"] for each in ours), sum(each["drops"] for each in ours), None, None)
 

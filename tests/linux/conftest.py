@@ -7,6 +7,7 @@
 
 docs/linux.md says where to get them.
 """
+
 from __future__ import annotations
 
 import os
@@ -19,8 +20,8 @@ from typing import Any, Self
 
 import pytest
 
+from allstop.machine import Machine
 from bench.distribution import archive
-from deploy.machine import Machine
 
 BOOT_S = 120.0
 COMMAND_S = 60.0
@@ -38,9 +39,17 @@ echo '{READY}'
 while read -r line; do eval "$line"; echo "test: status $?"; done
 """
 # In the order in which they are loaded.
-_MODULES = ("drivers/virtio/virtio_mmio", "drivers/block/virtio_blk", "drivers/char/virtio_console",
-            "drivers/char/hw_random/virtio-rng", "lib/crc16", "fs/mbcache", "crypto/crc32c_generic", "fs/jbd2/jbd2",
-            "fs/ext4/ext4")
+_MODULES = (
+    "drivers/virtio/virtio_mmio",
+    "drivers/block/virtio_blk",
+    "drivers/char/virtio_console",
+    "drivers/char/hw_random/virtio-rng",
+    "lib/crc16",
+    "fs/mbcache",
+    "crypto/crc32c_generic",
+    "fs/jbd2/jbd2",
+    "fs/ext4/ext4",
+)
 
 
 class Linux(AbstractContextManager["Linux"]):
@@ -89,7 +98,7 @@ class Linux(AbstractContextManager["Linux"]):
             text = self.machine.console.replace("\r", "")
             found = re.compile(pattern).search(text, self._seen)
             if found is not None:
-                before, self._seen = text[self._seen:found.start()], found.end()
+                before, self._seen = text[self._seen : found.start()], found.end()
                 return before, found
             if ended is not None or time.monotonic() > deadline:
                 sentence = f"after {timeout_s:g} s" if ended is None else f"and the run is over: {ended.sentence}"
@@ -126,8 +135,11 @@ def initrd_with_modules(busybox: bytes, tmp_path_factory: pytest.TempPathFactory
     """With drivers for virtio, and ext4."""
     folder = _named("ALLSTOP_MODULES") / "kernel"
     path = tmp_path_factory.mktemp("initrd") / "modules"
-    path.write_bytes(archive(busybox, _INIT, {
-        f"{place}.ko": (folder / f"{name}.ko").read_bytes() for place, name in enumerate(_MODULES)}))
+    path.write_bytes(
+        archive(
+            busybox, _INIT, {f"{place}.ko": (folder / f"{name}.ko").read_bytes() for place, name in enumerate(_MODULES)}
+        )
+    )
     return path
 
 

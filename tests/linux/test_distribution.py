@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A distribution's kernel: it boots without a complaint, keeps time, sleeps, and keeps its data when disturbed."""
+
 from __future__ import annotations
 
 import re
@@ -15,8 +16,11 @@ from tests.linux.conftest import Linux
 
 Boot = Callable[..., Linux]
 # What a kernel says when it misses something or finds it wrong. "Spectre" is said on QEMU, too.
-COMPLAINT = re.compile(r"warn|bad mode|unable|unexpected|powered down|stall|lockup|spurious|oops|bug:|failed|"
-                       r"arch_timer.*(broken|disabled)|undefined instruction", re.IGNORECASE)
+COMPLAINT = re.compile(
+    r"warn|bad mode|unable|unexpected|powered down|stall|lockup|spurious|oops|bug:|failed|"
+    r"arch_timer.*(broken|disabled)|undefined instruction",
+    re.IGNORECASE,
+)
 PAGES = 64
 KERNEL_CODE = 0x4030_0000
 MIDDLE = 0x4A00_0000  # of 256M of memory
@@ -65,12 +69,15 @@ def test_data_stay_whole_while_pages_are_swapped(linux: Boot, tlb: str) -> None:
     """Would break: a kernel, its programs and their data under swap at stage 2."""
     places = [KERNEL_CODE + 0x9000 * place for place in range(PAGES // 2)]
     places += [MIDDLE + 0x101000 * place for place in range(PAGES // 2)]
-    events = [{"action": "swap-out", "ipa": ipa, "at_ms": 50 + place, "every_ms": 20}
-              for place, ipa in enumerate(places)]
+    events = [
+        {"action": "swap-out", "ipa": ipa, "at_ms": 50 + place, "every_ms": 20} for place, ipa in enumerate(places)
+    ]
     with linux(vcpus=2, tlb=tlb, events=events) as guest:
         guest("head -c 200000 /bin/busybox > /tmp/a; sum=$(sha256sum < /tmp/a)")
-        guest("round() { for i in 1 2 3; do gzip -c /tmp/a > /tmp/$1; "
-              '[ "$(gunzip -c /tmp/$1 | sha256sum)" = "$sum" ] || echo bad; done; }')
+        guest(
+            "round() { for i in 1 2 3; do gzip -c /tmp/a > /tmp/$1; "
+            '[ "$(gunzip -c /tmp/$1 | sha256sum)" = "$sum" ] || echo bad; done; }'
+        )
         assert guest("round b & round c & round d & wait") == ""
         verdict = guest.power_off()
     assert verdict.verdict == "pass", verdict.sentence

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A host's shared memory and its doorbell, without any process: for tests that are its node, or its coordinator."""
+
 from __future__ import annotations
 
 import contextlib
@@ -7,10 +8,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from allstop.machine import stage2
-from allstop.machine.control import ControlPage
-from allstop.machine.memory import create_memory
-from allstop.machine.node_memory import NodeMemory
+from allstop.coordinator.node.memory.node_memory import NodeMemory
+from allstop.vm.control.control import ControlPage
+from allstop.vm.memory import stage2
+from allstop.vm.memory.memory import create_memory
 
 RAM_BYTES = 2 << 20
 HERE, THERE = 0, 1  # the first host's vCPU, and the second's

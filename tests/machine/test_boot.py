@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where the initial RAM disk and the tree lie: in memory, on pages, over nothing else, where a guest expects them."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -8,19 +9,23 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from allstop.machine.boot import Startup, prepare
-from allstop.machine.configuration import RAM_BASE
-from allstop.machine.device_tree import RunFacts
-from allstop.machine.images import Image, ImageError, Segment
-from allstop.machine.tree_blob import parse
+from allstop.vm.boot.boot import Startup, prepare
+from allstop.vm.boot.device_tree import RunFacts
+from allstop.vm.boot.images import Image, ImageError, Segment
+from allstop.vm.boot.tree_blob import parse
+from allstop.vm.config.machine import RAM_BASE
 
 MEGABYTE = 1 << 20
 
 
 def image(kind: str, *places: tuple[int, int], reserved: int = 0) -> Image:
     """An image with zeroed segments at (offset in memory, size)."""
-    return Image(kind, RAM_BASE + places[0][0],
-                 tuple(Segment(RAM_BASE + at, memoryview(b""), size) for at, size in places), reserved)
+    return Image(
+        kind,
+        RAM_BASE + places[0][0],
+        tuple(Segment(RAM_BASE + at, memoryview(b""), size) for at, size in places),
+        reserved,
+    )
 
 
 def tree_at(startup: Startup) -> int:
@@ -67,10 +72,17 @@ def test_no_room() -> None:
         prepare(full, facts, b"x")
 
 
-@given(st.sampled_from(["elf", "raw", "zimage"]), st.integers(1, 20), st.integers(0, 1 << 25), st.integers(1, 1 << 25),
-       st.integers(0, 1 << 23), st.integers(0, 1 << 25))
-def test_nothing_overlaps_and_all_is_in_memory(kind: str, steps: int, at: int, size: int, disk: int,
-                                               reserved: int) -> None:
+@given(
+    st.sampled_from(["elf", "raw", "zimage"]),
+    st.integers(1, 20),
+    st.integers(0, 1 << 25),
+    st.integers(1, 1 << 25),
+    st.integers(0, 1 << 23),
+    st.integers(0, 1 << 25),
+)
+def test_nothing_overlaps_and_all_is_in_memory(
+    kind: str, steps: int, at: int, size: int, disk: int, reserved: int
+) -> None:
     memory = steps * 2 * MEGABYTE
     assume(at + size <= memory and reserved <= memory)
     try:

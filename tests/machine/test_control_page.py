@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The control page, between the vCPUs' own processes and those who ask something of them."""
+
 from __future__ import annotations
 
 import os
@@ -8,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from allstop.machine import control
-from allstop.machine.control import ControlPage
-from allstop.machine.memory import create_memory
+from allstop.vm.control import control
+from allstop.vm.control.control import ControlPage
+from allstop.vm.memory.memory import create_memory
 
 DEADLINE_S = 10.0
 
@@ -59,10 +60,12 @@ def test_a_stop_after_a_head_start_still_waits_for_who_is_inside(make: Make) -> 
         leaver.join()
 
 
-@pytest.mark.parametrize(("cores", "busy", "may"), [(1, 0, False), (2, 0, True), (2, 1, False), (4, 2, True),
-                                                    (4, 3, False)])
+@pytest.mark.parametrize(
+    ("cores", "busy", "may"), [(1, 0, False), (2, 0, True), (2, 1, False), (4, 2, True), (4, 3, False)]
+)
 def test_polling_needs_a_core_for_the_vcpu_for_who_answers_and_for_each_that_computes(
-        make: Make, cores: int, busy: int, may: bool) -> None:
+    make: Make, cores: int, busy: int, may: bool
+) -> None:
     page = make(5, cores)
     for vcpu in range(busy):
         page.set_power(vcpu, control.POWER_ON)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The device tree: it says what the board is and what the run gives, as QEMU's does; a damaged one is refused."""
+
 from __future__ import annotations
 
 import shutil
@@ -12,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.machine import board
-from allstop.machine.device_tree import RunFacts, adapt, build
-from allstop.machine.images import ImageError
-from allstop.machine.tree_blob import MAX_TREE_BYTES, blob, parse
+from allstop.vm import board
+from allstop.vm.boot.device_tree import RunFacts, adapt, build
+from allstop.vm.boot.images import ImageError
+from allstop.vm.boot.tree_blob import MAX_TREE_BYTES, blob, parse
 
 MEMORY = 256 << 20
 QEMU = shutil.which("qemu-system-arm")
@@ -39,7 +40,7 @@ def nodes(tree: bytes) -> dict[str, dict[str, bytes]]:
 
 def value(item: fdt.Property) -> bytes:
     data, _, _ = item.to_dtb("")
-    return bytes(data[12:12 + struct.unpack_from(">I", data, 4)[0]])
+    return bytes(data[12 : 12 + struct.unpack_from(">I", data, 4)[0]])
 
 
 def word(data: bytes) -> int:
@@ -50,14 +51,20 @@ def word(data: bytes) -> int:
 @pytest.mark.parametrize("vcpus", [2, 8])
 def test_the_board_is_described_as_qemu_describes_it(tmp_path: Path, vcpus: int) -> None:
     file = tmp_path / "qemu.dtb"
-    subprocess.run([str(QEMU), "-M", f"virt,gic-version=2,dumpdtb={file}", "-cpu", "cortex-a15", "-smp", str(vcpus),
-                    "-m", "256"], check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        [str(QEMU), "-M", f"virt,gic-version=2,dumpdtb={file}", "-cpu", "cortex-a15", "-smp", str(vcpus), "-m", "256"],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
     theirs, ours = nodes(file.read_bytes()), nodes(build(RunFacts(vcpus, MEMORY)))
     del ours["/aliases"]
     here = {path for path in theirs if path.split("/")[1] not in NOT_OURS and "v2m" not in path}
     assert set(ours) == here
-    targets = {path: {word(tree[path]["phandle"]): path for path in tree if "phandle" in tree[path]}
-               for path, tree in (("theirs", theirs), ("ours", ours))}
+    targets = {
+        path: {word(tree[path]["phandle"]): path for path in tree if "phandle" in tree[path]}
+        for path, tree in (("theirs", theirs), ("ours", ours))
+    }
     for path in sorted(here):
         assert set(ours[path]) == set(theirs[path]), path
         for name, theirs_value in theirs[path].items():
@@ -66,8 +73,10 @@ def test_the_board_is_described_as_qemu_describes_it(tmp_path: Path, vcpus: int)
             elif path == "/psci" and name == "compatible":
                 assert theirs_value.endswith(ours[path][name])  # without 1.0
             elif name in PHANDLES:
-                split = [[targets[who][cell] for cell, in struct.iter_unpack(">I", held)]
-                         for who, held in (("theirs", theirs_value), ("ours", ours[path][name]))]
+                split = [
+                    [targets[who][cell] for (cell,) in struct.iter_unpack(">I", held)]
+                    for who, held in (("theirs", theirs_value), ("ours", ours[path][name]))
+                ]
                 assert split[0] == split[1], (path, name)
             else:
                 assert ours[path][name] == theirs_value, (path, name)
@@ -79,17 +88,20 @@ def test_every_vcpu_has_a_node_with_its_affinity(vcpus: int) -> None:
     cpus = [properties for path, properties in tree.items() if path.startswith("/cpus/cpu@")]
     assert [word(cpu["reg"]) for cpu in cpus] == [board.mpidr(vcpu) & 0xFFFFFF for vcpu in range(vcpus)]
     assert all(cpu["enable-method"] == b"psci\0" for cpu in cpus)
-    mapped = [word(held["cpu"]) for path, held in tree.items() if path.startswith("/cpus/cpu-map/socket0/cluster")
-              and "core" in path]
+    mapped = [
+        word(held["cpu"])
+        for path, held in tree.items()
+        if path.startswith("/cpus/cpu-map/socket0/cluster") and "core" in path
+    ]
     assert sorted(mapped) == sorted(word(cpu["phandle"]) for cpu in cpus)
     flags = {cells[2] for cells in struct.iter_unpack(">III", tree["/timer"]["interrupts"])}
     assert flags == {((1 << min(vcpus, 8)) - 1) << 8 | 4}
 
 
 def test_what_the_run_gives_stands_in_chosen_and_equal_runs_have_equal_trees() -> None:
-    facts = RunFacts(2, MEMORY, "console=ttyAMA0 x=\"1\"", (0x4800_0000, 0x4800_1234), seed=7)
+    facts = RunFacts(2, MEMORY, 'console=ttyAMA0 x="1"', (0x4800_0000, 0x4800_1234), seed=7)
     chosen = nodes(build(facts))["/chosen"]
-    assert chosen["bootargs"] == b"console=ttyAMA0 x=\"1\"\0" and chosen["stdout-path"] == b"/pl011@9000000\0"
+    assert chosen["bootargs"] == b'console=ttyAMA0 x="1"\0' and chosen["stdout-path"] == b"/pl011@9000000\0"
     assert (word(chosen["linux,initrd-start"]), word(chosen["linux,initrd-end"])) == (0x4800_0000, 0x4800_1234)
     assert build(facts) == build(facts)
     other = nodes(build(RunFacts(2, MEMORY, seed=8)))["/chosen"]
@@ -124,23 +136,27 @@ def test_a_tree_of_ones_own_is_kept_but_for_what_the_run_decides(cells: int) -> 
     before, after = nodes(tree), nodes(adapted)
     assert after["/"] == before["/"] and "/device@1" in after
     assert [path for path in after if "memory" in path] == ["/memory@40000000"]
-    assert after["/memory@40000000"]["reg"] == b"".join(number.to_bytes(4 * cells, "big")
-                                                        for number in (board.RAM_BASE, MEMORY))
+    assert after["/memory@40000000"]["reg"] == b"".join(
+        number.to_bytes(4 * cells, "big") for number in (board.RAM_BASE, MEMORY)
+    )
     assert after["/chosen"] == {"bootargs": b"theirs\0"}
     given_both = nodes(adapt(tree, RunFacts(1, MEMORY, "ours", (0x4200_0000, 0x4200_0001))))["/chosen"]
-    assert given_both == {"bootargs": b"ours\0", "linux,initrd-start": bytes.fromhex("42000000"),
-                          "linux,initrd-end": bytes.fromhex("42000001")}
+    assert given_both == {
+        "bootargs": b"ours\0",
+        "linux,initrd-start": bytes.fromhex("42000000"),
+        "linux,initrd-end": bytes.fromhex("42000001"),
+    }
     assert nodes(adapt(blob(own_tree(chosen=False)), RunFacts(1, MEMORY, "x")))["/chosen"] == {"bootargs": b"x\0"}
 
 
 def test_nops_are_passed_over() -> None:
     tree = blob(own_tree())
     struct_at = word(tree[8:12])
-    assert tree[struct_at:struct_at + 8] == bytes.fromhex("00000001 00000000")
+    assert tree[struct_at : struct_at + 8] == bytes.fromhex("00000001 00000000")
     at, nop = struct_at + 8, bytes.fromhex("00000004")
     longer = bytearray(tree[:at] + nop * 3 + tree[at:])
     for field, more in ((4, 12), (12, 12), (36, 12)):  # total size, strings, size of the structure
-        struct.pack_into(">I", longer, field, word(tree[field:field + 4]) + more)
+        struct.pack_into(">I", longer, field, word(tree[field : field + 4]) + more)
     assert nodes(bytes(longer)) == nodes(tree)
 
 
@@ -164,9 +180,9 @@ def test_what_is_no_tree_is_told_from_one_that_is_damaged() -> None:
     assert "are the most" in refusal(bytes(big))
     begin = word(tree[8:12])
     end = begin + word(tree[36:40])
-    assert "close" in refusal(tree[:end - 8] + bytes.fromhex("0000000900000009") + tree[end:])
-    assert "close" in refusal(tree[:end - 4] + bytes.fromhex("00000002") + tree[end:])
-    assert "unknown token" in refusal(tree[:begin] + bytes.fromhex("00000007") + tree[begin + 4:])
+    assert "close" in refusal(tree[: end - 8] + bytes.fromhex("0000000900000009") + tree[end:])
+    assert "close" in refusal(tree[: end - 4] + bytes.fromhex("00000002") + tree[end:])
+    assert "unknown token" in refusal(tree[:begin] + bytes.fromhex("00000007") + tree[begin + 4 :])
     bare = fdt.Node("/")
     bare.append(fdt.Node("device"))
     assert "#address-cells" in refusal(blob(bare))
@@ -182,7 +198,7 @@ SOUND = build(RunFacts(1, MEMORY, "console=ttyAMA0", (0x4800_0000, 0x4800_1000))
 
 @given(st.data())
 def test_no_damaged_tree_is_anything_but_taken_or_refused(data: st.DataObject) -> None:
-    tree = bytearray(SOUND[:data.draw(st.integers(0, len(SOUND)) | st.just(len(SOUND)))])
+    tree = bytearray(SOUND[: data.draw(st.integers(0, len(SOUND)) | st.just(len(SOUND)))])
     for _ in range(data.draw(st.integers(0, 4))):
         if tree:
             at = data.draw(st.integers(0, min(len(tree), 600) - 1) | st.integers(0, len(tree) - 1))

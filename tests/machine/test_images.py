@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Images: what is accepted is placed exactly, what is damaged or foreign is refused with its own sentence."""
+
 from __future__ import annotations
 
 import struct
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.machine.configuration import RAM_BASE
-from allstop.machine.images import Image, ImageError, parse_elf, parse_raw
+from allstop.vm.boot.images import Image, ImageError, parse_elf, parse_raw
+from allstop.vm.config.machine import RAM_BASE
 
 MEMORY = 64 << 20
 GUESTS = Path(__file__).parents[2] / "guests" / "images"
@@ -29,8 +30,17 @@ class Load:
 
     def header(self, offset: int) -> bytes:
         vaddr = self.ipa if self.vaddr is None else self.vaddr
-        return struct.pack("<IIIIIIII", self.kind, offset if self.offset is None else self.offset, vaddr, self.ipa,
-                           len(self.data) if self.file_bytes is None else self.file_bytes, self.memory_bytes, 7, 4)
+        return struct.pack(
+            "<IIIIIIII",
+            self.kind,
+            offset if self.offset is None else self.offset,
+            vaddr,
+            self.ipa,
+            len(self.data) if self.file_bytes is None else self.file_bytes,
+            self.memory_bytes,
+            7,
+            4,
+        )
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,22 @@ class Elf:
     def bytes(self) -> bytes:
         ident = self.magic + bytes([self.elf_class, self.order, self.ident_version]) + bytes(9)
         phnum = len(self.loads) if self.phnum is None else self.phnum
-        header = ident + struct.pack("<HHIIIIIHHHHHH", self.kind, self.machine, self.version, self.entry, self.phoff,
-                                     0, 0x05000200, self.ehsize, self.phentsize, phnum, 0, 0, 0)
+        header = ident + struct.pack(
+            "<HHIIIIIHHHHHH",
+            self.kind,
+            self.machine,
+            self.version,
+            self.entry,
+            self.phoff,
+            0,
+            0x05000200,
+            self.ehsize,
+            self.phentsize,
+            phnum,
+            0,
+            0,
+            0,
+        )
         offset = 52 + 32 * len(self.loads)
         headers, body = b"", b""
         for load in self.loads:
@@ -97,36 +121,39 @@ def test_a_segment_may_fill_memory_to_its_last_byte() -> None:
     assert parse_elf(Elf((load,), entry=RAM_BASE).bytes(), MEMORY).segments[0].memory_bytes == MEMORY
 
 
-@pytest.mark.parametrize(("elf", "sentence"), [
-    (replace(GOOD, magic=b"\x7fELG"), "is not an ELF file"),
-    (replace(GOOD, elf_class=2, machine=183), "not a 32-bit ELF file for AArch64"),
-    (replace(GOOD, elf_class=2, machine=62), "not a 32-bit ELF file for x86-64"),
-    (replace(GOOD, order=2), "not a little-endian"),
-    (replace(GOOD, ident_version=0), "unknown version"),
-    (replace(GOOD, version=2), "unknown version"),
-    (replace(GOOD, machine=3), r"another machine \(x86\)"),
-    (replace(GOOD, machine=999), r"another machine \(number 999\)"),
-    (replace(GOOD, kind=1), "relocatable object"),
-    (replace(GOOD, kind=3), "shared object"),
-    (replace(GOOD, kind=77), "type 77"),
-    (replace(GOOD, ehsize=64), "damaged"),
-    (replace(GOOD, phentsize=56), "damaged"),
-    (replace(GOOD, phnum=0), "without program headers"),
-    (replace(GOOD, phnum=0xFFFF), "truncated"),
-    (replace(GOOD, phoff=0xFFFF_FFF0), "truncated"),
-    (replace(GOOD, loads=(replace(GOOD.loads[0], kind=2),)), "without a segment"),
-    (replace(GOOD, loads=(replace(GOOD.loads[0], file_bytes=17),)), "damaged"),
-    (replace(GOOD, loads=(replace(GOOD.loads[0], offset=0xFFFF_FFFF),)), "truncated"),
-    (replace(GOOD, loads=(replace(GOOD.loads[0], ipa=0x8000),)), "outside the guest's memory"),
-    (replace(GOOD, loads=(replace(GOOD.loads[0], ipa=RAM_BASE + MEMORY),)), "outside the guest's memory"),
-    (replace(GOOD, loads=(replace(GOOD.loads[0], memory_bytes=MEMORY),)), "too big for the guest's memory"),
-    (replace(GOOD, loads=(replace(GOOD.loads[0], memory_bytes=0xFFFF_FFFF),)), "too big for the guest's memory"),
-    (replace(GOOD, loads=(GOOD.loads[0], Load(RAM_BASE + 0x1000F, b"y", 1))), "overlap"),
-    (replace(GOOD, loads=(replace(GOOD.loads[0], vaddr=RAM_BASE + 0x10001),)), "alignment"),
-    (replace(GOOD, entry=RAM_BASE + 0x10002), "neither an ARM nor a Thumb"),
-    (replace(GOOD, entry=RAM_BASE), "entry point"),
-    (replace(GOOD, entry=RAM_BASE + 0x10010), "entry point"),
-])
+@pytest.mark.parametrize(
+    ("elf", "sentence"),
+    [
+        (replace(GOOD, magic=b"\x7fELG"), "is not an ELF file"),
+        (replace(GOOD, elf_class=2, machine=183), "not a 32-bit ELF file for AArch64"),
+        (replace(GOOD, elf_class=2, machine=62), "not a 32-bit ELF file for x86-64"),
+        (replace(GOOD, order=2), "not a little-endian"),
+        (replace(GOOD, ident_version=0), "unknown version"),
+        (replace(GOOD, version=2), "unknown version"),
+        (replace(GOOD, machine=3), r"another machine \(x86\)"),
+        (replace(GOOD, machine=999), r"another machine \(number 999\)"),
+        (replace(GOOD, kind=1), "relocatable object"),
+        (replace(GOOD, kind=3), "shared object"),
+        (replace(GOOD, kind=77), "type 77"),
+        (replace(GOOD, ehsize=64), "damaged"),
+        (replace(GOOD, phentsize=56), "damaged"),
+        (replace(GOOD, phnum=0), "without program headers"),
+        (replace(GOOD, phnum=0xFFFF), "truncated"),
+        (replace(GOOD, phoff=0xFFFF_FFF0), "truncated"),
+        (replace(GOOD, loads=(replace(GOOD.loads[0], kind=2),)), "without a segment"),
+        (replace(GOOD, loads=(replace(GOOD.loads[0], file_bytes=17),)), "damaged"),
+        (replace(GOOD, loads=(replace(GOOD.loads[0], offset=0xFFFF_FFFF),)), "truncated"),
+        (replace(GOOD, loads=(replace(GOOD.loads[0], ipa=0x8000),)), "outside the guest's memory"),
+        (replace(GOOD, loads=(replace(GOOD.loads[0], ipa=RAM_BASE + MEMORY),)), "outside the guest's memory"),
+        (replace(GOOD, loads=(replace(GOOD.loads[0], memory_bytes=MEMORY),)), "too big for the guest's memory"),
+        (replace(GOOD, loads=(replace(GOOD.loads[0], memory_bytes=0xFFFF_FFFF),)), "too big for the guest's memory"),
+        (replace(GOOD, loads=(GOOD.loads[0], Load(RAM_BASE + 0x1000F, b"y", 1))), "overlap"),
+        (replace(GOOD, loads=(replace(GOOD.loads[0], vaddr=RAM_BASE + 0x10001),)), "alignment"),
+        (replace(GOOD, entry=RAM_BASE + 0x10002), "neither an ARM nor a Thumb"),
+        (replace(GOOD, entry=RAM_BASE), "entry point"),
+        (replace(GOOD, entry=RAM_BASE + 0x10010), "entry point"),
+    ],
+)
 def test_each_fault_has_its_sentence(elf: Elf, sentence: str) -> None:
     with pytest.raises(ImageError, match=sentence) as caught:
         parse_elf(elf.bytes(), MEMORY)
@@ -160,13 +187,16 @@ def test_a_raw_image_is_placed_and_entered_where_it_is_told() -> None:
     assert parse_raw(b"\x00", MEMORY).entry == 0x4001_0000
 
 
-@pytest.mark.parametrize(("size", "ipa", "sentence"), [
-    (0, RAM_BASE, "is empty"),
-    (4, RAM_BASE + 2, "multiple of 4"),
-    (4, 0x1000, "outside"),
-    (4, RAM_BASE + MEMORY, "outside"),
-    (8, RAM_BASE + MEMORY - 4, "too big"),
-])
+@pytest.mark.parametrize(
+    ("size", "ipa", "sentence"),
+    [
+        (0, RAM_BASE, "is empty"),
+        (4, RAM_BASE + 2, "multiple of 4"),
+        (4, 0x1000, "outside"),
+        (4, RAM_BASE + MEMORY, "outside"),
+        (8, RAM_BASE + MEMORY - 4, "too big"),
+    ],
+)
 def test_a_raw_image_outside_memory_is_refused(size: int, ipa: int, sentence: str) -> None:
     with pytest.raises(ImageError, match=sentence):
         parse_raw(bytes(size), MEMORY, ipa)

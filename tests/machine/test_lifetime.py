@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A process of a machine ends with the launcher: killed by the kernel, or by itself when it was born too late."""
+
 from __future__ import annotations
 
 import os
@@ -9,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from allstop.machine.lifetime import pin_to_core
+from allstop.vm.process.lifetime import pin_to_core
 
 PARENT = """
 import os, subprocess, sys, time
@@ -20,7 +21,7 @@ time.sleep(60)
 """
 CHILD = """
 import os, sys, time
-from allstop.machine.lifetime import tie_to_parent
+from allstop.vm.process.lifetime import tie_to_parent
 tie_to_parent(int(sys.argv[1]))
 print("tied", flush=True)
 time.sleep(60)
@@ -47,8 +48,9 @@ def test_it_leaves_at_once_when_its_parent_is_gone_already() -> None:
 
 
 def test_ctrl_c_is_left_to_the_launcher() -> None:
-    with subprocess.Popen([sys.executable, "-c", CHILD, str(os.getpid())], stdout=subprocess.PIPE,
-                          env=ENVIRONMENT) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(os.getpid())], stdout=subprocess.PIPE, env=ENVIRONMENT
+    ) as child:
         assert child.stdout is not None and child.stdout.readline() == b"tied\n"
         child.send_signal(signal.SIGINT)
         child.send_signal(signal.SIGSTOP)  # once it has stopped, it has had its chance to die of the first

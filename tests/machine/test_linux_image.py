@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """zImages: told by their header, placed as QEMU does, refused in one sentence when they can not be right."""
+
 from __future__ import annotations
 
 import struct
@@ -8,16 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.machine.configuration import RAM_BASE
-from allstop.machine.images import ImageError
-from allstop.machine.linux_image import ZIMAGE_LOAD_IPA, foreign_kind, is_zimage, parse_zimage
+from allstop.vm.boot.images import ImageError
+from allstop.vm.boot.linux_image import ZIMAGE_LOAD_IPA, foreign_kind, is_zimage, parse_zimage
+from allstop.vm.config.machine import RAM_BASE
 
 MEMORY = 64 << 20
 NOP = 0xE1A00000
 
 
-def zimage(size: int = 0x2000, *, start: int = 0, end: int | None = None, order: int = 0x0403_0201,
-           unpacked: int | None = None, zeroed: int = 0x3000, text_offset: int = 0x8000, heap: int = 0x1_0000) -> bytes:
+def zimage(
+    size: int = 0x2000,
+    *,
+    start: int = 0,
+    end: int | None = None,
+    order: int = 0x0403_0201,
+    unpacked: int | None = None,
+    zeroed: int = 0x3000,
+    text_offset: int = 0x8000,
+    heap: int = 0x1_0000,
+) -> bytes:
     """A zImage without a kernel; with `unpacked`, its table says how big that would be."""
     data = bytearray(struct.pack("<9I", *[NOP] * 9) + bytes(size - 36))
     struct.pack_into("<4I", data, 0x24, 0x016F_2818, start, size if end is None else end, order)
@@ -35,7 +45,8 @@ def test_it_is_placed_where_qemu_places_it_and_entered_there() -> None:
     assert is_zimage(data[:0x40]) and image.kind == "zimage"
     assert image.entry == ZIMAGE_LOAD_IPA == RAM_BASE + 0x10000
     assert [(part.ipa, bytes(part.data), part.memory_bytes) for part in image.segments] == [
-        (ZIMAGE_LOAD_IPA, data + b"appended", len(data) + 8)]
+        (ZIMAGE_LOAD_IPA, data + b"appended", len(data) + 8)
+    ]
 
 
 def test_what_it_unpacks_itself_over_is_what_its_table_says() -> None:
@@ -48,12 +59,18 @@ def test_what_it_unpacks_itself_over_is_what_its_table_says() -> None:
         parse_zimage(zimage(size, unpacked=64 << 20), MEMORY)
 
 
-@pytest.mark.parametrize(("data", "words"), [
-    (zimage(end=0x2001), "truncated zImage: its header says 8193 bytes, there are 8192"),
-    (zimage()[:0x2A], "ends within its header"), (zimage()[:0x1FFF], "truncated zImage"),
-    (zimage(start=0x2000), "damaged zImage"), (zimage(start=0x1000), "must lie at 0x00001000"),
-    (zimage(order=0x0102_0304), "big-endian"), (b"\x7fELF" + bytes(100), "not a zImage"),
-])
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (zimage(end=0x2001), "truncated zImage: its header says 8193 bytes, there are 8192"),
+        (zimage()[:0x2A], "ends within its header"),
+        (zimage()[:0x1FFF], "truncated zImage"),
+        (zimage(start=0x2000), "damaged zImage"),
+        (zimage(start=0x1000), "must lie at 0x00001000"),
+        (zimage(order=0x0102_0304), "big-endian"),
+        (b"\x7fELF" + bytes(100), "not a zImage"),
+    ],
+)
 def test_each_fault_has_its_sentence(data: bytes, words: str) -> None:
     with pytest.raises(ImageError, match=words):
         parse_zimage(data, MEMORY)
@@ -65,9 +82,14 @@ def test_one_that_is_larger_than_memory() -> None:
 
 
 def test_what_is_often_given_instead_is_named() -> None:
-    for head, words in ((b"\x27\x05\x19\x56", "uImage"), (b"\x1f\x8b\x08", "gzip"), (b"\xfd7zXZ\x00", "xz file"),
-                        (b"070701", "--initrd"), (b"\xd0\x0d\xfe\xed", "--dtb"),
-                        (b"MZ" + bytes(0x36) + b"ARM\x64", "64-bit ARM")):
+    for head, words in (
+        (b"\x27\x05\x19\x56", "uImage"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"\xfd7zXZ\x00", "xz file"),
+        (b"070701", "--initrd"),
+        (b"\xd0\x0d\xfe\xed", "--dtb"),
+        (b"MZ" + bytes(0x36) + b"ARM\x64", "64-bit ARM"),
+    ):
         assert words in foreign_kind(head.ljust(0x40, b"\0"))
     assert not foreign_kind(b"") and not foreign_kind(zimage()[:0x40]) and not foreign_kind(bytes(0x40))
 
@@ -75,9 +97,34 @@ def test_what_is_often_given_instead_is_named() -> None:
 SOUND = zimage(0x400, unpacked=1 << 20)
 
 
-@given(st.integers(0, len(SOUND)), st.lists(st.tuples(
-    st.sampled_from([0x24, 0x28, 0x2C, 0x30, 0x34, 0x38, 0x100, 0x104, 0x10C, 0x110, 0x114, 0x118, 0x11C, 0x120,
-                     len(SOUND) - 7]), st.integers(0, 0xFFFF_FFFF) | st.integers(0, 0x500)), max_size=4))
+@given(
+    st.integers(0, len(SOUND)),
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                [
+                    0x24,
+                    0x28,
+                    0x2C,
+                    0x30,
+                    0x34,
+                    0x38,
+                    0x100,
+                    0x104,
+                    0x10C,
+                    0x110,
+                    0x114,
+                    0x118,
+                    0x11C,
+                    0x120,
+                    len(SOUND) - 7,
+                ]
+            ),
+            st.integers(0, 0xFFFF_FFFF) | st.integers(0, 0x500),
+        ),
+        max_size=4,
+    ),
+)
 def test_no_damaged_zimage_is_anything_but_taken_or_refused(length: int, damage: list[tuple[int, int]]) -> None:
     data = bytearray(SOUND)
     for at, value in damage:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Shared memory: sizes are read strictly, memory costs what is touched, can not shrink, and has no name."""
+
 from __future__ import annotations
 
 import os
@@ -10,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.machine.configuration import MAX_MEMORY_BYTES, RAM_BASE
-from allstop.machine.images import Image, Segment
-from allstop.machine.memory import create_memory, load_image, parse_size
+from allstop.vm.boot.images import Image, Segment
+from allstop.vm.config.machine import MAX_MEMORY_BYTES, RAM_BASE
+from allstop.vm.memory.memory import create_memory, load_image, parse_size
 
 
 @pytest.fixture
@@ -22,16 +23,24 @@ def gigabyte() -> Iterator[int]:
     os.close(fd)
 
 
-@pytest.mark.parametrize(("text", "size"), [
-    ("64M", 64 << 20), ("1G", 1 << 30), ("2048k", 2 << 20), ("4194304", 4 << 20), ("64MiB", 64 << 20),
-    ("64mb", 64 << 20),
-])
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("64M", 64 << 20),
+        ("1G", 1 << 30),
+        ("2048k", 2 << 20),
+        ("4194304", 4 << 20),
+        ("64MiB", 64 << 20),
+        ("64mb", 64 << 20),
+    ],
+)
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "M", "64X", "-1M", "1.5G", "0", "0M", "64MM", "0x1000", "١M", "4097", "3M", "3G",
-                                  "1K", "99999999999G"])
+@pytest.mark.parametrize(
+    "text", ["", "M", "64X", "-1M", "1.5G", "0", "0M", "64MM", "0x1000", "١M", "4097", "3M", "3G", "1K", "99999999999G"]
+)
 def test_what_is_no_size_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse_size(text)

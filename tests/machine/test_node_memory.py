@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A host's shared memory as its node uses it: pages, and requests to other hosts' vCPUs. Both sides are here."""
+
 from __future__ import annotations
 
 import os
@@ -7,10 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from allstop.machine import control, node_memory
-from allstop.machine.control import ControlPage
-from allstop.machine.memory import create_memory
-from allstop.machine.node_memory import NodeMemory
+from allstop.coordinator.node.memory import node_memory
+from allstop.coordinator.node.memory.node_memory import NodeMemory
+from allstop.vm.control import control
+from allstop.vm.control.control import ControlPage
+from allstop.vm.memory.memory import create_memory
 from tests.machine.node_host import HERE, RAM_BYTES, THERE, Host, node_host
 
 PAGE = 0x40000
@@ -172,8 +174,11 @@ def test_a_want_is_seen_until_the_slot_has_it(host: Host) -> None:
 
 
 def test_files_of_other_machines_are_refused() -> None:
-    fds = [create_memory("control", ControlPage.size_bytes(1)), create_memory("ram", RAM_BYTES),
-           create_memory("stage2", 4096)]
+    fds = [
+        create_memory("control", ControlPage.size_bytes(1)),
+        create_memory("ram", RAM_BYTES),
+        create_memory("stage2", 4096),
+    ]
     ControlPage.create(fds[0], 1, 1, 0)
     with pytest.raises(ValueError, match="one machine"):
         NodeMemory(*fds)

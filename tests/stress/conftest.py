@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A real browser, headless, driven by the DevTools protocol over two pipes: what a page does is seen from outside."""
+
 from __future__ import annotations
 
 import base64
@@ -19,9 +20,18 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 _DEADLINE_S = 60.0
-_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-          "--remote-debugging-pipe")
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)
 
 
 def find() -> str | None:
@@ -47,10 +57,13 @@ class Page:
 
     def size(self, width: int, height: int, dark: bool = False) -> None:
         """Be so large, as a phone or a desktop is, by day or by night."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
-                  mobile=width < 600)
-        self.call("Emulation.setEmulatedMedia",
-                  features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
 
     def open(self, path: Path) -> None:
         """Open a file and wait until its script is through, or has failed."""
@@ -100,8 +113,9 @@ class Browser:
         self._number = 0
         self._unread = b""
 
-    def call(self, method: str, session: str | None = None, note: Any = lambda message: None,
-             **arguments: Any) -> dict[str, Any]:
+    def call(
+        self, method: str, session: str | None = None, note: Any = lambda message: None, **arguments: Any
+    ) -> dict[str, Any]:
         """Send a command, and wait for its result; events that come meanwhile are handed to `note`."""
         self._number += 1
         command: dict[str, Any] = {"id": self._number, "method": method, "params": arguments}
@@ -109,7 +123,7 @@ class Browser:
             command["sessionId"] = session
         data = json.dumps(command).encode() + b"\0"
         while data:
-            data = data[os.write(self._to_fd, data):]
+            data = data[os.write(self._to_fd, data) :]
         while True:
             message = self._next()
             if message.get("id") == self._number:
@@ -144,9 +158,16 @@ def browser(program: str, folder: Path) -> Iterator[Browser]:
         os.dup2(high[1], 4)
 
     environment = os.environ | {"HOME": str(folder), "DBUS_SESSION_BUS_ADDRESS": "disabled:"}
-    process = subprocess.Popen((program, *_FLAGS, f"--user-data-dir={folder}"), stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
-                               preexec_fn=place_pipes, pass_fds=(3, 4), start_new_session=True)
+    process = subprocess.Popen(
+        (program, *_FLAGS, f"--user-data-dir={folder}"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        preexec_fn=place_pipes,
+        pass_fds=(3, 4),
+        start_new_session=True,
+    )
     os.close(to_read)
     os.close(from_write)
     try:

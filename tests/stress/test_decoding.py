@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The whole path of instructions without syndrome: what the worker emulates is what the engine executes."""
+
 from __future__ import annotations
 
 import pytest
 
-from allstop.arm import execution
-from stress import decoding
-from stress.decoding import campaign
+from allstop.conformance import decoder as decoding
+from allstop.conformance.decoder import campaign
+from allstop.vm.arm import execution
 
 CASES = 2500
 SEED = 20130611
@@ -26,11 +27,17 @@ def test_a_wrong_emulation_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def wrong(planned: execution.Plan, values: list[int]) -> execution.Effects:
         effects = finish(planned, values)
-        return execution.Effects(effects.pc, {n: value ^ 1 for n, value in effects.registers.items()},
-                                 effects.user_registers, effects.stack_pointers, effects.vfp, effects.cpsr,
-                                 effects.exclusive)
+        return execution.Effects(
+            effects.pc,
+            {n: value ^ 1 for n, value in effects.registers.items()},
+            effects.user_registers,
+            effects.stack_pointers,
+            effects.vfp,
+            effects.cpsr,
+            effects.exclusive,
+        )
 
-    monkeypatch.setattr("vcpu_worker.emulation.finish", wrong)
+    monkeypatch.setattr("allstop.vcpu_worker.exits.emulation.finish", wrong)
     *_, report = campaign(400, SEED)
     assert report.failures
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The conformance gate holds on the engine, and is red on the library as it is shipped."""
+
 from __future__ import annotations
 
 import subprocess
@@ -7,8 +8,8 @@ import sys
 
 import pytest
 
-from deploy.verdict import Verdict
-from stress.conformance import CHECKS, Check, judged, run_check
+from allstop.conformance.conformance import CHECKS, Check, judged, run_check
+from allstop.deploy.outcome.verdict import Verdict
 
 RUNS = 50_000
 TIMEOUT_S = 60.0
@@ -34,16 +35,25 @@ def test_the_gate_is_red_without_the_seam(name: str) -> None:
     assert not findings[-1].holds, [finding.seen for finding in findings]
 
 
-@pytest.mark.parametrize(("name", "rows"), [
-    ("atomics", [{"field": "word", "count": "9", "expected": "10"}]),
-    ("SB", [{"fence": "none", "o00": "5", "runs": "10"}, {"fence": "dmb", "o00": "1", "runs": "10"}]),
-    ("SB", [{"fence": "none", "o00": "5", "runs": "10"}, {"fence": "dmb", "o00": "0", "runs": "10"},
-            {"fence": "cp15dmb", "o00": "1", "runs": "10"}]),
-    ("SB", [{"fence": "none", "o00": "0", "runs": "10"}, {"fence": "dmb", "o00": "0", "runs": "10"}]),
-    ("MP", [{"fence": "dmb", "o10": "1", "runs": "10"}]),
-    ("TLBI", [{"stale": "1", "spoiled": "0", "moves": "5"}]),
-    ("code", [{"variant": "cross", "wrong": "1", "rounds": "5"}]),
-])
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("atomics", [{"field": "word", "count": "9", "expected": "10"}]),
+        ("SB", [{"fence": "none", "o00": "5", "runs": "10"}, {"fence": "dmb", "o00": "1", "runs": "10"}]),
+        (
+            "SB",
+            [
+                {"fence": "none", "o00": "5", "runs": "10"},
+                {"fence": "dmb", "o00": "0", "runs": "10"},
+                {"fence": "cp15dmb", "o00": "1", "runs": "10"},
+            ],
+        ),
+        ("SB", [{"fence": "none", "o00": "0", "runs": "10"}, {"fence": "dmb", "o00": "0", "runs": "10"}]),
+        ("MP", [{"fence": "dmb", "o10": "1", "runs": "10"}]),
+        ("TLBI", [{"stale": "1", "spoiled": "0", "moves": "5"}]),
+        ("code", [{"variant": "cross", "wrong": "1", "rounds": "5"}]),
+    ],
+)
 def test_a_judge_sees_what_is_forbidden(name: str, rows: list[dict[str, str]]) -> None:
     assert not judged(BY_NAME[name], PASS, rows).holds
 
@@ -55,7 +65,7 @@ def test_a_guest_that_says_nothing_does_not_hold() -> None:
 
 def test_one_busy_process_beside_it_leaves_it_conclusive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break: both vCPUs on one core for a whole run, which is where a scheduler leaves them that may choose."""
-    monkeypatch.setattr("stress.conformance.ATTEMPTS", 3)
+    monkeypatch.setattr("allstop.conformance.conformance.ATTEMPTS", 3)
     with subprocess.Popen((sys.executable, "-c", "while True: pass")) as busy:
         try:
             assert run_check(BY_NAME["SB"], RUNS, TIMEOUT_S).conclusive

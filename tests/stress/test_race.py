@@ -1,28 +1,40 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the matrix says of a world that is not as the theory says."""
+
 from __future__ import annotations
 
 import pytest
 
-from deploy.verdict import Latency, Verdict
-from stress.race import RACE, Row, Trial, matrix, with_trial
+from allstop.deploy.outcome.verdict import Latency, Verdict
+from allstop.race.race import RACE, Row, Trial, matrix, with_trial
 
 
 def trial(wrong: int = 0, verdict: str = "pass", fetches: int = 100, guest_wrong: int = 0) -> Trial:
     counters = {"fetch_wrong": wrong, "fetch_retry": 3, "fetch_disagreed": 1, "abort_injected": 0}
     figures = {"guest": "swapper", "wrong": str(guest_wrong), "aborts": "0"}
-    return Trial(Verdict(verdict, "because", 4, exits={"nisv": fetches}, counters=counters,
-                         fetches=Latency(fetches, 20.0, 90.0)), figures)
+    return Trial(
+        Verdict(
+            verdict, "because", 4, exits={"nisv": fetches}, counters=counters, fetches=Latency(fetches, 20.0, 90.0)
+        ),
+        figures,
+    )
 
 
-@pytest.mark.parametrize(("fetch", "tlb", "wrong", "right"), [
-    ("unprotected", "broadcast", 0, False), ("unprotected", "broadcast", 1, False),
-    ("unprotected", "broadcast", 2, True),
-    ("unprotected", "ipi", 0, True), ("unprotected", "ipi", 1, False),
-    ("stop-world", "broadcast", 0, True), ("stop-world", "broadcast", 1, False),
-    ("validate", "ipi", 0, True), ("validate", "broadcast", 1, False),
-    ("abort", "broadcast", 0, True),
-])
+@pytest.mark.parametrize(
+    ("fetch", "tlb", "wrong", "right"),
+    [
+        ("unprotected", "broadcast", 0, False),
+        ("unprotected", "broadcast", 1, False),
+        ("unprotected", "broadcast", 2, True),
+        ("unprotected", "ipi", 0, True),
+        ("unprotected", "ipi", 1, False),
+        ("stop-world", "broadcast", 0, True),
+        ("stop-world", "broadcast", 1, False),
+        ("validate", "ipi", 0, True),
+        ("validate", "broadcast", 1, False),
+        ("abort", "broadcast", 0, True),
+    ],
+)
 def test_a_cell_is_held_against_the_theory(fetch: str, tlb: str, wrong: int, right: bool) -> None:
     row = with_trial(Row(fetch, tlb), trial(wrong))
     assert (row.complaint == "") is right, row.complaint
@@ -46,12 +58,18 @@ def test_trials_add_up() -> None:
     assert low < 0.05 < high
 
 
-@pytest.mark.parametrize(("fetch", "wrong", "took_s", "enough"), [
-    ("unprotected", 1, 44.0, False), ("unprotected", 2, 1.0, True), ("unprotected", 0, 46.0, True),
-    ("validate", 0, 1.0, True),
-])
+@pytest.mark.parametrize(
+    ("fetch", "wrong", "took_s", "enough"),
+    [
+        ("unprotected", 1, 44.0, False),
+        ("unprotected", 2, 1.0, True),
+        ("unprotected", 0, 46.0, True),
+        ("validate", 0, 1.0, True),
+    ],
+)
 def test_only_the_cell_of_the_race_is_run_on_and_not_for_ever(
-        fetch: str, wrong: int, took_s: float, enough: bool) -> None:
+    fetch: str, wrong: int, took_s: float, enough: bool
+) -> None:
     row = Row(fetch, "broadcast", trials=1, fetches=100, wrong=wrong, took_s=took_s)
     assert row.has_enough(1) is enough
     assert not row.has_enough(2)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The race's page: a wrong decode told in its right order, and a real browser that shows it and asks for nothing."""
+
 from __future__ import annotations
 
 import json
@@ -11,13 +12,13 @@ from typing import Any
 import pytest
 
 from allstop.cli.main import main
-from allstop.machine.recorder import Recorder
-from allstop.wire.journal import EXIT_NAMES, Kind
-from allstop.wire.messages import ROLE_WORKER
-from stress.race import Row
-from stress.race_page import race_page
-from stress.race_story import Story, best_story
-from stress.recorded_run import RecordedRun
+from allstop.race.page import race_page
+from allstop.race.race import Row
+from allstop.race.story import Story, best_story
+from allstop.report.run import RecordedRun
+from allstop.vm.journal.format import EXIT_NAMES, Kind
+from allstop.vm.journal.recorder import Recorder
+from allstop.vm.wire.messages import ROLE_WORKER
 
 EXECUTED, FETCHED = 0xE4956004, 0xE5823000
 PC, TABLE, DEVICE = 0x7000_0FC0, 0x4001_035C, 0x7004_1178
@@ -28,10 +29,13 @@ def make_run(folder: Path) -> Path:
     """The journals of a race: vCPU 0 invalidates before vCPU 1's trap (number 7), and after it (8)."""
     (folder / "journal").mkdir(parents=True)
     names = [f"vcpu-{vcpu}" for vcpu in range(2)]
-    (folder / "run.json").write_text(json.dumps({
-        "image": "swapper.elf", "commands": {name: ["python"] for name in names}, "config": {"vcpus": 2}}))
-    swapper, victim = (Recorder(str(folder / "journal" / f"{name}.journal"), name, ROLE_WORKER, vcpu)
-                       for vcpu, name in enumerate(names))
+    (folder / "run.json").write_text(
+        json.dumps({"image": "swapper.elf", "commands": {name: ["python"] for name in names}, "config": {"vcpus": 2}})
+    )
+    swapper, victim = (
+        Recorder(str(folder / "journal" / f"{name}.journal"), name, ROLE_WORKER, vcpu)
+        for vcpu, name in enumerate(names)
+    )
 
     def invalidate(number: int) -> None:
         began_ns = time.monotonic_ns()
@@ -87,14 +91,16 @@ def test_the_page_says_whether_the_theory_holds(wrong: int, badge: str) -> None:
 
 
 def test_a_page_that_could_not_be_written_is_refused_before_anything_runs(
-        tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main(["race", "--page", str(tmp_path / "nowhere" / "race.html")]) == 2
     out, err = capfd.readouterr()
     assert out == "" and "there is no folder" in err
 
 
 def test_the_command_makes_a_page_that_a_browser_shows(
-        tmp_path: Path, browsed: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, browsed: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The race itself, short: the unsound cell shows, and the page has a story and its timeline, on a phone too."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # tests beside this one look at what appears in /tmp
     out = tmp_path / "race.html"

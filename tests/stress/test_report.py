@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reports: made of whatever a run folder still holds, seen by a real browser; nothing in them comes from outside."""
+
 from __future__ import annotations
 
 import json
@@ -15,14 +16,14 @@ from typing import Any
 import pytest
 
 from allstop.cli.main import main
-from allstop.machine.recorder import Recorder
-from allstop.wire.journal import HEADER_BYTES, NOTHING, RECORD_BYTES, Kind
-from allstop.wire.messages import ROLE_COORDINATOR, ROLE_DEVICES, ROLE_WORKER, VERDICTS
-from deploy.verdict import Latency, Verdict
-from stress.recorded_run import RecordedRun
-from stress.report import report
-from stress.report_histogram import Histogram, duration
-from stress.report_timeline import around, violations, whole
+from allstop.deploy.outcome.verdict import Latency, Verdict
+from allstop.report.histogram import Histogram, duration
+from allstop.report.report import report
+from allstop.report.run import RecordedRun
+from allstop.report.timeline import around, violations, whole
+from allstop.vm.journal.format import HEADER_BYTES, NOTHING, RECORD_BYTES, Kind
+from allstop.vm.journal.recorder import Recorder
+from allstop.vm.wire.messages import ROLE_COORDINATOR, ROLE_DEVICES, ROLE_WORKER, VERDICTS
 
 EVIL = "</script><script>alert(1)</script><img src=https://example.org/x onerror=alert(2)>&\"'\u2028\ud800"
 VCPUS = 3
@@ -32,17 +33,56 @@ def make_run(folder: Path, verdict: str = "violation", journals: bool = True, wo
     """A run folder as a run of three vCPUs might have left it."""
     folder.mkdir()
     names = ["coordinator", "devicesrv", *(f"vcpu-{vcpu}" for vcpu in range(VCPUS))]
-    (folder / "run.json").write_text(json.dumps({
-        "image": f"/guests/{words}.elf", "timeout_s": None, "commands": {name: ["python", words] for name in names},
-        "config": {"vcpus": VCPUS, "fetch": "unprotected", "tlb": "broadcast", "decode": "full", "seed": 7,
-                   "parameter": 0, "memory_bytes": 64 << 20, "journal": journals, "keep_going": False}}))
-    (folder / "verdict.json").write_text(Verdict(
-        verdict, words, VCPUS, 1.25, None, {"mmio_read": 12, "nisv": 3}, Latency(12, 80.0, 200.0),
-        Latency(3, 90.0, 95.0), counters={"kick": 4, "fetch_wrong": 1}, notes=(words,)).to_json())
-    (folder / "figures.json").write_text(json.dumps([{
-        "counters": {"mmio_read": 4, "kick": vcpu}, "histograms": {"mmio": [[80000.0, 3], [200000.0, 1]], "stop": [],
-                                                                   "shootdown": [[90.0, 2]], "fetch": [[9000.0, 1]]}}
-        for vcpu in range(VCPUS)]))
+    (folder / "run.json").write_text(
+        json.dumps(
+            {
+                "image": f"/guests/{words}.elf",
+                "timeout_s": None,
+                "commands": {name: ["python", words] for name in names},
+                "config": {
+                    "vcpus": VCPUS,
+                    "fetch": "unprotected",
+                    "tlb": "broadcast",
+                    "decode": "full",
+                    "seed": 7,
+                    "parameter": 0,
+                    "memory_bytes": 64 << 20,
+                    "journal": journals,
+                    "keep_going": False,
+                },
+            }
+        )
+    )
+    (folder / "verdict.json").write_text(
+        Verdict(
+            verdict,
+            words,
+            VCPUS,
+            1.25,
+            None,
+            {"mmio_read": 12, "nisv": 3},
+            Latency(12, 80.0, 200.0),
+            Latency(3, 90.0, 95.0),
+            counters={"kick": 4, "fetch_wrong": 1},
+            notes=(words,),
+        ).to_json()
+    )
+    (folder / "figures.json").write_text(
+        json.dumps(
+            [
+                {
+                    "counters": {"mmio_read": 4, "kick": vcpu},
+                    "histograms": {
+                        "mmio": [[80000.0, 3], [200000.0, 1]],
+                        "stop": [],
+                        "shootdown": [[90.0, 2]],
+                        "fetch": [[9000.0, 1]],
+                    },
+                }
+                for vcpu in range(VCPUS)
+            ]
+        )
+    )
     (folder / "console.log").write_text(words + "\n", errors="replace")
     (folder / "vcpu-1.log").write_text(words, errors="replace")
     if journals:
@@ -59,11 +99,16 @@ def write_journal(path: Path, name: str, words: str) -> None:
     first, last = {ROLE_WORKER: (16, 64), ROLE_COORDINATOR: (64, 96), ROLE_DEVICES: (96, 128)}[role]
     recorder = Recorder(str(path), name, role, vcpu)
     for kind in Kind:
-        if not first <= kind < last or kind is Kind.VIOLATION and vcpu != 1 or (
-                kind is Kind.MMIO_WRONG):
+        if not first <= kind < last or kind is Kind.VIOLATION and vcpu != 1 or (kind is Kind.MMIO_WRONG):
             continue
-        operands = {"hdfar": 0x0B10_0000, "pc": 0x4000_1000, "executed": 0xE591_0000, "fetched": 0xE582_3000,
-                    "thumb": 0, "stale": 0}
+        operands = {
+            "hdfar": 0x0B10_0000,
+            "pc": 0x4000_1000,
+            "executed": 0xE591_0000,
+            "fetched": 0xE582_3000,
+            "thumb": 0,
+            "stale": 0,
+        }
         numbers = [operands.get(operand, 1) for operand in kind.operands]
         if kind.is_span:
             recorder.span(kind, vcpu, 1, *numbers[:-1])
@@ -117,8 +162,11 @@ def test_the_violation_is_told(tmp_path: Path) -> None:
         near = around(run, journal, event)
     assert count == 1 and near.process == "vcpu-1" and near.event.vcpu == 1
     assert sum(item.is_violation for item in near.listed) == 1
-    assert [(mark.lane, mark.at_ns) for mark in near.timeline.marks if mark.category == "bad" and mark.lane == 3
-            and "executed" in mark.words] == [(3, 0)]
+    assert [
+        (mark.lane, mark.at_ns)
+        for mark in near.timeline.marks
+        if mark.category == "bad" and mark.lane == 3 and "executed" in mark.words
+    ] == [(3, 0)]
     assert 3 in {bar.lane for bar in near.timeline.bars}
 
 
@@ -183,20 +231,24 @@ def cut_head(folder: Path) -> None:
     os.truncate(folder / "journal" / "vcpu-0.journal", 100)
 
 
-@pytest.mark.parametrize(("harm", "sentence"), [
-    (cut, "vcpu-0.journal was cut: the first 3 of its "),
-    (cut_head, "vcpu-0.journal is no journal, or was cut within its first 256 bytes"),
-    (lambda folder: (folder / "journal" / "vcpu-0.journal").unlink(), "vcpu-0 has no journal that can be read"),
-    (lambda folder: (folder / "verdict.json").unlink(), "there is no verdict"),
-    (lambda folder: (folder / "verdict.json").write_text("{"), "verdict.json can not be read"),
-    (lambda folder: (folder / "verdict.json").write_text("[]"), "verdict.json can not be read"),
-    (lambda folder: (folder / "figures.json").unlink(), "there is no figures.json"),
-    (lambda folder: (folder / "figures.json").write_text('[{"counters": 1}]'), "figures.json can not be read"),
-    (lambda folder: (folder / "console.log").write_bytes(b"\xff\xfe" * 100_000), ""),
-    (lambda folder: shutil.rmtree(folder / "journal"), "vcpu-2 has no journal that can be read"),
-])
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (cut, "vcpu-0.journal was cut: the first 3 of its "),
+        (cut_head, "vcpu-0.journal is no journal, or was cut within its first 256 bytes"),
+        (lambda folder: (folder / "journal" / "vcpu-0.journal").unlink(), "vcpu-0 has no journal that can be read"),
+        (lambda folder: (folder / "verdict.json").unlink(), "there is no verdict"),
+        (lambda folder: (folder / "verdict.json").write_text("{"), "verdict.json can not be read"),
+        (lambda folder: (folder / "verdict.json").write_text("[]"), "verdict.json can not be read"),
+        (lambda folder: (folder / "figures.json").unlink(), "there is no figures.json"),
+        (lambda folder: (folder / "figures.json").write_text('[{"counters": 1}]'), "figures.json can not be read"),
+        (lambda folder: (folder / "console.log").write_bytes(b"\xff\xfe" * 100_000), ""),
+        (lambda folder: shutil.rmtree(folder / "journal"), "vcpu-2 has no journal that can be read"),
+    ],
+)
 def test_a_folder_that_is_not_whole_has_a_page_that_says_so(
-        tmp_path: Path, harm: Callable[[Path], object], sentence: str, capfd: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, harm: Callable[[Path], object], sentence: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = make_run(tmp_path / "run")
     harm(folder)
     assert main(["report", str(folder)]) == 0
@@ -215,14 +267,21 @@ def test_nobody_misses_a_journal_of_the_gdb_server(tmp_path: Path, capfd: pytest
 
 
 @pytest.mark.parametrize("command", ["report", "trace"])
-@pytest.mark.parametrize("harm", [
-    shutil.rmtree, lambda folder: (folder / "run.json").unlink(), lambda folder: (folder / "run.json").write_text("["),
-    lambda folder: (folder / "run.json").write_text("[]"), lambda folder: (folder / "run.json").write_text("{}"),
-    lambda folder: (folder / "run.json").write_text('{"config": 3}'),
-    lambda folder: (folder / "run.json").write_bytes(b"\xff\x00"),
-])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        shutil.rmtree,
+        lambda folder: (folder / "run.json").unlink(),
+        lambda folder: (folder / "run.json").write_text("["),
+        lambda folder: (folder / "run.json").write_text("[]"),
+        lambda folder: (folder / "run.json").write_text("{}"),
+        lambda folder: (folder / "run.json").write_text('{"config": 3}'),
+        lambda folder: (folder / "run.json").write_bytes(b"\xff\x00"),
+    ],
+)
 def test_what_is_no_run_folder_is_one_sentence(
-        tmp_path: Path, command: str, harm: Callable[[Path], object], capfd: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, command: str, harm: Callable[[Path], object], capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = make_run(tmp_path / "run")
     harm(folder)
     assert main([command, str(folder)]) == 2
@@ -246,10 +305,18 @@ def test_a_histogram_knows_its_percentiles() -> None:
     assert drawn == ["98", "1", "1"]
 
 
-@pytest.mark.parametrize(("ns", "text"), [
-    (0, "0 ns"), (999, "999 ns"), (1000, "1 µs"), (12_345, "12.3 µs"), (999_999, "1 ms"), (1.5e9, "1.5 s"),
-    (100e9, "100 s"),
-])
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [
+        (0, "0 ns"),
+        (999, "999 ns"),
+        (1000, "1 µs"),
+        (12_345, "12.3 µs"),
+        (999_999, "1 ms"),
+        (1.5e9, "1.5 s"),
+        (100e9, "100 s"),
+    ],
+)
 def test_durations_for_people(ns: float, text: str) -> None:
     assert duration(ns) == text
 
@@ -263,15 +330,19 @@ def test_a_browser_shows_the_page_and_asks_for_nothing(tmp_path: Path, browsed: 
     browsed.open(folder / "report.html")
     assert browsed.evaluate("document.documentElement.scrollWidth") <= width
     assert browsed.evaluate("document.querySelectorAll('canvas').length") == 2
-    inked = ("[...document.querySelectorAll('canvas')].every(c => new Set(new Uint32Array(c.getContext('2d')"
-             ".getImageData(0, 0, c.width, c.height).data.buffer)).size > 8)")
+    inked = (
+        "[...document.querySelectorAll('canvas')].every(c => new Set(new Uint32Array(c.getContext('2d')"
+        ".getImageData(0, 0, c.width, c.height).data.buffer)).size > 8)"
+    )
     assert browsed.evaluate(inked)
     before = browsed.evaluate("document.querySelector('.range').textContent")
     browsed.evaluate("document.querySelector('button[data-move=in]').click()")
     assert browsed.evaluate("document.querySelector('.range').textContent") != before
     browsed.evaluate("document.querySelectorAll('button').forEach(button => button.click())")
-    spot = browsed.evaluate("(() => { const c = document.querySelector('canvas'); c.scrollIntoView(); const r = "
-                            "c.getBoundingClientRect(); return [r.left + r.width * 0.8, r.top + r.height * 0.7]; })()")
+    spot = browsed.evaluate(
+        "(() => { const c = document.querySelector('canvas'); c.scrollIntoView(); const r = "
+        "c.getBoundingClientRect(); return [r.left + r.width * 0.8, r.top + r.height * 0.7]; })()"
+    )
     browsed.click(*spot)
     assert re.match(r"vcpu-\d at ", browsed.evaluate("document.querySelector('.readout').textContent"))
     assert browsed.problems == []
@@ -281,10 +352,13 @@ def test_a_browser_shows_the_page_and_asks_for_nothing(tmp_path: Path, browsed: 
 def test_the_browser_would_see_an_error_and_a_request(tmp_path: Path, browsed: Any) -> None:
     """What the test above looks at would show."""
     page = tmp_path / "bad.html"
-    page.write_text("<!doctype html><html><body><img src='file:///nothing.png'><script>nonsense()</script></body></html>")
+    page.write_text(
+        "<!doctype html><html><body><img src='file:///nothing.png'><script>nonsense()</script></body></html>"
+    )
     browsed.open(page)
     end = time.monotonic() + 30.0
-    while not (any("nonsense" in problem for problem in browsed.problems)
-               and "file:///nothing.png" in browsed.requests):
+    while not (
+        any("nonsense" in problem for problem in browsed.problems) and "file:///nothing.png" in browsed.requests
+    ):
         assert time.monotonic() < end, (browsed.problems, browsed.requests)
         browsed.evaluate("1")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Figures that guests print: a line that is misread would turn the gate green, or red."""
+
 from __future__ import annotations
 
-from stress.results import results
+from allstop.conformance.results import results
 
 
 def test_lines_with_figures_are_read_and_others_are_not() -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Traces, from real runs: every event is there, nested as it happened, in the form that the viewers document."""
+
 from __future__ import annotations
 
 import json
@@ -13,8 +14,8 @@ from typing import Any
 import pytest
 
 from allstop.cli.main import main
-from allstop.wire.journal import Journal, Kind
-from stress.recorded_run import RecordedRun
+from allstop.report.run import RecordedRun
+from allstop.vm.journal.format import Journal, Kind
 
 PHASES = {"X", "i", "M", "b", "e"}
 
@@ -23,8 +24,9 @@ PHASES = {"X", "i", "M", "b", "e"}
 def recorded(tmp_path_factory: pytest.TempPathFactory, command: Any, guests: Path) -> Path:
     """The folder of a run of `mmio` with journals: fetches, stops, accesses, invalidations."""
     folder = tmp_path_factory.mktemp("recorded") / "run"
-    done = command("run", guests / "mmio.elf", "--vcpus", 2, "--run-dir", folder, "--journal", "--timeout", 100,
-                   deadline_s=120.0)
+    done = command(
+        "run", guests / "mmio.elf", "--vcpus", 2, "--run-dir", folder, "--journal", "--timeout", 100, deadline_s=120.0
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -88,8 +90,9 @@ def test_killed_processes_lose_nothing(tmp_path: Path, command: Any, guests: Pat
     """A worker dies in the middle of its accesses: what the device server performed for it, it has journalled itself,
     but for the one under way."""
     folder = tmp_path / "run"
-    with command.start("run", guests / "mmio.elf", "--vcpus", 1, "--run-dir", folder, "--journal",
-                       "--parameter", 1000) as launcher:
+    with command.start(
+        "run", guests / "mmio.elf", "--vcpus", 1, "--run-dir", folder, "--journal", "--parameter", 1000
+    ) as launcher:
         path = folder / "journal" / "vcpu-0.journal"
         try:
             end = time.monotonic() + 30.0
@@ -107,7 +110,7 @@ def test_killed_processes_lose_nothing(tmp_path: Path, command: Any, guests: Pat
         events = {journal.header.process: list(journal.events()) for journal in run.journals}
     mine = [event.operands[:4] for event in events["vcpu-0"] if event.kind is Kind.MMIO]
     theirs = [event.operands[:4] for event in events["devicesrv"] if event.kind is Kind.ACCESS]
-    assert mine == theirs[:len(mine)] and len(theirs) - len(mine) <= 1 and len(mine) > 50
+    assert mine == theirs[: len(mine)] and len(theirs) - len(mine) <= 1 and len(mine) > 50
     assert [event.text for event in events["coordinator"] if event.kind is Kind.LOST] == [run.verdict.sentence]
     assert main(["trace", str(folder)]) == main(["report", str(folder)]) == 0
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Both ends of a connection: the handshake succeeds or says why not, and no wait is without end."""
+
 from __future__ import annotations
 
 import os
@@ -11,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from allstop.wire.channel import Channel, ChannelError, call, identity_fits, listen, worker_identity
-from allstop.wire.codec import MalformedError, decode, encode
-from allstop.wire.messages import (
+from allstop.vm.wire.channel import Channel, ChannelError, call, identity_fits, listen, worker_identity
+from allstop.vm.wire.codec import MalformedError, decode, encode
+from allstop.vm.wire.messages import (
     PROTOCOL_VERSION,
     ROLE_COORDINATOR,
     ROLE_DEVICES,
@@ -52,9 +53,11 @@ def take(server: zmq.Socket[bytes]) -> tuple[bytes, Message]:
 
 def serve_one(server: zmq.Socket[bytes], answer: bytes) -> threading.Thread:
     """In a thread: take the first message, answer it."""
+
     def serve() -> None:
         identity, _ = server.recv_multipart()
         server.send_multipart((identity, answer))
+
     thread = threading.Thread(target=serve)
     thread.start()
     return thread
@@ -129,8 +132,9 @@ def test_what_does_not_decode_raises_and_the_channel_goes_on(context: Context, e
 
 
 def test_a_queue_that_does_not_move_is_an_error_and_not_a_hang(
-        context: Context, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("allstop.wire.channel._SEND_DEADLINE_MS", 50)
+    context: Context, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allstop.vm.wire.channel._SEND_DEADLINE_MS", 50)
     context.setsockopt(zmq.SNDHWM, 5)
     channel = Channel.connect(context, endpoint, b"w0", TOKEN, ROLE_WORKER)
     with pytest.raises(ChannelError, match="takes no more messages"):
@@ -196,12 +200,21 @@ def test_another_user_is_not_let_in(context: Context, endpoint: str) -> None:
     honest.close()
 
 
-@pytest.mark.parametrize(("role", "vcpu", "identity", "fits"), [
-    (ROLE_WORKER, 12, b"w12", True), (ROLE_WORKER, 12, b"w1", False), (ROLE_WORKER, 1, b"w01", False),
-    (ROLE_LAUNCHER, 0, b"launcher", True), (ROLE_COORDINATOR, 0, b"coordinator", True),
-    (ROLE_DEVICES, 0, b"devicesrv", True), (ROLE_OPERATOR, 0, b"op-17", True), (ROLE_OPERATOR, 0, b"w0", False),
-    (ROLE_LAUNCHER, 0, b"w0", False), (99, 0, b"w0", False),
-])
+@pytest.mark.parametrize(
+    ("role", "vcpu", "identity", "fits"),
+    [
+        (ROLE_WORKER, 12, b"w12", True),
+        (ROLE_WORKER, 12, b"w1", False),
+        (ROLE_WORKER, 1, b"w01", False),
+        (ROLE_LAUNCHER, 0, b"launcher", True),
+        (ROLE_COORDINATOR, 0, b"coordinator", True),
+        (ROLE_DEVICES, 0, b"devicesrv", True),
+        (ROLE_OPERATOR, 0, b"op-17", True),
+        (ROLE_OPERATOR, 0, b"w0", False),
+        (ROLE_LAUNCHER, 0, b"w0", False),
+        (99, 0, b"w0", False),
+    ],
+)
 def test_an_identity_fits_its_role(role: int, vcpu: int, identity: bytes, fits: bool) -> None:
     assert identity_fits(identity, Hello(PROTOCOL_VERSION, b"", role, vcpu, 1)) is fits
     assert worker_identity(12) == b"w12"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Every message survives the wire, and nothing that comes from the wire raises anything but MalformedError."""
+
 from __future__ import annotations
 
 import contextlib
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allstop.wire.codec import MalformedError, decode, encode
-from allstop.wire.messages import (
+from allstop.vm.wire.codec import MalformedError, decode, encode
+from allstop.vm.wire.messages import (
     MAX_BLOB,
     MAX_TEXT,
     NUMBERS,
@@ -29,14 +30,18 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     if get_origin(annotation) is Annotated:
         top = (1 << get_args(annotation)[1].width) - 1
         return st.one_of(st.sampled_from((0, 1, top)), st.integers(0, top))
-    return {bool: st.booleans(), str: st.text(st.characters(exclude_categories=("Cs",)), max_size=50),
-            bytes: st.binary(max_size=50)}[annotation]
+    return {
+        bool: st.booleans(),
+        str: st.text(st.characters(exclude_categories=("Cs",)), max_size=50),
+        bytes: st.binary(max_size=50),
+    }[annotation]
 
 
 def messages() -> st.SearchStrategy[Message]:
     def of_kind(kind: type[Message]) -> st.SearchStrategy[Message]:
         hints = get_type_hints(kind, include_extras=True)
         return st.builds(kind, *(values_of(hints[name]) for name in kind._fields))
+
     return st.sampled_from(sorted(NUMBERS, key=NUMBERS.__getitem__)).flatmap(of_kind)
 
 
@@ -57,7 +62,7 @@ def test_arbitrary_bytes_are_a_message_or_malformed(data: bytes) -> None:
         decode(data)
 
 
-PLAIN = st.none() | st.booleans() | st.integers(-2**63, 2**64 - 1) | st.floats() | st.text() | st.binary()
+PLAIN = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary()
 ANYTHING = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(PLAIN, inner), max_leaves=10)
 
 
@@ -94,29 +99,49 @@ def test_every_field_is_checked_for_kind_and_range(kind: type[Message]) -> None:
             if get_args(hints[name])[1].width < 64:
                 wrong.append(1 << get_args(hints[name])[1].width)
         else:
-            wrong = {bool: [0, 1, None], str: [b"x", 1, "x" * (MAX_TEXT + 1)],
-                     bytes: ["x", 1, b"x" * (MAX_BLOB + 1)]}[hints[name]]
+            wrong = {bool: [0, 1, None], str: [b"x", 1, "x" * (MAX_TEXT + 1)], bytes: ["x", 1, b"x" * (MAX_BLOB + 1)]}[
+                hints[name]
+            ]
         for value in wrong:
             with pytest.raises(MalformedError):
-                decode(msgpack.packb([NUMBERS[kind], *good[:index], value, *good[index + 1:]]))
+                decode(msgpack.packb([NUMBERS[kind], *good[:index], value, *good[index + 1 :]]))
     for count in (len(good) - 1, len(good) + 1):
         with pytest.raises(MalformedError):
             decode(msgpack.packb([NUMBERS[kind], *[*good, 1][:count]] if count >= 0 else []))
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"\x90", b"\xc0", b"\x05", b"\x81\x05\x05", encode(Shutdown()) + b"\0", encode(Ping(1))[:-1], b"\x91\xc3",
-    msgpack.packb(["5"]), msgpack.packb([5.0]), msgpack.packb([0]), msgpack.packb([2**64 - 1]), msgpack.packb([[5]]),
-    msgpack.packb([19, 1, True, True]), b"\x91" * 5000, b"\xdd\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff",
-    b"\xd4\x01\x00", b"\x92\x03\xd6\xff\x00\x00\x00\x00", b"\x92\x23\xa1\xff",
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x90",
+        b"\xc0",
+        b"\x05",
+        b"\x81\x05\x05",
+        encode(Shutdown()) + b"\0",
+        encode(Ping(1))[:-1],
+        b"\x91\xc3",
+        msgpack.packb(["5"]),
+        msgpack.packb([5.0]),
+        msgpack.packb([0]),
+        msgpack.packb([2**64 - 1]),
+        msgpack.packb([[5]]),
+        msgpack.packb([19, 1, True, True]),
+        b"\x91" * 5000,
+        b"\xdd\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\xd4\x01\x00",
+        b"\x92\x03\xd6\xff\x00\x00\x00\x00",
+        b"\x92\x23\xa1\xff",
+    ],
+)
 def test_bytes_that_are_no_message(data: bytes) -> None:
     with pytest.raises(MalformedError):
         decode(data)
 
 
 def test_the_longest_text_of_the_widest_characters_passes() -> None:
-    message = ComponentFailed(1, 0, "\U0001F6D1" * MAX_TEXT)
+    message = ComponentFailed(1, 0, "\U0001f6d1" * MAX_TEXT)
     assert decode(encode(message)) == message
     assert decode(encode(Hello(1, b"x" * MAX_BLOB, 0, 0, 0))).__class__ is Hello
 

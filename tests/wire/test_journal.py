@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Journals: what was recorded is read back, whatever happened to the process or to the file."""
+
 from __future__ import annotations
 
 import itertools
@@ -16,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allstop.machine.recorder import Recorder
-from allstop.wire.journal import (
+from allstop.deploy.processes.processes import child_environment
+from allstop.vm.journal.format import (
     EXIT_NAMES,
     HEADER_BYTES,
     NO_VCPU,
@@ -29,11 +30,18 @@ from allstop.wire.journal import (
     Kind,
     mark_origin,
 )
-from deploy.processes import child_environment
+from allstop.vm.journal.recorder import Recorder
 
 U64 = st.integers(0, (1 << 64) - 1)
-EVENTS = st.lists(st.tuples(st.sampled_from([kind for kind in Kind if kind is not Kind.TEXT]), st.integers(0, 0xFFFF),
-                            st.lists(U64, min_size=6, max_size=6), st.text(max_size=150)), max_size=30)
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from([kind for kind in Kind if kind is not Kind.TEXT]),
+        st.integers(0, 0xFFFF),
+        st.lists(U64, min_size=6, max_size=6),
+        st.text(max_size=150),
+    ),
+    max_size=30,
+)
 PER_WINDOW = WINDOW_BYTES // RECORD_BYTES
 
 
@@ -63,11 +71,22 @@ def test_the_native_kinds_are_those_of_the_enumeration() -> None:
 
 
 def test_exit_names_are_those_of_the_engine() -> None:
-    from vcpu_worker import engine
+    from allstop.vcpu_worker import engine
 
-    assert tuple(name for name, _ in sorted(
-        ((name.removeprefix("EXIT_"), getattr(engine, name)) for name in dir(engine) if name.startswith("EXIT_")),
-        key=lambda pair: pair[1])) == EXIT_NAMES
+    assert (
+        tuple(
+            name
+            for name, _ in sorted(
+                (
+                    (name.removeprefix("EXIT_"), getattr(engine, name))
+                    for name in dir(engine)
+                    if name.startswith("EXIT_")
+                ),
+                key=lambda pair: pair[1],
+            )
+        )
+        == EXIT_NAMES
+    )
 
 
 def test_every_kind_fits_in_a_record() -> None:
@@ -92,13 +111,14 @@ def test_what_was_recorded_is_read(events: list[tuple[Kind, int, list[int], str]
         recorder.close()
         found = read(path)
     assert [(event.kind, event.vcpu, event.text) for event in found] == [
-        (kind, vcpu, words) for kind, vcpu, _, words in events]
+        (kind, vcpu, words) for kind, vcpu, _, words in events
+    ]
     for event, (kind, _, operands, _) in zip(found, events, strict=True):
         if kind.is_span:
-            assert event.operands[:-1] == tuple(operands[:len(kind.operands) - 1])
+            assert event.operands[:-1] == tuple(operands[: len(kind.operands) - 1])
             assert event.t_ns - event.took_ns == before_ns
         else:
-            assert event.operands == tuple(operands[:len(kind.operands)]) and event.took_ns == 0
+            assert event.operands == tuple(operands[: len(kind.operands)]) and event.took_ns == 0
     times = [event.t_ns for event in found]
     assert times == sorted(times) and all(t_ns >= before_ns for t_ns in times)
 
@@ -191,15 +211,18 @@ def test_a_journal_in_a_file_without_a_name(folder: Path) -> None:
 
 def test_a_process_that_is_killed_loses_nothing(folder: Path) -> None:
     """It says how far it got; all of that must be there, and nothing that it did not write."""
-    code = ("import sys; from allstop.machine.recorder import Recorder\n"
-            "r = Recorder(sys.argv[1], 'vcpu-0', 0, 0)\n"
-            "n = 0\n"
-            "while True:\n"
-            "    r.event(r.POWERED_ON, 0, n); n += 1\n"
-            "    if n % 1000 == 0: print(n, flush=True)\n")
+    code = (
+        "import sys; from allstop.vm.journal.recorder import Recorder\n"
+        "r = Recorder(sys.argv[1], 'vcpu-0', 0, 0)\n"
+        "n = 0\n"
+        "while True:\n"
+        "    r.event(r.POWERED_ON, 0, n); n += 1\n"
+        "    if n % 1000 == 0: print(n, flush=True)\n"
+    )
     path = folder / "x.journal"
-    with subprocess.Popen([sys.executable, "-P", "-c", code, str(path)], stdout=subprocess.PIPE,
-                          env=child_environment()) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", code, str(path)], stdout=subprocess.PIPE, env=child_environment()
+    ) as writer:
         assert writer.stdout is not None
         for _ in range(30):
             said = int(writer.stdout.readline())
@@ -235,7 +258,8 @@ def test_a_journal_that_is_cut_keeps_what_comes_before(folder: Path, records: in
     with Journal(path) as journal:
         assert [event.operands[0] for event in journal.events()] == list(range(records))
         assert journal.conditions == (
-            f"x.journal was cut: the first {records} of its 10 events are there, and none of these is lost",)
+            f"x.journal was cut: the first {records} of its 10 events are there, and none of these is lost",
+        )
 
 
 def test_a_journal_that_was_not_closed_and_is_cut(folder: Path) -> None:
@@ -293,9 +317,19 @@ def test_a_journal_that_exists_is_not_touched(folder: Path) -> None:
     assert (folder / "x.journal").read_text() == "precious"
 
 
-@pytest.mark.parametrize("wrong", [lambda r: r.event(), lambda r: r.event(1), lambda r: r.event(1, 2, *range(7)),
-                                   lambda r: r.span(1, 2), lambda r: r.span(1, 2, 3, *range(6)),
-                                   lambda r: r.event("x", 2), lambda r: r.event(1, 2, "x"), lambda r: r.text(3)])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda r: r.event(),
+        lambda r: r.event(1),
+        lambda r: r.event(1, 2, *range(7)),
+        lambda r: r.span(1, 2),
+        lambda r: r.span(1, 2, 3, *range(6)),
+        lambda r: r.event("x", 2),
+        lambda r: r.event(1, 2, "x"),
+        lambda r: r.text(3),
+    ],
+)
 def test_wrong_arguments_record_nothing(folder: Path, wrong: Callable[[Recorder], None]) -> None:
     recorder = Recorder(str(folder / "x.journal"), "x", 0)
     with pytest.raises(TypeError):
@@ -314,12 +348,14 @@ def test_a_closed_recorder_takes_no_more(folder: Path) -> None:
 
 def test_where_there_is_no_room_events_are_dropped_and_counted(folder: Path) -> None:
     """A file system that is full must neither kill the process nor lose what is there."""
-    code = ("import resource, signal, sys; from allstop.machine.recorder import Recorder\n"
-            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({WINDOW_BYTES + 4096},) * 2)\n"
-            "r = Recorder(sys.argv[1], 'x', 0, 0)\n"
-            f"for n in range({PER_WINDOW + 100}): r.event(r.POWERED_ON, 0, n)\n"
-            "r.close()\n")
+    code = (
+        "import resource, signal, sys; from allstop.vm.journal.recorder import Recorder\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({WINDOW_BYTES + 4096},) * 2)\n"
+        "r = Recorder(sys.argv[1], 'x', 0, 0)\n"
+        f"for n in range({PER_WINDOW + 100}): r.event(r.POWERED_ON, 0, n)\n"
+        "r.close()\n"
+    )
     path = folder / "x.journal"
     subprocess.run([sys.executable, "-P", "-c", code, str(path)], check=True, env=child_environment())
     there = PER_WINDOW - HEADER_BYTES // RECORD_BYTES

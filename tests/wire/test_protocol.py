@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """PROTOCOL.md says what the code does: it is what the code generates."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
-from allstop.wire.messages import NUMBERS
-from allstop.wire.protocol import protocol_page
+from allstop.vm.wire.messages import NUMBERS
+from allstop.vm.wire.protocol import protocol_page
 
 PAGE = Path(__file__).resolve().parents[2] / "PROTOCOL.md"
 
 
 def test_the_page_is_current() -> None:
-    assert PAGE.read_text() == protocol_page(), "run: python -m allstop.wire.protocol > PROTOCOL.md"
+    assert PAGE.read_text() == protocol_page(), "run: python -m allstop.vm.wire.protocol > PROTOCOL.md"
 
 
 def test_every_message_is_documented_with_its_number() -> None:

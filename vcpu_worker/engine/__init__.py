@@ -4,6 +4,7 @@
 The extension must be in the process, globally, before the library: it takes the place of some of the library's
 functions. So it is imported with RTLD_GLOBAL, and the library is found without importing the `unicorn` package.
 """
+
 from __future__ import annotations
 
 import importlib.util
@@ -16,7 +17,7 @@ def _load() -> None:
     flags = sys.getdlopenflags()
     sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
     try:
-        from vcpu_worker.engine import _engine
+        from allstop.vcpu_worker.engine import _engine
     finally:
         sys.setdlopenflags(flags)
     found = importlib.util.find_spec("unicorn")
@@ -28,7 +29,7 @@ def _load() -> None:
 
 _load()
 
-from vcpu_worker.engine._engine import (  # noqa: E402
+from allstop.vcpu_worker.engine._engine import (  # noqa: E402
     EXIT_BREAKPOINT,
     EXIT_BUDGET,
     EXIT_CP15,
@@ -51,7 +52,23 @@ from vcpu_worker.engine._engine import (  # noqa: E402
 )
 
 __all__ = [
-    "EXIT_BREAKPOINT", "EXIT_BUDGET", "EXIT_CP15", "EXIT_FETCH", "EXIT_HVC", "EXIT_LOST", "EXIT_MMIO",
-    "EXIT_NISV", "EXIT_OTHER", "EXIT_REQUEST", "EXIT_SEMIHOSTING", "EXIT_SMC", "EXIT_TIMER", "EXIT_WALK",
-    "EXIT_WATCHPOINT", "EngineError", "Exit", "Vcpu", "facts",
+    "EXIT_BREAKPOINT",
+    "EXIT_BUDGET",
+    "EXIT_CP15",
+    "EXIT_FETCH",
+    "EXIT_HVC",
+    "EXIT_LOST",
+    "EXIT_MMIO",
+    "EXIT_NISV",
+    "EXIT_OTHER",
+    "EXIT_REQUEST",
+    "EXIT_SEMIHOSTING",
+    "EXIT_SMC",
+    "EXIT_TIMER",
+    "EXIT_WALK",
+    "EXIT_WATCHPOINT",
+    "EngineError",
+    "Exit",
+    "Vcpu",
+    "facts",
 ]

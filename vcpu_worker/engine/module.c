@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* vcpu_worker.engine._engine: the vCPU for Python. */
+/* allstop.vcpu_worker.engine._engine: the vCPU for Python. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <structmember.h>
@@ -54,7 +54,7 @@ static PyObject *exit_repr(Exit *self)
 
 static PyTypeObject exit_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "vcpu_worker.engine.Exit",
+    .tp_name = "allstop.vcpu_worker.engine.Exit",
     .tp_doc = "Why the vCPU left the guest, with everything read in one call.",
     .tp_basicsize = sizeof(Exit),
     .tp_flags = Py_TPFLAGS_DEFAULT,
@@ -685,7 +685,7 @@ static PyMethodDef vcpu_methods[] = {
 
 static PyTypeObject vcpu_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "vcpu_worker.engine.Vcpu",
+    .tp_name = "allstop.vcpu_worker.engine.Vcpu",
     .tp_doc = "Vcpu(control_fd, ram_fd, stage2_fd, vcpu, mpidr, as_shipped=False): one ARMv7 vCPU at EL1/EL0; the caller is "
               "its EL2. With as_shipped the library behaves as it is: exclusives, fences, TLB maintenance and code writes do "
               "not reach other processes; for the test that shows the conformance gate red.",
@@ -742,7 +742,7 @@ PyMODINIT_FUNC PyInit__engine(void)
     if (PyType_Ready(&exit_type) < 0 || PyType_Ready(&vcpu_type) < 0)
         return NULL;
     PyObject *module = PyModule_Create(&engine_module);
-    engine_error = PyErr_NewExceptionWithDoc("vcpu_worker.engine.EngineError",
+    engine_error = PyErr_NewExceptionWithDoc("allstop.vcpu_worker.engine.EngineError",
                                              "The engine can not be used, or not like this; the text is one sentence.",
                                              PyExc_RuntimeError, NULL);
     if (module == NULL || engine_error == NULL || PyModule_AddObjectRef(module, "EngineError", engine_error) < 0

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "../../allstop/machine/control_page.h"
+#include "vm/control/control_page.h"
 #include "seam_description.h"
 
 enum { CONSTANT = 0x02, GOES_ON = 0x08 };                        /* types: GOES_ON, the block does not end */

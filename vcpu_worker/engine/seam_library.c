@@ -58,7 +58,7 @@ static const char *load(const char *path)
 {
     static char sentence[512];
     if (dlopen(path, RTLD_LAZY | RTLD_NOLOAD) != NULL)
-        return "unicorn was loaded before the engine, which must come first: import vcpu_worker.engine before unicorn";
+        return "unicorn was loaded before the engine, which must come first: import allstop.vcpu_worker.engine before unicorn";
     library = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
     if (library == NULL) {
         snprintf(sentence, sizeof sentence, "unicorn's library can not be loaded (%s): reinstall unicorn==2.1.4", dlerror());

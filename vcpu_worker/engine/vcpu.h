@@ -3,9 +3,9 @@
 #ifndef ALLSTOP_VCPU_H
 #define ALLSTOP_VCPU_H
 
-#include "../../allstop/machine/control_page.h"
-#include "../../allstop/machine/journal.h"
-#include "../../allstop/machine/swap_file.h"
+#include "vm/control/control_page.h"
+#include "vm/journal/journal.h"
+#include "vm/memory/swap_file.h"
 #include "seam.h"
 #include "seam_watch.h"
 #include "timers.h"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guest RAM without a machine, and a driver's side of virtqueues and registers to play with."""
+
 from __future__ import annotations
 
 import struct
@@ -8,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from allstop.machine.configuration import RAM_BASE
-from allstop.machine.guest_memory import AccessError
-from devicesrv.device import Wiring
-from devicesrv.virtio.function import Function
-from devicesrv.virtio.transport import Transport
+from allstop.devicesrv.device import Wiring
+from allstop.devicesrv.virtio.function import Function
+from allstop.devicesrv.virtio.transport import Transport
+from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.memory.guest_memory import AccessError
 
 
 class FlatMemory:
@@ -28,11 +29,11 @@ class FlatMemory:
 
     def read(self, ipa: int, n: int) -> bytes:
         at = self._at(ipa, n)
-        return bytes(self.data[at:at + n])
+        return bytes(self.data[at : at + n])
 
     def write(self, ipa: int, data: bytes) -> None:
         at = self._at(ipa, len(data))
-        self.data[at:at + len(data)] = data
+        self.data[at : at + len(data)] = data
 
     def load16(self, ipa: int) -> int:
         if ipa % 2:
@@ -57,8 +58,7 @@ class Ring:
         self.taken = 0
 
     def descriptor(self, index: int, ipa: int, length: int, flags: int = 0, following: int = 0, table: int = 0) -> None:
-        self.memory.write((table or self.descriptors) + 16 * index,
-                          struct.pack("<QIHH", ipa, length, flags, following))
+        self.memory.write((table or self.descriptors) + 16 * index, struct.pack("<QIHH", ipa, length, flags, following))
 
     def offer(self, head: int) -> None:
         """Make a chain available."""
@@ -98,8 +98,9 @@ class Driver:
 
     def open(self, accept: int = 0) -> None:
         """Reset, negotiate, set the queues up."""
-        self.rings = [Ring(self.memory, RAM_BASE + 0x2000 * number) for number in range(len(
-            self.transport.function.queue_sizes))]
+        self.rings = [
+            Ring(self.memory, RAM_BASE + 0x2000 * number) for number in range(len(self.transport.function.queue_sizes))
+        ]
         self.set(0x70, 0)
         self.set(0x70, 3)
         for half, bits in enumerate((accept & 0xFFFF_FFFF, 1 | accept >> 32)):

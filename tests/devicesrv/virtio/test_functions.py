@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Disk, console and entropy devices, each behind a transport, and the images behind disks."""
+
 from __future__ import annotations
 
 import os
@@ -12,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.machine.configuration import RAM_BASE, DriveSpec
-from allstop.machine.drive import DriveError
-from devicesrv.virtio.block import LONGEST_REQUEST_BYTES, S_IOERR, S_OK, S_UNSUPP, Block
-from devicesrv.virtio.console import WAITING_BYTES, TestConsole, VirtioConsole
-from devicesrv.virtio.drive import Drive, open_any
-from devicesrv.virtio.entropy import MOST_BYTES, Entropy
+from allstop.devicesrv.virtio.block import LONGEST_REQUEST_BYTES, S_IOERR, S_OK, S_UNSUPP, Block
+from allstop.devicesrv.virtio.console import WAITING_BYTES, TestConsole, VirtioConsole
+from allstop.devicesrv.virtio.drive import Drive, open_any
+from allstop.devicesrv.virtio.entropy import MOST_BYTES, Entropy
+from allstop.vm.boot.drive import DriveError
+from allstop.vm.config.machine import RAM_BASE, DriveSpec
 
 HEADER, STATUS, BUFFER = RAM_BASE + 0x8000, RAM_BASE + 0x8100, RAM_BASE + 0x9000
 IN, OUT, FLUSH, GET_ID = 0, 1, 4, 8
@@ -41,8 +42,9 @@ class Disk:
         memory.write(BUFFER, data)
         writable = kind != OUT
         half = length // 2
-        ring.chain((HEADER, 16, False), (BUFFER, half, writable), (BUFFER + half, length - half, writable),
-                   (STATUS, 1, True))
+        ring.chain(
+            (HEADER, 16, False), (BUFFER, half, writable), (BUFFER + half, length - half, writable), (STATUS, 1, True)
+        )
         self.driver.notify()
         assert ring.used() == [(0, length + 1 if writable else 1)]
         return memory.read(STATUS, 1)[0]
@@ -69,7 +71,7 @@ def test_what_is_written_is_read_again(disk: Disk) -> None:
     assert disk.request(FLUSH) == S_OK
     assert disk.request(IN, 6, 2048) == S_OK
     assert disk.data(2048) == b"\x06" * 512 + b"x" * 1024 + b"\x09" * 512
-    through = disk.path.read_bytes()[7 * 512:9 * 512] == b"x" * 1024
+    through = disk.path.read_bytes()[7 * 512 : 9 * 512] == b"x" * 1024
     assert through == (type(disk.image) is Drive), "copy on write leaves the image as it is"
 
 
@@ -81,9 +83,18 @@ def test_a_read_only_disk_says_so(disk: Disk) -> None:
     assert disk.path.read_bytes()[:512] == bytes(512) and disk.notes == []
 
 
-@pytest.mark.parametrize(("kind", "sector", "length"), [
-    (IN, 64, 512), (IN, 63, 1024), (IN, 1 << 63, 512), (IN, (1 << 64) - 1, 512), (IN, 0, 100), (OUT, 0, 511),
-    (OUT, 64, 512)])
+@pytest.mark.parametrize(
+    ("kind", "sector", "length"),
+    [
+        (IN, 64, 512),
+        (IN, 63, 1024),
+        (IN, 1 << 63, 512),
+        (IN, (1 << 64) - 1, 512),
+        (IN, 0, 100),
+        (OUT, 0, 511),
+        (OUT, 64, 512),
+    ],
+)
 def test_requests_that_can_not_be_fail(disk: Disk, kind: int, sector: int, length: int) -> None:
     before = disk.path.read_bytes()
     assert disk.request(kind, sector, length) == S_IOERR
@@ -111,8 +122,15 @@ def test_the_configuration(disk: Disk) -> None:
     assert disk.driver.get(0x1FC) == 0 and disk.driver.mistakes == 1
 
 
-@pytest.mark.parametrize("pieces", [[(STATUS, 1, True)], [(HEADER, 15, False), (STATUS, 1, True)],
-                                    [(HEADER, 16, False)], [(HEADER, 16, False), (STATUS, 0, True)]])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [(STATUS, 1, True)],
+        [(HEADER, 15, False), (STATUS, 1, True)],
+        [(HEADER, 16, False)],
+        [(HEADER, 16, False), (STATUS, 0, True)],
+    ],
+)
 def test_a_request_without_header_or_status_breaks_the_device(disk: Disk, pieces: Any) -> None:
     disk.driver.rings[0].chain(*pieces)
     disk.driver.notify()
@@ -124,8 +142,9 @@ def test_an_image_that_is_cut_short_is_an_error_for_the_guest_and_one_note(disk:
     assert disk.request(IN, 20, 512) == S_IOERR
     assert disk.request(IN, 9, 1024) == S_IOERR
     assert disk.request(IN, 9, 512) == S_OK
-    assert disk.notes == [f"the drive's image {disk.path} failed the guest (VIRTIO_BLK_S_IOERR): it has become shorter "
-                          "than it was"]
+    assert disk.notes == [
+        f"the drive's image {disk.path} failed the guest (VIRTIO_BLK_S_IOERR): it has become shorter than it was"
+    ]
     assert not disk.driver.is_broken
 
 
@@ -156,23 +175,26 @@ def test_copy_on_write_is_a_disk(tmp_path_factory: pytest.TempPathFactory, scrip
         for step, (is_write, sector, count) in enumerate(script):
             offset, length = sector * 512, min(count, 61 - sector) * 512
             if is_write:
-                model[offset:offset + length] = bytes((step + 1,)) * length
+                model[offset : offset + length] = bytes((step + 1,)) * length
                 image.write(offset, bytes((step + 1,)) * length)
             else:
-                assert image.read(offset, length) == model[offset:offset + length]
+                assert image.read(offset, length) == model[offset : offset + length]
         assert image.read(0, size_bytes) == model
     finally:
         image.close()
     assert path.read_bytes() == original
 
 
-@pytest.mark.parametrize(("make", "sentence"), [
-    (lambda path: None, "can not be opened: No such file or directory"),
-    (lambda path: path.mkdir(), "is neither a regular file nor a block device"),
-    (lambda path: os.mkfifo(path), "is neither a regular file nor a block device"),
-    (lambda path: path.write_bytes(b""), "has 0 bytes: it must be a multiple of 512, and not empty"),
-    (lambda path: path.write_bytes(bytes(513)), "has 513 bytes"),
-])
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda path: None, "can not be opened: No such file or directory"),
+        (lambda path: path.mkdir(), "is neither a regular file nor a block device"),
+        (lambda path: os.mkfifo(path), "is neither a regular file nor a block device"),
+        (lambda path: path.write_bytes(b""), "has 0 bytes: it must be a multiple of 512, and not empty"),
+        (lambda path: path.write_bytes(bytes(513)), "has 513 bytes"),
+    ],
+)
 def test_what_is_wrong_with_an_image_is_one_sentence(tmp_path: Path, make: Any, sentence: str) -> None:
     path = tmp_path / "disk.img"
     make(path)
@@ -220,7 +242,7 @@ def test_the_test_console_ends_the_run(drive: Any, text: bytes, status: int) -> 
     ended: list[tuple[int, str]] = []
     driver = drive(TestConsole(lambda status, sentence: ended.append((status, sentence))))
     for place in range(len(text)):  # in whatever pieces it comes
-        driver.memory.write(BUFFER, text[place:place + 1])
+        driver.memory.write(BUFFER, text[place : place + 1])
         driver.rings[1].chain((BUFFER, 1, False))
         driver.notify(1)
     assert ended == [(status, f"the guest wrote {status}q to the test console")]
@@ -231,7 +253,7 @@ def test_entropy_is_the_seeds_and_never_too_much(drive: Any) -> None:
         driver = drive(Entropy(Random(seed)))
         driver.rings[0].chain((BUFFER, length, True))
         driver.notify()
-        (_, written), = driver.rings[0].used()
+        ((_, written),) = driver.rings[0].used()
         return written, driver.memory.read(BUFFER, written)
 
     assert read(1, 64) == read(1, 64) != read(2, 64)

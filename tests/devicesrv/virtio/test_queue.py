@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The split virtqueue against a simple model of a driver, and against drivers that mean harm."""
+
 from __future__ import annotations
 
 import struct
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.machine.configuration import RAM_BASE
-from devicesrv.virtio.queue import MAX_CHAIN, Chain, Queue, QueueBrokenError, Segment, gather, pieces, scatter
+from allstop.devicesrv.virtio.queue import MAX_CHAIN, Chain, Queue, QueueBrokenError, Segment, gather, pieces, scatter
+from allstop.vm.config.machine import RAM_BASE
 
 BUFFERS = RAM_BASE + 0x8000
 
@@ -35,8 +36,9 @@ buffers = st.tuples(st.lists(piece, max_size=4), st.lists(piece, max_size=4)).fi
 
 
 @given(st.lists(st.lists(buffers, min_size=1, max_size=1), max_size=40), st.booleans(), st.integers(0, 5))
-def test_what_is_offered_is_taken_in_order_and_comes_back(flat_memory: Any, ring_at: Any, batches: Any,
-                                                          event_index: bool, shift: int) -> None:
+def test_what_is_offered_is_taken_in_order_and_comes_back(
+    flat_memory: Any, ring_at: Any, batches: Any, event_index: bool, shift: int
+) -> None:
     """Through many turns of the ring, and through the wrap of its 16-bit indices."""
     memory = flat_memory()
     ring = ring_at(memory, RAM_BASE)
@@ -69,8 +71,9 @@ def test_scattered_bytes_are_gathered_again(flat_memory: Any, parts: Any, offset
 
 
 @given(st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), st.integers(1, 8))
-def test_the_event_index_asks_for_an_interrupt_when_it_is_passed(flat_memory: Any, ring_at: Any, start: int,
-                                                                wanted: int, count: int) -> None:
+def test_the_event_index_asks_for_an_interrupt_when_it_is_passed(
+    flat_memory: Any, ring_at: Any, start: int, wanted: int, count: int
+) -> None:
     memory = flat_memory()
     ring = ring_at(memory, RAM_BASE)
     queue = ready(memory, ring, event_index=True)
@@ -116,22 +119,34 @@ def test_an_indirect_table_is_followed(scene: Any) -> None:
 OUTSIDE = 0x1000_0000
 
 
-@pytest.mark.parametrize(("what", "sentence"), [
-    (lambda ring: ring.offer(8), "descriptor 8 was made available in a queue of 8"),
-    (lambda ring: ring.memory.store16(ring.driver + 2, 9), "9 buffers are available in a queue of 8"),
-    (lambda ring: (ring.descriptor(0, 0, 1, 1, 1), ring.descriptor(1, 0, 1, 1, 0), ring.offer(0)), "is a loop"),
-    (lambda ring: (ring.descriptor(0, 0, 1, 1, 0), ring.offer(0)), "is a loop"),
-    (lambda ring: (ring.descriptor(0, 0, 1, 1, 8), ring.offer(0)), "descriptor 8 follows in a table of 8"),
-    (lambda ring: ring.chain((BUFFERS, 1, True), (BUFFERS, 1, False)), "to read follows one to write"),
-    (lambda ring: (ring.descriptor(0, BUFFERS, 24, 4), ring.offer(0)), "a table of indirect descriptors has 24 bytes"),
-    (lambda ring: (ring.descriptor(0, BUFFERS, 0, 4), ring.offer(0)), "has 0 bytes"),
-    (lambda ring: (ring.descriptor(0, BUFFERS, 16 * MAX_CHAIN + 16, 4), ring.offer(0)), "indirect descriptors has"),
-    (lambda ring: (ring.descriptor(0, BUFFERS, 16, 5), ring.offer(0)), "is nested, or has a successor"),
-    (lambda ring: (ring.descriptor(0, BUFFERS, 16, 4), ring.descriptor(0, BUFFERS, 16, 4, table=BUFFERS),
-                   ring.offer(0)), "is nested"),
-    (lambda ring: (ring.descriptor(0, OUTSIDE, 16, 4), ring.offer(0)), "at 0x10000000"),
-    (lambda ring: (ring.descriptor(0, 1 << 63, 16, 4), ring.offer(0)), "at 0x8000000000000000"),
-])
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        (lambda ring: ring.offer(8), "descriptor 8 was made available in a queue of 8"),
+        (lambda ring: ring.memory.store16(ring.driver + 2, 9), "9 buffers are available in a queue of 8"),
+        (lambda ring: (ring.descriptor(0, 0, 1, 1, 1), ring.descriptor(1, 0, 1, 1, 0), ring.offer(0)), "is a loop"),
+        (lambda ring: (ring.descriptor(0, 0, 1, 1, 0), ring.offer(0)), "is a loop"),
+        (lambda ring: (ring.descriptor(0, 0, 1, 1, 8), ring.offer(0)), "descriptor 8 follows in a table of 8"),
+        (lambda ring: ring.chain((BUFFERS, 1, True), (BUFFERS, 1, False)), "to read follows one to write"),
+        (
+            lambda ring: (ring.descriptor(0, BUFFERS, 24, 4), ring.offer(0)),
+            "a table of indirect descriptors has 24 bytes",
+        ),
+        (lambda ring: (ring.descriptor(0, BUFFERS, 0, 4), ring.offer(0)), "has 0 bytes"),
+        (lambda ring: (ring.descriptor(0, BUFFERS, 16 * MAX_CHAIN + 16, 4), ring.offer(0)), "indirect descriptors has"),
+        (lambda ring: (ring.descriptor(0, BUFFERS, 16, 5), ring.offer(0)), "is nested, or has a successor"),
+        (
+            lambda ring: (
+                ring.descriptor(0, BUFFERS, 16, 4),
+                ring.descriptor(0, BUFFERS, 16, 4, table=BUFFERS),
+                ring.offer(0),
+            ),
+            "is nested",
+        ),
+        (lambda ring: (ring.descriptor(0, OUTSIDE, 16, 4), ring.offer(0)), "at 0x10000000"),
+        (lambda ring: (ring.descriptor(0, 1 << 63, 16, 4), ring.offer(0)), "at 0x8000000000000000"),
+    ],
+)
 def test_what_can_not_be_breaks_the_queue(scene: Any, what: Callable[[Any], object], sentence: str) -> None:
     memory, ring, queue = scene
     what(ring)
@@ -139,10 +154,13 @@ def test_what_can_not_be_breaks_the_queue(scene: Any, what: Callable[[Any], obje
         queue.pop()
 
 
-@pytest.mark.parametrize(("size", "descriptors", "driver", "device"), [
-    (0, 0, 0, 0), (3, 0, 0, 0), (512, 0, 0, 0), (0xFFFF_FFFF, 0, 0, 0), (8, 8, 0, 0), (8, 0, 1, 0), (8, 0, 0, 2)])
-def test_a_queue_that_can_not_be_is_not_enabled(flat_memory: Any, size: int, descriptors: int, driver: int,
-                                                device: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "descriptors", "driver", "device"),
+    [(0, 0, 0, 0), (3, 0, 0, 0), (512, 0, 0, 0), (0xFFFF_FFFF, 0, 0, 0), (8, 8, 0, 0), (8, 0, 1, 0), (8, 0, 0, 2)],
+)
+def test_a_queue_that_can_not_be_is_not_enabled(
+    flat_memory: Any, size: int, descriptors: int, driver: int, device: int
+) -> None:
     queue = Queue(flat_memory(), 256)
     queue.size, queue.descriptors = size, RAM_BASE + descriptors
     queue.driver, queue.device = RAM_BASE + driver, RAM_BASE + device
@@ -152,8 +170,9 @@ def test_a_queue_that_can_not_be_is_not_enabled(flat_memory: Any, size: int, des
 
 
 @given(st.binary(min_size=512, max_size=512), st.booleans(), st.integers(0, 3))
-def test_no_rubbish_in_memory_gets_further_than_a_broken_queue(flat_memory: Any, ring_at: Any, rubbish: bytes,
-                                                               event_index: bool, size_bits: int) -> None:
+def test_no_rubbish_in_memory_gets_further_than_a_broken_queue(
+    flat_memory: Any, ring_at: Any, rubbish: bytes, event_index: bool, size_bits: int
+) -> None:
     """The whole area of a small queue is random: the queue gives chains, gives none, or is broken; and it ends."""
     memory = flat_memory(0x4000)
     ring = ring_at(memory, RAM_BASE, 1 << size_bits)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The registers of a virtio transport: negotiation, both versions, empty places, and every kind of nonsense."""
+
 from __future__ import annotations
 
 from random import Random
@@ -9,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allstop.machine.configuration import RAM_BASE, MachineConfig, SharedFds
-from allstop.machine.guest_memory import AccessError
-from devicesrv.board import Board
-from devicesrv.device import Wiring
-from devicesrv.virtio.console import VirtioConsole
-from devicesrv.virtio.entropy import Entropy
-from devicesrv.virtio.function import F_EVENT_IDX
-from devicesrv.virtio.transport import Transport
+from allstop.devicesrv.board import Board
+from allstop.devicesrv.device import Wiring
+from allstop.devicesrv.virtio.console import VirtioConsole
+from allstop.devicesrv.virtio.entropy import Entropy
+from allstop.devicesrv.virtio.function import F_EVENT_IDX
+from allstop.devicesrv.virtio.transport import Transport
+from allstop.vm.config.machine import RAM_BASE, MachineConfig, SharedFds
+from allstop.vm.memory.guest_memory import AccessError
 
 VIRTIO = 0x0A00_0000
 BUFFER = RAM_BASE + 0x8000
@@ -71,12 +72,15 @@ def test_nothing_happens_before_driver_ok(drive: Any) -> None:
     assert driver.rings[0].used() == [] and driver.mistakes == 1
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda ring: ring.offer(9),
-    lambda ring: ring.chain((0x1000, 32, True)),
-    lambda ring: ring.chain((RAM_BASE + (1 << 20) - 8, 32, True)),
-    lambda ring: ring.chain((BUFFER, 32, False), (1 << 40, 0xFFFF_FFFF, True)),
-])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda ring: ring.offer(9),
+        lambda ring: ring.chain((0x1000, 32, True)),
+        lambda ring: ring.chain((RAM_BASE + (1 << 20) - 8, 32, True)),
+        lambda ring: ring.chain((BUFFER, 32, False), (1 << 40, 0xFFFF_FFFF, True)),
+    ],
+)
 def test_a_broken_queue_needs_a_reset_and_gets_well_by_it(drive: Any, spoil: Any) -> None:
     driver = drive(Entropy(Random(1)))
     spoil(driver.rings[0])
@@ -127,14 +131,16 @@ def test_the_legacy_layout_as_kvm_unit_tests_use_it(flat_memory: Any, ring_at: A
 
 registers = st.sampled_from([*range(0, 0x110, 4), 0x1FC]) | st.integers(0, 0x1FF)
 values = st.sampled_from([0, 1, 2, 3, 4, 8, 11, 15, 0x80, RAM_BASE, RAM_BASE >> 12, RAM_BASE + 0x1000, 0xFFFF_FFFF]) | (
-    st.integers(0, 0xFFFF_FFFF))
+    st.integers(0, 0xFFFF_FFFF)
+)
 accesses = st.lists(st.tuples(st.booleans(), registers, st.sampled_from([1, 2, 4]), values), max_size=80)
 
 
 @settings(max_examples=300)
 @given(accesses, st.booleans(), st.booleans(), st.integers(0, 99))
-def test_every_register_width_and_value_is_answered(flat_memory: Any, script: Any, legacy: bool, console: bool,
-                                                    seed: int) -> None:
+def test_every_register_width_and_value_is_answered(
+    flat_memory: Any, script: Any, legacy: bool, console: bool, seed: int
+) -> None:
     """A guest that programs nonsense on top of rubbish in its memory: no exception, and the line is as the status."""
     memory, levels = flat_memory(0x10000), [False]
     memory.data[:] = Random(seed).randbytes(0x10000)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Specs to run, and a Dask cluster that is started by the commands of deploy/kubernetes."""
+
 from __future__ import annotations
 
 import contextlib
@@ -16,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from deploy.processes import child_environment
-from stress.campaign.store import Counts, Store
+from allstop.campaign.store import Counts, Store
+from allstop.deploy.processes.processes import child_environment
 from tests.conftest import Command
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +57,7 @@ def started(command: Command, *arguments: object, **options: Any) -> Iterator[su
 @pytest.fixture
 def spec(tmp_path: Path, guests: Path) -> Callable[..., Path]:
     """Writes a spec of guests by their names; `text` comes behind them."""
+
     def write(*names: str, text: str = "", top: str = "", name: str = "spec.toml") -> Path:
         tables = "".join(f'[[guest]]\nimage = "{guests / guest}.elf"\n' for guest in names)
         path = tmp_path / name
@@ -78,8 +80,12 @@ class Cluster:
 
     def placed(self, command: list[str]) -> list[str]:
         """A command of the examples, with this cluster's address and folder instead of theirs, and this Python."""
-        places = {"tcp://allstop-scheduler:8786": self.address, "0.0.0.0": "127.0.0.1", "8786": str(self.port),
-                  "/tmp/dask": str(self._folder / "dask")}
+        places = {
+            "tcp://allstop-scheduler:8786": self.address,
+            "0.0.0.0": "127.0.0.1",
+            "8786": str(self.port),
+            "/tmp/dask": str(self._folder / "dask"),
+        }
         words = [places.get(word, word) for word in command]
         programs = {"dask": [sys.executable, "-P", "-m", "dask"], "allstop": [sys.executable, "-P", "-m", "allstop"]}
         return [*programs[words[0]], *words[1:]]
@@ -88,8 +94,15 @@ class Cluster:
         """Start one of its programs; it ends with the cluster."""
         log = self._folder / f"log-{len(self._processes)}"
         with log.open("wb") as file:
-            process = subprocess.Popen(self.placed(command), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                                       env=child_environment() | environment, cwd=self._folder, start_new_session=True)
+            process = subprocess.Popen(
+                self.placed(command),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env=child_environment() | environment,
+                cwd=self._folder,
+                start_new_session=True,
+            )
         self._processes.append(process)
         return process
 
@@ -116,8 +129,11 @@ def commands_of(name: str) -> list[list[str]]:
     import yaml
 
     documents = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / name).read_text()))
-    return [container["command"] for document in documents
-            for container in document["spec"].get("template", {}).get("spec", {}).get("containers", [])]
+    return [
+        container["command"]
+        for document in documents
+        for container in document["spec"].get("template", {}).get("spec", {}).get("containers", [])
+    ]
 
 
 @pytest.fixture

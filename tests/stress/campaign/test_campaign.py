@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Campaigns of real guests on this host: each run exactly once, whoever is killed meanwhile."""
+
 from __future__ import annotations
 
 import json
@@ -14,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.processes import child_environment
-from stress.campaign.progress import Progress, duration
-from stress.campaign.store import Counts, Row, Store
+from allstop.campaign.progress import Progress, duration
+from allstop.campaign.store import Counts, Row, Store
+from allstop.deploy.processes.processes import child_environment
 from tests.conftest import Command
 from tests.stress.campaign.conftest import counts, started, wait_for
 
@@ -26,7 +27,7 @@ import os, signal, sys
 
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
-        if name == "stress.campaign.progress":
+        if name == "allstop.campaign.progress":
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupting())
@@ -47,8 +48,11 @@ def started_at(rows: list[Row]) -> dict[str, float]:
 def children(pid: int) -> list[int]:
     """The processes that `pid` has started; none of one that is dead."""
     try:
-        return [child for task in Path(f"/proc/{pid}/task").iterdir()
-                for child in map(int, (task / "children").read_text().split())]
+        return [
+            child
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for child in map(int, (task / "children").read_text().split())
+        ]
     except FileNotFoundError:
         return []
 
@@ -59,7 +63,8 @@ def launchers(pid: int) -> list[int]:
 
 
 def test_a_campaign_runs_everything_once_and_says_what_came_out(
-        spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], command: Command, tmp_path: Path
+) -> None:
     path = spec("hello", "fail", top="repetitions = 2", text="[axes]\nvcpus = [1, 2]")
     plan = command("campaign", path, "--plan", cwd=tmp_path)
     assert plan.returncode == 0 and plan.stdout.startswith("spec: 8 runs\n  hello vcpus=1 ")
@@ -67,8 +72,11 @@ def test_a_campaign_runs_everything_once_and_says_what_came_out(
     done = command("campaign", path, "--page", tmp_path / "page.html", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, ""), done.stderr
     assert [line.split()[:5] for line in done.stdout.splitlines()[1:5]] == [
-        ["hello", "1", "2", "2", "0"], ["hello", "2", "2", "2", "0"],
-        ["fail", "1", "2", "0", "2"], ["fail", "2", "2", "0", "2"]]
+        ["hello", "1", "2", "2", "0"],
+        ["hello", "2", "2", "2", "0"],
+        ["fail", "1", "2", "0", "2"],
+        ["fail", "2", "2", "0", "2"],
+    ]
     rows = rows_of(tmp_path / "spec.store")
     assert [row.epoch for row in rows] == [1] * 8
     first = rows[0].result
@@ -85,7 +93,8 @@ def test_a_campaign_runs_everything_once_and_says_what_came_out(
 
 
 def test_a_campaign_that_is_killed_goes_on_where_it_was(
-        spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], command: Command, tmp_path: Path
+) -> None:
     """Would break: a run that is lost or repeated, a machine that goes on without its campaign."""
     path, store = spec("hello", top="repetitions = 8"), tmp_path / "spec.store"
     with started(command, path, cwd=tmp_path) as process:
@@ -103,7 +112,8 @@ def test_a_campaign_that_is_killed_goes_on_where_it_was(
 
 
 def test_a_machine_whose_launcher_is_killed_harms_its_own_run_alone_and_that_is_tried_again(
-        spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], command: Command, tmp_path: Path
+) -> None:
     path, store = spec("hello", top="repetitions = 4"), tmp_path / "spec.store"
     with started(command, path, cwd=tmp_path) as process:
         victim = wait_for("a machine", lambda: launchers(process.pid))[0]
@@ -113,7 +123,8 @@ def test_a_machine_whose_launcher_is_killed_harms_its_own_run_alone_and_that_is_
 
 
 def test_a_fork_server_that_is_killed_costs_nothing_but_time(
-        spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], command: Command, tmp_path: Path
+) -> None:
     path, store = spec("hello", top="repetitions = 6"), tmp_path / "spec.store"
     with started(command, path, cwd=tmp_path) as process:
         wait_for("a run to be done", lambda: counts(store).done)
@@ -124,15 +135,17 @@ def test_a_fork_server_that_is_killed_costs_nothing_but_time(
 
 
 def test_ctrl_c_lets_runs_end_and_a_second_one_does_not(
-        spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], command: Command, tmp_path: Path
+) -> None:
     path, store = spec("spin", top="repetitions = 4\ntimeout_s = 2"), tmp_path / "spec.store"
     with started(command, path, "--jobs", 1, cwd=tmp_path) as process:
         wait_for("a run", lambda: counts(store).leased and launchers(process.pid))
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 4
-    assert re.search(r"waiting for 1 run under way; .*\n.*1 of 4 runs are in spec\.store; the same command goes on",
-                     err.decode())
+    assert re.search(
+        r"waiting for 1 run under way; .*\n.*1 of 4 runs are in spec\.store; the same command goes on", err.decode()
+    )
     assert counts(store) == Counts(3, 0, 1, 0)
     path = spec("spin", top="repetitions = 4\ntimeout_s = 600", name="long.toml")
     with started(command, path, "--jobs", 2, cwd=tmp_path) as process:
@@ -145,8 +158,7 @@ def test_ctrl_c_lets_runs_end_and_a_second_one_does_not(
     assert counts(tmp_path / "long.store") == Counts(4, 0, 0, 0)
 
 
-def test_sigterm_ends_it_at_once(
-        spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
+def test_sigterm_ends_it_at_once(spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
     path, store = spec("spin", top="timeout_s = 600"), tmp_path / "spec.store"
     with started(command, path, cwd=tmp_path) as process:
         wait_for("a run", lambda: counts(store).leased and launchers(process.pid))
@@ -156,21 +168,46 @@ def test_sigterm_ends_it_at_once(
 
 
 def test_a_full_disk_ends_it_with_a_sentence_and_it_goes_on_with_room(
-        spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], command: Command, tmp_path: Path
+) -> None:
     """A real full disk: the store lies in a tmpfs of 164 KiB, in a mount namespace of the command's own."""
     wide = ["unshare", "--user", "--map-root-user", "--mount"]
     if subprocess.run([*wide, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode:
         pytest.skip("this host does not let a test mount a tmpfs in a namespace of its own")
     path, disk = spec("hello", top="repetitions = 60"), tmp_path / "disk"
     disk.mkdir()
-    script = ('mount -t tmpfs -o size=164k none disk && "$@"; status=$?; cp disk/spec.store full.store; '
-              'cp disk/spec.store-wal full.store-wal; exit $status')
+    script = (
+        'mount -t tmpfs -o size=164k none disk && "$@"; status=$?; cp disk/spec.store full.store; '
+        "cp disk/spec.store-wal full.store-wal; exit $status"
+    )
     done = subprocess.run(
-        [*wide, "sh", "-c", script, "sh", sys.executable, "-P", "-m", "allstop", "campaign", str(path), "--store",
-         "disk/spec.store"], cwd=tmp_path, env=child_environment(), capture_output=True, text=True, timeout=120)
+        [
+            *wide,
+            "sh",
+            "-c",
+            script,
+            "sh",
+            sys.executable,
+            "-P",
+            "-m",
+            "allstop",
+            "campaign",
+            str(path),
+            "--store",
+            "disk/spec.store",
+        ],
+        cwd=tmp_path,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 4, done.stderr
-    assert re.fullmatch(r"allstop: the store disk/spec\.store could not be written: .*: make room on its disk; .*"
-                        r"the same command goes on from there\n", done.stderr), done.stderr
+    assert re.fullmatch(
+        r"allstop: the store disk/spec\.store could not be written: .*: make room on its disk; .*"
+        r"the same command goes on from there\n",
+        done.stderr,
+    ), done.stderr
     kept = counts(tmp_path / "full.store")
     assert kept.total == 60 and kept.done < 60
     shorter = spec("hello", top="repetitions = 60")
@@ -180,21 +217,24 @@ def test_a_full_disk_ends_it_with_a_sentence_and_it_goes_on_with_room(
         process.wait(20)
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    ([], "say either what is to be run"),
-    (["nowhere.toml"], "the spec nowhere.toml can not be read: No such file"),
-    (["spec.toml", "--jobs", "0"], "the number of jobs must be 1 to 1024"),
-    (["spec.toml", "--jobs", "2", "--cluster", "tcp://127.0.0.1:1"], "--jobs is for this host"),
-    (["spec.toml", "--cluster-wait", "soon", "--cluster", "tcp://127.0.0.1:1"], "--cluster-wait must be"),
-    (["spec.toml", "--store", "nowhere/s"], "the store nowhere/s can not be opened: No such file"),
-    (["spec.toml", "--store", "spec.toml"], "spec.toml is no campaign's store"),
-    (["spec.toml", "--page", "nowhere/p.html"], "there is no folder"),
-    (["--summary", "nowhere.store"], "there is no store nowhere.store"),
-    (["--summary", "spec.toml"], "spec.toml is no campaign's store"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "say either what is to be run"),
+        (["nowhere.toml"], "the spec nowhere.toml can not be read: No such file"),
+        (["spec.toml", "--jobs", "0"], "the number of jobs must be 1 to 1024"),
+        (["spec.toml", "--jobs", "2", "--cluster", "tcp://127.0.0.1:1"], "--jobs is for this host"),
+        (["spec.toml", "--cluster-wait", "soon", "--cluster", "tcp://127.0.0.1:1"], "--cluster-wait must be"),
+        (["spec.toml", "--store", "nowhere/s"], "the store nowhere/s can not be opened: No such file"),
+        (["spec.toml", "--store", "spec.toml"], "spec.toml is no campaign's store"),
+        (["spec.toml", "--page", "nowhere/p.html"], "there is no folder"),
+        (["--summary", "nowhere.store"], "there is no store nowhere.store"),
+        (["--summary", "spec.toml"], "spec.toml is no campaign's store"),
+    ],
+)
 def test_what_can_not_be_is_a_sentence(
-        spec: Callable[..., Path], command: Command, tmp_path: Path,
-        arguments: list[str], sentence: str) -> None:
+    spec: Callable[..., Path], command: Command, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
     before = spec("hello").read_bytes()
     done = command("campaign", *arguments, cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
@@ -203,8 +243,7 @@ def test_what_can_not_be_is_a_sentence(
     assert (tmp_path / "spec.toml").read_bytes() == before
 
 
-def test_a_terminal_gets_a_line_of_progress(
-        spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
+def test_a_terminal_gets_a_line_of_progress(spec: Callable[..., Path], command: Command, tmp_path: Path) -> None:
     path = spec("hello", top="repetitions = 3")
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
@@ -215,8 +254,9 @@ def test_a_terminal_gets_a_line_of_progress(
         os.close(ours)
         os.close(theirs)
     assert done.returncode == 0
-    assert re.search(r"\[(#{8}\.{16}\] 1|#{16}\.{8}\] 2)/3  [12] under way  [\d.]+ runs/(s|min)  \d+ s left",
-                     seen), seen
+    assert re.search(r"\[(#{8}\.{16}\] 1|#{16}\.{8}\] 2)/3  [12] under way  [\d.]+ runs/(s|min)  \d+ s left", seen), (
+        seen
+    )
     assert seen.endswith("\r\x1b[K"), "the line is taken away at the end"
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Campaigns on a real Dask cluster, started by the commands of deploy/, and what becomes of them when its parts die."""
+
 from __future__ import annotations
 
 import asyncio
@@ -13,10 +14,10 @@ from typing import cast
 
 import pytest
 
-from deploy.processes import child_environment
-from stress.campaign.cluster import DaskExecutor
-from stress.campaign.result import Lease
-from stress.campaign.store import MAX_TRIES, Counts, Row, Store
+from allstop.campaign.cluster import DaskExecutor
+from allstop.campaign.result import Lease
+from allstop.campaign.store import MAX_TRIES, Counts, Row, Store
+from allstop.deploy.processes.processes import child_environment
 from tests.conftest import Command
 from tests.stress.campaign.conftest import ROOT, Cluster, commands_of, counts, started, wait_for
 
@@ -65,13 +66,18 @@ def _has_ancestor(pid: int, pids: set[int]) -> bool:
 
 
 def test_the_command_of_the_examples_runs_a_campaign(
-        spec: Callable[..., Path], cluster: Cluster, command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], cluster: Cluster, command: Command, tmp_path: Path
+) -> None:
     """The words of deploy/kubernetes/campaign.yaml, with paths of our own."""
     path = spec("hello", top="repetitions = 3", text="[axes]\nvcpus = [1, 2]")
-    words, = commands_of("campaign.yaml")
+    (words,) = commands_of("campaign.yaml")
     assert words[:2] == ["allstop", "campaign"]
-    places = {"/spec/campaign.toml": path, "/store/campaign.store": tmp_path / "c.store",
-              "/store/campaign.html": tmp_path / "c.html", "tcp://allstop-scheduler:8786": cluster.address}
+    places = {
+        "/spec/campaign.toml": path,
+        "/store/campaign.store": tmp_path / "c.store",
+        "/store/campaign.html": tmp_path / "c.html",
+        "tcp://allstop-scheduler:8786": cluster.address,
+    }
     done = command(*(places.get(word, word) for word in words[1:]))
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert counts(tmp_path / "c.store") == Counts(0, 0, 6, 0)
@@ -80,7 +86,8 @@ def test_the_command_of_the_examples_runs_a_campaign(
 
 
 def test_runs_whose_worker_is_killed_are_run_again_elsewhere(
-        spec: Callable[..., Path], cluster: Cluster, command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], cluster: Cluster, command: Command, tmp_path: Path
+) -> None:
     path, store = spec("spin", top="timeout_s = 4\nrepetitions = 4"), tmp_path / "spec.store"
     with started(command, path, "--cluster", cluster.address, cwd=tmp_path) as process:
         pids = {other.pid for other in cluster._processes}
@@ -95,7 +102,8 @@ def test_runs_whose_worker_is_killed_are_run_again_elsewhere(
 
 
 def test_a_campaign_that_is_killed_leaves_nothing_on_the_cluster_and_goes_on(
-        spec: Callable[..., Path], cluster: Cluster, command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], cluster: Cluster, command: Command, tmp_path: Path
+) -> None:
     """Would break: machines that run on where nobody waits for them, and hold up the campaign that comes next."""
     path, store = spec("spin", top="timeout_s = 300\nrepetitions = 2"), tmp_path / "spec.store"
     pids = {other.pid for other in cluster._processes}
@@ -112,7 +120,8 @@ def test_a_campaign_that_is_killed_leaves_nothing_on_the_cluster_and_goes_on(
 
 
 def test_without_its_scheduler_a_campaign_ends_with_a_sentence_and_goes_on_here(
-        spec: Callable[..., Path], empty_cluster: Cluster, command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], empty_cluster: Cluster, command: Command, tmp_path: Path
+) -> None:
     cluster = empty_cluster
     cluster.start(*commands_of("workers.yaml"))
     path, store = spec("hello", top="repetitions = 8"), tmp_path / "spec.store"
@@ -129,7 +138,8 @@ def test_without_its_scheduler_a_campaign_ends_with_a_sentence_and_goes_on_here(
 
 
 def test_a_run_that_kills_its_workers_is_given_up(
-        spec: Callable[..., Path], cluster: Cluster, command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], cluster: Cluster, command: Command, tmp_path: Path
+) -> None:
     path, store = spec("spin", top="timeout_s = 300"), tmp_path / "spec.store"
     for _ in range(MAX_TRIES - 1):  # one is left
         cluster.start(*commands_of("workers.yaml"))
@@ -141,12 +151,13 @@ def test_a_run_that_kills_its_workers_is_given_up(
             os.kill(worker, signal.SIGKILL)
             killed.add(worker)
         assert process.wait(60) == 4
-    row, = rows_of(store)
+    (row,) = rows_of(store)
     assert row.state == "given up" and row.epoch == MAX_TRIES and "is gone" in row.lost
 
 
 def test_a_cluster_without_workers_is_a_sentence_in_bounded_time(
-        spec: Callable[..., Path], empty_cluster: Cluster, command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], empty_cluster: Cluster, command: Command, tmp_path: Path
+) -> None:
     done = command("campaign", spec("hello"), "--cluster", empty_cluster.address, "--cluster-wait", 1, cwd=tmp_path)
     assert done.returncode == 4
     assert done.stderr.startswith(f"allstop: the cluster at {empty_cluster.address} has had no worker for 1 s: start")
@@ -154,7 +165,8 @@ def test_a_cluster_without_workers_is_a_sentence_in_bounded_time(
 
 
 def test_ctrl_c_while_it_waits_for_workers_ends_it(
-        spec: Callable[..., Path], empty_cluster: Cluster, command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], empty_cluster: Cluster, command: Command, tmp_path: Path
+) -> None:
     with started(command, spec("hello"), "--cluster", empty_cluster.address, cwd=tmp_path) as process:
         wait_for("the store", lambda: counts(tmp_path / "spec.store").waiting)
         process.send_signal(signal.SIGINT)
@@ -162,7 +174,8 @@ def test_ctrl_c_while_it_waits_for_workers_ends_it(
 
 
 def test_workers_with_another_allstop_get_no_runs(
-        spec: Callable[..., Path], empty_cluster: Cluster, command: Command, tmp_path: Path) -> None:
+    spec: Callable[..., Path], empty_cluster: Cluster, command: Command, tmp_path: Path
+) -> None:
     other = tmp_path / "other" / "allstop"
     other.mkdir(parents=True)
     (other / "__init__.py").write_text('__version__ = "0.0.1"\n')
@@ -174,13 +187,17 @@ def test_workers_with_another_allstop_get_no_runs(
     assert "do not have allstop" in last and "install it there" in last
 
 
-@pytest.mark.parametrize(("address", "status", "sentence"), [
-    ("tcp://127.0.0.1:1", 4, "there is no Dask scheduler at tcp://127.0.0.1:1"),
-    ("localhost", 2, "a cluster is named by its scheduler's address"),
-    ("tcp://", 2, "a cluster is named by its scheduler's address"),
-])
+@pytest.mark.parametrize(
+    ("address", "status", "sentence"),
+    [
+        ("tcp://127.0.0.1:1", 4, "there is no Dask scheduler at tcp://127.0.0.1:1"),
+        ("localhost", 2, "a cluster is named by its scheduler's address"),
+        ("tcp://", 2, "a cluster is named by its scheduler's address"),
+    ],
+)
 def test_no_scheduler_is_a_sentence_in_bounded_time(
-        spec: Callable[..., Path], command: Command, tmp_path: Path, address: str, status: int, sentence: str) -> None:
+    spec: Callable[..., Path], command: Command, tmp_path: Path, address: str, status: int, sentence: str
+) -> None:
     pytest.importorskip("distributed", reason="Dask distributed is not installed")
     done = command("campaign", spec("hello"), "--cluster", address, cwd=tmp_path, deadline_s=40)
     assert done.returncode == status and sentence in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
@@ -194,7 +211,12 @@ def test_without_the_extra_it_says_what_to_install(spec: Callable[..., Path], tm
     for extra, status, said in (([], 0, ""), (["--cluster", "tcp://127.0.0.1:1"], 2, "pip install 'allstop[cluster]'")):
         done = subprocess.run(
             [sys.executable, "-P", "-m", "allstop", "campaign", path, "--store", f"s{len(extra)}", *extra],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == status and said in done.stderr, done.stderr
 
 
@@ -205,15 +227,29 @@ def test_the_slurm_job_runs_a_campaign(spec: Callable[..., Path], empty_cluster:
     programs = tmp_path / "bin"
     programs.mkdir()
     run = f'exec "{sys.executable}" -P -m'
-    for name, text in (("srun", 'while [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"\n'),
-                       ("dask", f'{run} dask "$@"\n'), ("allstop", f'{run} allstop "$@"\n')):
+    for name, text in (
+        ("srun", 'while [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"\n'),
+        ("dask", f'{run} dask "$@"\n'),
+        ("allstop", f'{run} allstop "$@"\n'),
+    ):
         (programs / name).write_text(f"#!/bin/sh\n{text}")
         (programs / name).chmod(0o755)
     done = subprocess.run(
-        ["bash", str(ROOT / "deploy" / "slurm" / "campaign.sbatch"), str(path)], cwd=tmp_path, capture_output=True,
-        text=True, timeout=120, env=child_environment() | {
-            "PATH": f"{programs}:{os.environ['PATH']}", "SLURM_CPUS_PER_TASK": "2", "SLURMD_NODENAME": "127.0.0.1",
-            "SLURM_JOB_ID": "1", "ALLSTOP_PORT": str(empty_cluster.port), "TMPDIR": str(tmp_path)})
+        ["bash", str(ROOT / "deploy" / "slurm" / "campaign.sbatch"), str(path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=child_environment()
+        | {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "SLURM_CPUS_PER_TASK": "2",
+            "SLURMD_NODENAME": "127.0.0.1",
+            "SLURM_JOB_ID": "1",
+            "ALLSTOP_PORT": str(empty_cluster.port),
+            "TMPDIR": str(tmp_path),
+        },
+    )
     assert done.returncode == 0, done.stderr
     assert counts(tmp_path / "spec.store") == Counts(0, 0, 3, 0) and (tmp_path / "spec.html").exists()
 

@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A run keeps its name when options are added: stores of earlier versions are resumed."""
+
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 
-from stress.campaign.combination import ADDED, Combination
+from allstop.campaign.combination import ADDED, Combination
 
 # As the first version wrote it, and what it called it.
-FIRST = json.dumps({"guest": "hello", "scenario": "none", "files": {"image": "ab" * 32},
-                    "options": {"vcpus": 2, "memory": 67108864, "append": ""}, "repetition": 1, "timeout_s": 5.0})
+FIRST = json.dumps(
+    {
+        "guest": "hello",
+        "scenario": "none",
+        "files": {"image": "ab" * 32},
+        "options": {"vcpus": 2, "memory": 67108864, "append": ""},
+        "repetition": 1,
+        "timeout_s": 5.0,
+    }
+)
 IDENTITY = "98e232903d46d1775b83441946ecd74b"
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What deploy/ and the documentation tell users to type is what the programs take."""
+
 from __future__ import annotations
 
 import re
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 from setuptools import find_packages
 
+from allstop.campaign.spec import read_spec
 from allstop.cli.main import _parser
-from stress.campaign.spec import read_spec
 from tests.stress.campaign.conftest import ROOT, commands_of
 
 DEPLOY = ROOT / "deploy"
-FILES = sorted(path.relative_to(DEPLOY) for folder in ("container", "kubernetes", "slurm")
-               for path in (DEPLOY / folder).iterdir())
+FILES = sorted(
+    path.relative_to(DEPLOY) for folder in ("container", "kubernetes", "slurm") for path in (DEPLOY / folder).iterdir()
+)
 
 
 def documents(name: str) -> list[Any]:
@@ -43,8 +45,12 @@ def parsed(words: list[str]) -> None:
 
 def test_these_files_are_looked_at() -> None:
     assert [str(path) for path in FILES] == [
-        "container/Containerfile", "kubernetes/campaign.yaml", "kubernetes/scheduler.yaml", "kubernetes/workers.yaml",
-        "slurm/campaign.sbatch"]
+        "container/Containerfile",
+        "kubernetes/campaign.yaml",
+        "kubernetes/scheduler.yaml",
+        "kubernetes/workers.yaml",
+        "slurm/campaign.sbatch",
+    ]
 
 
 @pytest.mark.parametrize("name", [path.name for path in FILES if path.suffix == ".yaml"])
@@ -56,8 +62,9 @@ def test_kubernetes_files_are_whole_and_their_commands_are_taken(name: str) -> N
             continue
         labels = template["metadata"]["labels"]
         assert document["spec"].get("selector", {"matchLabels": labels})["matchLabels"] == labels
-        mounts = {mount["name"] for container in template["spec"]["containers"]
-                  for mount in container.get("volumeMounts", [])}
+        mounts = {
+            mount["name"] for container in template["spec"]["containers"] for mount in container.get("volumeMounts", [])
+        }
         assert mounts == {volume["name"] for volume in template["spec"].get("volumes", [])}
     for words in commands_of(name):
         parsed(words)
@@ -81,7 +88,7 @@ def test_the_container_has_what_the_others_start() -> None:
     assert {"FROM", "COPY", "RUN", "USER", "CMD"} <= set(re.findall(r"^([A-Z]+) ", text, re.MULTILINE))
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert "allstop[cluster]" in text and "cluster" in extras and "allstop[cluster]" in extras["test"]
-    command, = re.findall(r"^CMD \[(.*)\]$", text, re.MULTILINE)
+    (command,) = re.findall(r"^CMD \[(.*)\]$", text, re.MULTILINE)
     parsed(re.findall(r'"([^"]+)"', command))
 
 
@@ -106,7 +113,7 @@ def test_what_the_documentation_says_to_type_is_taken(page: str) -> None:
 
 
 def test_the_spec_of_the_documentation_is_one(tmp_path: Path, guests: Path) -> None:
-    text, = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "campaign.md").read_text(), re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "campaign.md").read_text(), re.MULTILINE | re.DOTALL)
     for image in ("swapper.elf", "hello.elf"):
         (tmp_path / image).symlink_to(guests / image)
     (tmp_path / "bad-weather.toml").symlink_to(ROOT / "examples" / "bad-weather.toml")
@@ -121,7 +128,7 @@ def test_the_example_is_one() -> None:
 
 
 def test_the_documentation_names_every_key() -> None:
-    from stress.campaign import spec
+    from allstop.campaign import spec
 
     text = (ROOT / "docs" / "campaign.md").read_text()
     for key in (*spec._TOP, *spec._GUEST, *spec._SCENARIO, *spec.AXES):
@@ -133,8 +140,12 @@ def test_examples_are_no_packages() -> None:
     found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
     assert found["namespaces"] is False
     packages = find_packages(str(ROOT), include=found["include"])
-    assert "deploy" in packages and "stress.campaign" in packages and "devicesrv.virtio" in packages
+    assert "deploy" in packages and "allstop.campaign" in packages and "allstop.devicesrv.virtio" in packages
     assert not [name for name in packages if name.startswith("deploy.")]
-    folders = {str(path.parent.relative_to(ROOT)).replace("/", ".") for package in packages if "." not in package
-               for path in (ROOT / package).rglob("*.py")}
+    folders = {
+        str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for package in packages
+        if "." not in package
+        for path in (ROOT / package).rglob("*.py")
+    }
     assert folders <= set(packages), "a folder of modules that would not be installed"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One machine on a Dask cluster: all of its places or none, and a sentence where they can not be had."""
+
 from __future__ import annotations
 
 import json
@@ -28,14 +29,36 @@ def await_workers(cluster: Cluster, count: int) -> None:
 
 def test_a_machine_runs_on_this_host_and_on_the_clusters(cluster: Cluster, command: Command, guests: Path) -> None:
     await_workers(cluster, 2)
-    done = command("run", guests / "smp-counter.elf", "--vcpus", 3, "--parameter", 50, "--json", "--cluster",
-                   cluster.address, "--timeout", 60, deadline_s=90.0)
+    done = command(
+        "run",
+        guests / "smp-counter.elf",
+        "--vcpus",
+        3,
+        "--parameter",
+        50,
+        "--json",
+        "--cluster",
+        cluster.address,
+        "--timeout",
+        60,
+        deadline_s=90.0,
+    )
     assert done.returncode == 0, done.stderr
     verdict = json.loads(done.stdout)
     assert {host for bounce in verdict["bounces"] for host, _, _ in bounce["touched"]} == {"here", "place-1", "place-2"}
     assert verdict["pages"]["count"] > 0
-    again = command("run", guests / "hello.elf", "--vcpus", 2, "--json", "--cluster", cluster.address, "--timeout", 60,
-                    deadline_s=90.0)
+    again = command(
+        "run",
+        guests / "hello.elf",
+        "--vcpus",
+        2,
+        "--json",
+        "--cluster",
+        cluster.address,
+        "--timeout",
+        60,
+        deadline_s=90.0,
+    )
     assert again.returncode == 0, again.stderr  # the leases were given back
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The store takes each run's result once, from the newest attempt alone, and survives what may happen to its disk."""
+
 from __future__ import annotations
 
 import resource
@@ -13,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.errors import UsageError
-from deploy.processes import child_environment
-from stress.campaign.combination import Combination
-from stress.campaign.result import Lease, Result
-from stress.campaign.store import _SCHEMA, MAX_TRIES, Counts, Store, StoreError
+from allstop.campaign.combination import Combination
+from allstop.campaign.result import Lease, Result
+from allstop.campaign.store import _SCHEMA, MAX_TRIES, Counts, Store, StoreError
+from allstop.deploy.errors import UsageError
+from allstop.deploy.processes.processes import child_environment
 
 RESULT = Result("pass", "because", 0.5, "{}", "hello\n", "here", 1.0, 0.7)
 
@@ -35,17 +36,17 @@ def made(path: Path, count: int = 3) -> Store:
 def test_a_run_is_done_once_and_only_by_its_newest_attempt(tmp_path: Path) -> None:
     """Would break: a result of a lost attempt that comes late and is counted beside the new one's, or instead of it."""
     with made(tmp_path / "s", 1) as store:
-        old, = store.lease(5)
+        (old,) = store.lease(5)
         assert store.lease(5) == []
         assert store.lose(old, "its worker is gone")
         assert not store.complete(old, RESULT)
-        new, = store.lease(5)
+        (new,) = store.lease(5)
         assert (old.epoch, new.epoch) == (1, 2)
         assert not store.complete(old, replace(RESULT, sentence="late")) and not store.lose(old, "late")
         assert store.complete(new, RESULT)
         assert not store.complete(new, replace(RESULT, sentence="twice"))
         assert store.counts() == Counts(0, 0, 1, 0)
-        row, = store.rows()
+        (row,) = store.rows()
         assert row.result == RESULT and row.epoch == 2
 
 
@@ -64,7 +65,7 @@ def test_what_was_leased_waits_again_in_the_next_session_and_its_old_result_is_r
 def test_a_run_whose_attempts_are_lost_is_given_up_and_gets_new_ones_in_the_next_session(tmp_path: Path) -> None:
     with made(tmp_path / "s", 1) as store:
         for _ in range(MAX_TRIES):
-            lease, = store.lease(1)
+            (lease,) = store.lease(1)
             store.lose(lease, "gone")
         assert store.lease(1) == [] and store.counts() == Counts(0, 0, 0, 1)
         assert [row.lost for row in store.rows()] == ["gone"]
@@ -115,7 +116,7 @@ def _in_memory() -> Store:
 
 def test_another_campaign_is_refused_unless_its_runs_are_to_be_added(tmp_path: Path) -> None:
     with made(tmp_path / "s", 2) as store:
-        lease, = store.lease(1)
+        (lease,) = store.lease(1)
         store.complete(lease, RESULT)
         with pytest.raises(UsageError, match=r"has another campaign: 0 of its 2 runs .* 1 of the spec's 3 .*--extend"):
             store.plan("test", planned(3), {})
@@ -137,7 +138,7 @@ def test_one_campaign_writes_and_others_may_look(tmp_path: Path) -> None:
 
 def test_another_version_of_allstop_does_not_add_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(tmp_path / "s").__exit__(None, None, None)
-    monkeypatch.setattr("stress.campaign.store.__version__", "9.9")
+    monkeypatch.setattr("allstop.campaign.store.__version__", "9.9")
     refused = pytest.raises(UsageError, match=r"written by allstop .* this is 9\.9")
     with refused, Store.to_write(tmp_path / "s") as store:
         store.plan("test", planned(3), {})
@@ -167,7 +168,7 @@ def test_another_database_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_sentence_and_what_was_stored_stays(tmp_path: Path) -> None:
     """SQLite's own limit stands for the disk: every write beyond it fails as on a full one."""
     with made(tmp_path / "s", 200) as store:
-        pages, = store._connection.execute("PRAGMA page_count").fetchone()
+        (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
         store._connection.execute(f"PRAGMA max_page_count = {pages + 4}")
         taken = 0
         with pytest.raises(StoreError, match="could not be written: database or disk is full: make room"):
@@ -183,9 +184,9 @@ def test_a_full_disk_is_one_sentence_and_what_was_stored_stays(tmp_path: Path) -
 LIMITED = """
 import sys
 from pathlib import Path
-from stress.campaign.store import Store, StoreError
+from allstop.campaign.store import Store, StoreError
 from tests_store import RESULT, planned
-from deploy.errors import HarnessError
+from allstop.deploy.errors import HarnessError
 try:
     with Store.to_write(Path(sys.argv[1])) as store:
         store.plan("test", planned(200), {})
@@ -202,8 +203,14 @@ def test_a_file_that_may_not_grow_is_one_sentence_too(tmp_path: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
-    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path / "s")], cwd=tmp_path, preexec_fn=limit,
-                          env=child_environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path / "s")],
+        cwd=tmp_path,
+        preexec_fn=limit,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     assert "could not be written" in done.stderr and "Traceback" not in done.stderr, done.stderr
     with Store.to_write(tmp_path / "s") as store:

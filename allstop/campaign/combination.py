@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One run of a campaign, as planned: what runs, under which options, which repetition. Pure data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+Value = bool | int | str
+
+# Options that came after the first stores, with what every run had before.
+ADDED: dict[str, Value] = {"time_dilation": 1}
+
+
+@dataclass(frozen=True)
+class Combination:
+    """`guest` and `scenario` are names for people ("none" is a run without events). `files` are digests of contents by
+    their role: image, initrd, dtb, events. `options` are arguments of `Machine`, every axis among them. `timeout_s`
+    counts from the guest's first instruction."""
+
+    guest: str
+    scenario: str
+    files: dict[str, str]
+    options: dict[str, Value]
+    repetition: int
+    timeout_s: float
+
+    @cached_property
+    def identity(self) -> str:
+        """128 bits, as hex digits, of all that decides what the run does; the names for people do not. A run that could
+        be asked for before an option was added is still the same one."""
+        options = {name: value for name, value in self.options.items() if name not in ADDED or value != ADDED[name]}
+        decisive = {"files": self.files, "options": options, "repetition": self.repetition, "timeout_s": self.timeout_s}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
+
+    def to_json(self) -> str:
+        """The form that `from_json` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Combination:
+        """Inverse of `to_json`, also of an earlier version's. Raises ValueError, TypeError."""
+        raw: dict[str, Any] = json.loads(text)
+        missing = {name: value for name, value in ADDED.items() if name not in raw["options"]}
+        return cls(**raw | {"options": raw["options"] | missing})
+
+    def describe(self) -> str:
+        """One line for a person; switches that are off are left out, and what was added and is not used."""
+        words = [self.guest, *([f"scenario={self.scenario}"] if self.scenario != "none" else [])]
+        options = self.options | {"memory": f"{int(self.options['memory']) >> 20}M"}
+        words += [
+            f"{name}={value}"
+            for name, value in options.items()
+            if value is not False and value not in ("", ADDED.get(name, ""))
+        ]
+        return f"{' '.join(words)} repetition={self.repetition}"
+
+
+def digest_of(content: bytes) -> str:
+    """What a file is called in a campaign."""
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One run of a campaign, performed: what `allstop run` does, with files that have no name on this host.
+
+The machine's launcher is a process of its own, which ends with this one however this one ends. So a crash harms its own
+run alone, and a killed campaign or Dask worker leaves no machine behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from allstop.campaign.combination import Combination
+from allstop.campaign.result import Result
+from allstop.deploy.errors import HarnessError, UsageError
+from allstop.deploy.processes.fork_server import ForkServer
+from allstop.machine import Machine
+
+CONSOLE_CHARACTERS = 4096
+_LOOKS_EVERY_S = 0.2
+_START_S = 120.0  # a host that starts a machine slower than that does not count as one
+_END_S = 15.0
+
+
+class TrialLost(RuntimeError):
+    """The run has no result; the text says why."""
+
+
+def perform(
+    combination: Combination,
+    contents: Mapping[str, bytes],
+    is_wanted: Callable[[], bool],
+    fork_server: ForkServer | None = None,
+) -> Result:
+    """Run it. `contents` are its files by digest; the run is ended when `is_wanted`, which is asked several times a
+    second, says so. Raises TrialLost."""
+    started_at, began_s = time.time(), time.monotonic()
+    with contextlib.ExitStack() as stack:
+        try:
+            files: dict[str, Any] = {
+                role: stack.enter_context(_published(role, contents[digest]))
+                for role, digest in combination.files.items()
+            }
+            options: dict[str, Any] = combination.options
+            machine = stack.enter_context(
+                Machine(timeout=combination.timeout_s, fork_server=fork_server, **files, **options)
+            )
+            _wait(machine, combination.timeout_s + _START_S, is_wanted)
+            verdict = machine.wait(_END_S)
+        except (HarnessError, UsageError, TimeoutError, OSError, MemoryError) as error:
+            raise TrialLost(str(error) or type(error).__name__) from None
+        if verdict.verdict == "interrupted":
+            raise TrialLost(verdict.sentence)
+        console = machine.console[-CONSOLE_CHARACTERS:]
+    return Result(
+        verdict.verdict,
+        verdict.sentence,
+        verdict.wall_s,
+        verdict.to_json(),
+        console,
+        socket.gethostname(),
+        started_at,
+        time.monotonic() - began_s,
+    )
+
+
+def _wait(machine: Machine, most_s: float, is_wanted: Callable[[], bool]) -> None:
+    """Until the run is over. Raises TrialLost when that takes longer, or it is not wanted any more."""
+    until_s = time.monotonic() + most_s
+    while not machine.has_ended(_LOOKS_EVERY_S):
+        if not is_wanted():
+            raise TrialLost("the campaign has ended it")
+        if time.monotonic() > until_s:
+            raise TrialLost(f"it had not ended {most_s:.0f} s after its start")
+
+
+@contextlib.contextmanager
+def _published(role: str, content: bytes) -> Iterator[str]:
+    """A path under which a child of this process finds `content`; it is nowhere on a disk."""
+    fd = os.memfd_create(f"allstop-{role}", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        yield f"/proc/{os.getpid()}/fd/{fd}"
+    finally:
+        os.close(fd)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""EventRetransmit of messages to workers that were looked for too early.
+
+EVENT has a vCPU leave the guest, and its worker waits a beat for the message behind it. On a busy host that may come
+later: the vCPU is in the guest again then, and would not look before its next exit. So as long as a message has no
+answer, its worker is told to look once more.
+"""
+
+from __future__ import annotations
+
+import time
+
+from allstop.vm.control.control import EVENT, ControlPage
+
+_REMIND_S = 0.5
+
+
+class EventRetransmit:
+    """Of one kind of messages; a number tells those to one vCPU apart."""
+
+    def __init__(self, page: ControlPage) -> None:
+        self._page = page
+        self._unanswered: dict[tuple[int, int], float] = {}  # when it is reminded
+
+    def asked(self, vcpu: int, number: int) -> None:
+        """A message is about to go to the worker of `vcpu`: who takes it takes the bit back, so the bit comes first."""
+        self._page.post(vcpu, EVENT)
+        self._unanswered[vcpu, number] = time.monotonic() + _REMIND_S
+
+    def answered(self, vcpu: int, number: int) -> None:
+        """That one needs no reminder any more, if it ever did."""
+        self._unanswered.pop((vcpu, number), None)
+
+    def forget(self, vcpu: int | None = None) -> None:
+        """None does, of `vcpu` or of all."""
+        self._unanswered = {key: when for key, when in self._unanswered.items() if vcpu not in (None, key[0])}
+
+    def look(self) -> None:
+        """Time has passed."""
+        if not self._unanswered:
+            return
+        now_s = time.monotonic()
+        for key, remind_s in self._unanswered.items():
+            if now_s >= remind_s:
+                self._unanswered[key] = now_s + _REMIND_S
+                self._page.post(key[0], EVENT)

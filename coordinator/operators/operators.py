@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What operators ask of a machine, performed: the part of the coordinator's service that is theirs alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from allstop.coordinator.events.retransmit import EventRetransmit
+from allstop.coordinator.operators import pause
+from allstop.coordinator.operators.memory_reads import MemoryReads
+from allstop.coordinator.operators.remote_kills import RemoteKills
+from allstop.coordinator.world import barrier
+from allstop.vm.config.machine import MachineConfig
+from allstop.vm.control import control
+from allstop.vm.control.control import ControlPage
+from allstop.vm.wire.channel import worker_identity
+from allstop.vm.wire.messages import (
+    ALL_VCPUS,
+    DumpState,
+    FlushTlbs,
+    Message,
+    PauseMachine,
+    QueryStatus,
+    ReadMemory,
+    ReadRegisters,
+    Refused,
+    ResumeMachine,
+    Status,
+    TlbsFlushed,
+)
+from allstop.vm.wire.messages_hosts import KillVcpu, VcpuKilled
+
+PAUSE_OWNER = b"the operator pause"
+"""An owner of the stopped world, and no identity of any peer."""
+_POWER = {control.POWER_OFF: "off", control.POWER_PENDING: "pending", control.POWER_ON: "on"}
+_REASON = "an operator's request"
+
+
+class Operators:
+    """Serves them. `awaited` are the vCPUs that have not come yet; `send(identity, message)` sends, `stop(event)` hands
+    an event to the barrier."""
+
+    def __init__(
+        self,
+        config: MachineConfig,
+        page: ControlPage,
+        awaited: set[int],
+        send: Callable[[bytes, Message], None],
+        stop: Callable[[barrier.Event], None],
+    ) -> None:
+        self._config = config
+        self._page = page
+        self._awaited = awaited
+        self._send = send
+        self._stop = stop
+        self._pause = pause.OperatorPause()
+        self._answers_until_s = 0.0
+        self._retransmit = EventRetransmit(page)
+        self._reads = MemoryReads(config, page, send)
+        self._kills = RemoteKills(config.hosts, config.vcpus, send)
+
+    @property
+    def paused(self) -> bool:
+        """An operator has paused the machine."""
+        return self._pause.paused
+
+    @property
+    def have_world(self) -> bool:
+        """The world is stopped for operators."""
+        return self._pause.has_world
+
+    def obey(self, operator: bytes, message: Message) -> None:
+        """Do what `operator` asks for by one of the messages that are an operator's alone; or it is the launcher, and
+        tells what came of that."""
+        match message:
+            case QueryStatus():
+                self._send(operator, Status(_report(self._page, self._pause.paused)))
+            case PauseMachine():
+                self.handle(pause.PauseAsked(operator))
+            case ResumeMachine():
+                self.handle(pause.ResumeAsked(operator))
+            case ReadRegisters(vcpu):
+                self._read_registers(operator, vcpu)
+            case ReadMemory(ipa, length_bytes):
+                self._reads.ask(operator, ipa, length_bytes, time.monotonic())
+            case KillVcpu(vcpu):
+                self._kills.ask(operator, vcpu, time.monotonic())
+            case VcpuKilled():
+                self._kills.done(message)
+            case FlushTlbs():
+                for vcpu in range(self._config.vcpus):
+                    self._page.post(vcpu, control.TLB_FLUSH)
+                self._send(operator, TlbsFlushed())
+
+    def handle(self, event: pause.Event) -> None:
+        """Something has happened that the operator pause has to know."""
+        match event:
+            case pause.Dumped(vcpu, nonce):
+                self._retransmit.answered(vcpu, nonce)
+            case pause.Lost(vcpu):
+                self._retransmit.forget(vcpu)
+            case pause.Expired():
+                self._retransmit.forget()
+        for effect in self._pause.handle(event):
+            match effect:
+                case pause.AskWorld():
+                    self._stop(barrier.Asked(PAUSE_OWNER, None, False, _REASON))
+                case pause.LeaveWorld():
+                    self._stop(barrier.OwnerLost(PAUSE_OWNER))
+                case pause.Dump(vcpu, nonce):
+                    self._answers_until_s = time.monotonic() + self._config.stop_deadline_s
+                    self._retransmit.asked(vcpu, nonce)
+                    self._send(worker_identity(vcpu), DumpState(nonce))
+                case pause.Tell(operator, message):
+                    self._send(operator, message)
+
+    def wait_ms(self, most_ms: int) -> int:
+        """How long the coordinator may sleep, `most_ms` at most."""
+        return self._reads.wait_ms(most_ms)
+
+    def look(self) -> None:
+        """Time has passed."""
+        now_s = time.monotonic()
+        self._retransmit.look()
+        self._reads.look(now_s)
+        self._kills.look(now_s)
+        if self._pause.waits and now_s >= self._answers_until_s:
+            self.handle(pause.Expired())
+
+    def _read_registers(self, operator: bytes, vcpu: int) -> None:
+        machine = range(self._config.vcpus)
+        wanted = tuple(machine) if vcpu == ALL_VCPUS else (vcpu,)
+        if vcpu not in machine and vcpu != ALL_VCPUS:
+            self._send(operator, Refused(f"the machine has no vCPU {vcpu}"))
+        elif self._awaited.intersection(wanted):
+            self._send(operator, Refused("the machine is not yet up: ask again"))
+        else:
+            self.handle(pause.RegistersAsked(operator, wanted))
+
+
+def _report(page: ControlPage, paused: bool) -> bytes:
+    """The JSON object that `Status` describes."""
+    vcpus = [
+        {
+            **_process(page, vcpu),
+            "power": _POWER[page.power(vcpu)],
+            "pc": page.activity(vcpu)[2],
+            "counters": dict(zip(control.COUNTER_NAMES, page.counters(vcpu), strict=True)),
+        }
+        for vcpu in range(page.vcpus)
+    ]
+    return json.dumps(
+        {
+            "paused": paused,
+            "stops": page.epochs()[0],
+            "vcpus": vcpus,
+            "coordinator": _process(page, control.COORDINATOR),
+            "devices": _process(page, control.DEVICES),
+        }
+    ).encode()
+
+
+def _process(page: ControlPage, slot: int) -> dict[str, object]:
+    return {"pid": page.pid(slot), "doing": page.describe(slot)}

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Processes that a user's device has started, and that nobody ends: they end with the run.
+
+PR_SET_PDEATHSIG, which ties the machine's own processes to the launcher, is not inherited. So the launcher makes itself
+their subreaper: what a member leaves behind becomes a child of the launcher, which kills it. Only a launcher that is
+itself killed by SIGKILL can not do so. Source: prctl(2), PR_SET_CHILD_SUBREAPER.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from pathlib import Path
+from types import TracebackType
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
+_ROUNDS = 1000  # against a device that starts processes faster than they are killed
+
+
+class Subreaper:
+    """While entered, orphaned descendants come to this process; on leaving, every child that is new is killed."""
+
+    def __enter__(self) -> Subreaper:
+        self._libc = ctypes.CDLL(None)
+        before = ctypes.c_int(0)
+        self._libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+        self._before = before.value
+        self._known = _children()
+        self._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for _ in range(_ROUNDS):  # the dead hand over their own children
+            left = _children() - self._known
+            if not left:
+                break
+            for pid in left:  # ours and not yet waited for: the number is nobody else's
+                os.kill(pid, signal.SIGKILL)
+            for pid in left:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+        self._libc.prctl(_PR_SET_CHILD_SUBREAPER, self._before, 0, 0, 0)
+
+
+def _children() -> set[int]:
+    """This process's children, of all its threads; the dead count until they are waited for. Source: proc(5)."""
+    pids: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            pids.update(map(int, (task / "children").read_text().split()))
+    return pids

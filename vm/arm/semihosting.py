@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Semihosting: its numbers. Source: Semihosting for AArch32 and AArch64, ARM, release 2.0."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+FAILED = 0xFFFF_FFFF
+APPLICATION_EXIT = 0x2_0026
+TICKS_PER_S = 1_000_000_000
+CENTISECOND_NS = 10_000_000
+MOST_BYTES = 1 << 16  # what one message carries
+CONSOLE = b":tt"
+FEATURES = b":semihosting-features"
+# "SHFB", and one byte of bits: SYS_EXIT_EXTENDED is there, and ":tt" tells stdout from stderr.
+FEATURE_BYTES = b"SHFB\x03"
+
+
+class Call(IntEnum):
+    """The operations; those of EXIT and EXIT_EXTENDED end the run."""
+
+    OPEN = 0x01
+    CLOSE = 0x02
+    WRITEC = 0x03
+    WRITE0 = 0x04
+    WRITE = 0x05
+    READ = 0x06
+    READC = 0x07
+    ISERROR = 0x08
+    ISTTY = 0x09
+    SEEK = 0x0A
+    FLEN = 0x0C
+    TMPNAM = 0x0D
+    REMOVE = 0x0E
+    RENAME = 0x0F
+    CLOCK = 0x10
+    TIME = 0x11
+    SYSTEM = 0x12
+    ERRNO = 0x13
+    GET_CMDLINE = 0x15
+    HEAPINFO = 0x16
+    EXIT = 0x18
+    EXIT_EXTENDED = 0x20
+    ELAPSED = 0x30
+    TICKFREQ = 0x31

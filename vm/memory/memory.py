@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Memory that the processes of a machine share: anonymous memory files, inherited by descriptor.
+
+They have no name, so nothing can be left behind: the kernel frees them with the last process that holds them,
+however it ends. They are sparse: a page costs something once it is written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from allstop.vm.boot.images import Image
+from allstop.vm.config.machine import MAX_MEMORY_BYTES, RAM_BASE
+
+MEMORY_STEP_BYTES = 2 << 20
+_MAX_DIGITS = 16
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as "64M", "1G", "4096K". Raises ValueError with a sentence.
+
+    A machine's memory is a multiple of MEMORY_STEP_BYTES, which one level-2 entry of stage 2 covers, and no more than
+    the address space has room for.
+    """
+    cleaned = text.strip().upper().removesuffix("IB").removesuffix("B")
+    digits = cleaned.rstrip("KMG")
+    factor = _UNITS.get(cleaned[len(digits) :])
+    if factor is None or not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
+        raise ValueError(f"a size such as 64M or 1G is expected, not {text!r}")
+    size = int(digits) * factor
+    if not MEMORY_STEP_BYTES <= size <= MAX_MEMORY_BYTES or size % MEMORY_STEP_BYTES:
+        raise ValueError(f"a guest can have 2M to {MAX_MEMORY_BYTES >> 20}M of memory, in steps of 2M, not {text}")
+    return size
+
+
+def create_memory(name: str, size_bytes: int) -> int:
+    """A new descriptor of `size_bytes` of zeroed shared memory whose size can not change. `name` is for /proc only.
+
+    The size is sealed, for a mapping of a file that shrinks dies of SIGBUS. Raises OSError.
+    """
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size_bytes)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def load_image(fd: int, image: Image) -> None:
+    """Place the image's segments in guest RAM `fd`; what follows a segment's data is zero already. Raises OSError."""
+    for segment in image.segments:
+        written = 0
+        while written < len(segment.data):
+            written += os.pwrite(fd, segment.data[written:], segment.ipa - RAM_BASE + written)
