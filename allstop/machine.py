@@ -50,7 +50,7 @@ class Machine:
     "64M" or a number of bytes, `devices` a list of "FILE.py:Class@ADDRESS", `events` a scenario's file, or a list of
     events as they are written there, as mappings, `fetch_handler` a "FILE.py:function", `drives` a list of "FILE" or
     "FILE,MODE"; `console` is as `--console`, and with `input="-"` the guest is typed to by `send`. Raises UsageError at
-    once for what can not be right. Entering the context starts the machine; leaving it ends the machine if it still
+    once for what cannot be right. Entering the context starts the machine; leaving it ends the machine if it still
     runs. `fork_server` forks the machine's launcher, which saves time where many machines are run.
     """
 
@@ -368,7 +368,7 @@ def _scenario(events: str | os.PathLike[str] | Sequence[Mapping[str, Any]]) -> S
     try:
         return Scenario(tuple(event(raw, number) for number, raw in enumerate(events, 1)))
     except (EventError, ScenarioError, TypeError, AttributeError) as error:
-        raise UsageError(f"the events can not be as they are: {error}") from None
+        raise UsageError(f"the events cannot be as they are: {error}") from None
 
 
 def _memory_file(name: str) -> BinaryIO:

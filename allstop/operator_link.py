@@ -51,7 +51,7 @@ M = TypeVar("M", bound=Message)
 
 
 class RefusedError(RuntimeError):
-    """The machine can not do that now; the text is one sentence."""
+    """The machine cannot do that now; the text is one sentence."""
 
 
 class OperatorLink:

@@ -87,7 +87,7 @@ def _run(command: list[str], folder: Path) -> str:
             command, cwd=folder, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"}
         )
     except OSError as error:
-        raise PeerError(f"{command[0]} can not be run: {error.strerror}") from None
+        raise PeerError(f"{command[0]} cannot be run: {error.strerror}") from None
     if done.returncode:
         raise PeerError(f"{' '.join(command)}: {done.stderr.strip()[-400:]}")
     return done.stdout

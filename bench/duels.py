@@ -24,7 +24,7 @@ _LINUX_OPTIONS = "console=ttyAMA0 earlycon=pl011,0x9000000 panic=-1"
 
 
 class NotMeasuredError(RuntimeError):
-    """A row can not be measured here; the text says why."""
+    """A row cannot be measured here; the text says why."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Figure:
     check: str
 
 
-# A machine of one vCPU can not share memory with another, and QEMU then leaves atomics and fences out. Ours could: the
+# A machine of one vCPU cannot share memory with another, and QEMU then leaves atomics and fences out. Ours could: the
 # goal compares with machines that can.
 LEAST_SMP = 2
 

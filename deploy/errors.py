@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 class UsageError(ValueError):
-    """What was asked for can not be done: an option, the image, the run folder. Exit status 2."""
+    """What was asked for cannot be done: an option, the image, the run folder. Exit status 2."""
 
 
 class HarnessError(RuntimeError):

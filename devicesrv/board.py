@@ -45,7 +45,7 @@ class Board:
     """The devices of one machine. What is typed on its console goes to `input`.
 
     The user's devices are attached in the order of the command line, and the n-th one, from zero, drives
-    INTID USER_INTID + n. Raises BusError or `plugin.PluginError` where one of them can not be, DriveError for a
+    INTID USER_INTID + n. Raises BusError or `plugin.PluginError` where one of them cannot be, DriveError for a
     drive's image. `memory` is what virtio devices have of the guest's RAM, None where there is none;
     `virtio_console` takes input by `receive`, if there is one.
     """

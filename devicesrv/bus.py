@@ -19,7 +19,7 @@ Witness: TypeAlias = Callable[[int, int, int, bool, int, bool], object]
 
 
 class BusError(ValueError):
-    """A device can not be attached where it was asked to be; the text says why."""
+    """A device cannot be attached where it was asked to be; the text says why."""
 
 
 class Region:

@@ -28,7 +28,7 @@ def _no_record(name: str, fields: Mapping[str, object]) -> None:
 
 
 def _no_finish(status: int, detail: str) -> None:
-    """A device that can not end the run."""
+    """A device that cannot end the run."""
 
 
 def _no_note(sentence: str) -> None:

@@ -12,7 +12,7 @@ from allstop.vm.process.user_code import UserCodeError, execute, words
 
 
 class PluginError(ValueError):
-    """A user's device can not be used; the text is one sentence that says why."""
+    """A user's device cannot be used; the text is one sentence that says why."""
 
 
 def load(spec: DeviceSpec, wiring: Wiring) -> Device:

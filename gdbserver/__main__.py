@@ -33,7 +33,7 @@ def main() -> int:
     try:
         server.serve()
     except OSError as error:
-        print(f"gdbserver: gdb can not be served: {error.strerror}", file=sys.stderr)
+        print(f"gdbserver: gdb cannot be served: {error.strerror}", file=sys.stderr)
         return 1
     server.close()
     context.term()

@@ -123,7 +123,7 @@ class Commands:
         for answer in answers:
             self._applied[answer.vcpu] = stops
             if answer.sentence:
-                self._session.put(Say(f"gdb: vCPU {answer.vcpu} can not stop everywhere: {answer.sentence}"))
+                self._session.put(Say(f"gdb: vCPU {answer.vcpu} cannot stop everywhere: {answer.sentence}"))
 
     def report(self, hit: VcpuHit | None, vcpu: int | None) -> bytes:
         """The stop reply for a hit, a step of `vcpu`, or Ctrl-C."""

@@ -169,7 +169,7 @@ class Worker:
             )
 
     def _fail(self, sentence: str, known: bool = False) -> int:
-        """Tell why this vCPU can not go on, unless the coordinator knows, and wait for the end of the run."""
+        """Tell why this vCPU cannot go on, unless the coordinator knows, and wait for the end of the run."""
         say_last_words(sentence)
         if self._journal is not None:
             self._journal.event(self._journal.FAILED, self._number)

@@ -32,7 +32,7 @@ _NAME_CHARACTERS = 64
 _GUEST_FILES = ("image", "initrd", "dtb")
 
 
-# The value as it is kept, None where it can not be one; and the words for what is allowed.
+# The value as it is kept, None where it cannot be one; and the words for what is allowed.
 _Check = tuple[Callable[[Any], Value | None], str]
 
 
@@ -121,11 +121,11 @@ def read_spec(path: Path) -> Spec:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"the spec {path} can not be read: {error.strerror}") from None
+        raise UsageError(f"the spec {path} cannot be read: {error.strerror}") from None
     try:
         raw = tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError:
-        raise UsageError(f"the spec {path} can not be read: it is not text in UTF-8") from None
+        raise UsageError(f"the spec {path} cannot be read: it is not text in UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: no TOML: {str(error) or 'too deep'}") from None
     return _Reader(path).spec(raw)
@@ -331,7 +331,7 @@ class _Reader:
                 raise UsageError(f"{self._path}: {where}: there is no file {path}")
             content = path.read_bytes()
         except OSError as error:
-            raise UsageError(f"{self._path}: {where}: {path} can not be read: {error.strerror}") from None
+            raise UsageError(f"{self._path}: {where}: {path} cannot be read: {error.strerror}") from None
         digest = digest_of(content)
         self._files[digest] = content
         return digest

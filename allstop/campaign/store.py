@@ -88,7 +88,7 @@ class Store:
         try:
             lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         except OSError as error:
-            raise UsageError(f"the store {path} can not be opened: {error.strerror}") from None
+            raise UsageError(f"the store {path} cannot be opened: {error.strerror}") from None
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, lock_fd)  # behind the connection's end: closing it drops SQLite's locks, too
             try:
@@ -99,7 +99,7 @@ class Store:
                 ) from None
             except OSError as error:
                 raise UsageError(
-                    f"the store {path} can not be locked: {error.strerror}; put it on a local disk"
+                    f"the store {path} cannot be locked: {error.strerror}; put it on a local disk"
                 ) from None
             with _told(path, "opened"):
                 connection = sqlite3.connect(path, isolation_level=None)

@@ -63,7 +63,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run it; the exit status. Raises UsageError, HarnessError."""
     if arguments.page is not None and not arguments.page.absolute().parent.is_dir():
         raise UsageError(
-            f"the page {arguments.page} can not be written: there is no folder {arguments.page.absolute().parent}"
+            f"the page {arguments.page} cannot be written: there is no folder {arguments.page.absolute().parent}"
         )
     if (arguments.spec is None) == (arguments.summary is None):
         raise UsageError(

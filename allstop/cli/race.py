@@ -71,7 +71,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError("the page tells the story of one host's race: leave --page or --hosts out")
     if arguments.page is not None and not arguments.page.absolute().parent.is_dir():
         raise UsageError(
-            f"the page {arguments.page} can not be written: there is no folder {arguments.page.absolute().parent}"
+            f"the page {arguments.page} cannot be written: there is no folder {arguments.page.absolute().parent}"
         )
 
     def enough(row: Row) -> bool:

@@ -116,13 +116,13 @@ def run_check(
     leave both on one core for a whole run. A guest that hangs or reports nothing does not hold.
 
     `hosts` is a hosts file. Between hosts a page that one may write to is nowhere else, so all stores are seen in one
-    order: what shows without a barrier on one host can not show there, and is not asked for."""
+    order: what shows without a barrier on one host cannot show there, and is not asked for."""
     for _ in range(ATTEMPTS):
         finding = _run_once(check, runs, timeout_s, as_shipped, hosts)
         if finding.conclusive or hosts is not None:
             break
     if hosts is not None and not finding.conclusive:
-        return replace(finding, holds=True, seen=f"{finding.seen}, which can not show between hosts", conclusive=True)
+        return replace(finding, holds=True, seen=f"{finding.seen}, which cannot show between hosts", conclusive=True)
     return finding
 
 

@@ -7,7 +7,7 @@ decoded, planned and emulated by the worker's own code. Registers of every mode,
 exclusive monitor and memory must be the same.
 
 The instruction ends its page, and everything behind it and elsewhere is execute-never, or outside RAM: whatever it
-does, the run ends after exactly one instruction, with the state exact. No budget is used: the engine can not count
+does, the run ends after exactly one instruction, with the state exact. No budget is used: the engine cannot count
 inside an IT block.
 """
 
@@ -181,7 +181,7 @@ class Comparison:
         self._reset = vcpu.save()
 
     def case(self, drawn: Sample) -> tuple[bool, str] | None:
-        """Run one sample both ways: whether it trapped, and what differs. None where it can not be staged."""
+        """Run one sample both ways: whether it trapped, and what differs. None where it cannot be staged."""
         length = 2 if drawn.thumb and drawn.word < 0x10000 else 4
         pc = _HIGH - length
         scene = stage(self._rng, drawn, pc, [range(_LOW, _CODE), range(_HIGH, _END)])

@@ -88,7 +88,7 @@ class RecordedRun:
                 f"{self.path} is no run folder, for it holds no run.json: name what a run's --run-dir named"
             ) from None
         except OSError as error:
-            raise UsageError(f"{self.path / 'run.json'} can not be read: {error.strerror}") from None
+            raise UsageError(f"{self.path / 'run.json'} cannot be read: {error.strerror}") from None
         except (ValueError, TypeError, KeyError):
             raise UsageError(
                 f"{self.path} is no run folder of this allstop: its run.json is not what a run writes"
@@ -101,7 +101,7 @@ class RecordedRun:
         except FileNotFoundError:
             self.conditions.append("there is no verdict: the run still goes on, or its launcher was killed")
         except (OSError, ValueError, KeyError, TypeError):
-            self.conditions.append("verdict.json can not be read, or is not of this allstop")
+            self.conditions.append("verdict.json cannot be read, or is not of this allstop")
         return None
 
     def _figures(self) -> list[dict[str, Any]]:
@@ -120,7 +120,7 @@ class RecordedRun:
             if self.verdict is not None:
                 self.conditions.append("there is no figures.json: counters and histograms of single vCPUs are missing")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            self.conditions.append("figures.json can not be read: counters and histograms of single vCPUs are missing")
+            self.conditions.append("figures.json cannot be read: counters and histograms of single vCPUs are missing")
         return []
 
     def _tail(self, name: str) -> str:
@@ -145,7 +145,7 @@ class RecordedRun:
             except JournalError as error:
                 self.conditions.append(str(error))
             except OSError as error:
-                self.conditions.append(f"{names[path]} can not be read: {error.strerror}")
+                self.conditions.append(f"{names[path]} cannot be read: {error.strerror}")
             else:
                 self.journals.append(journal)
                 self.conditions += journal.conditions

@@ -27,7 +27,7 @@ _CATEGORIES = {"devicesrv": "device", "coordinator": "coordinator"}
 def write_trace(run: RecordedRun, out: Path) -> int:
     """Write it to `out`, which appears whole or not at all; how many events it holds.
 
-    Raises UsageError when the run kept no journal, OSError when `out` can not be written."""
+    Raises UsageError when the run kept no journal, OSError when `out` cannot be written."""
     if not run.journals:
         raise UsageError(f"{run.path} holds no journal to make a trace of: run with --journal")
     temporary = out.with_name(f".{out.name}.new")

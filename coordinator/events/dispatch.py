@@ -117,7 +117,7 @@ class EventDispatch:
                 raise EventError("an event is an object of keys and values")
             wanted = event(raw, immediate=True)
         except (EventError, ValueError, RecursionError) as error:
-            return [Tell(operator, Refused(f"the event can not be as it is: {error}"))]
+            return [Tell(operator, Refused(f"the event cannot be as it is: {error}"))]
         for number in (vcpu if vcpu != ALL_VCPUS else None, wanted.vcpu, wanted.target):
             if isinstance(number, int) and number >= self._vcpus:
                 return [Tell(operator, Refused(f"the machine has vCPUs 0 to {self._vcpus - 1}, not {number}"))]

@@ -21,11 +21,11 @@ _NONCES = 0x7FFF_FFFF
 
 
 class NodeError(RuntimeError):
-    """The node can not go on; one sentence."""
+    """The node cannot go on; one sentence."""
 
 
 class NodeLinks:
-    """Of the node of `hosts.index`; `token` is the run's. Raises ChannelError where an address can not be called."""
+    """Of the node of `hosts.index`; `token` is the run's. Raises ChannelError where an address cannot be called."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], hosts: HostsSpec, token: bytes) -> None:
         self._hosts = hosts

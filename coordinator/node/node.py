@@ -267,7 +267,7 @@ class Node:
                     self._remote_requests.resume()
 
     def _obey(self, host: int, message: Message) -> None:
-        """Do what another host's node says. Raises ValueError where that can not be, and has then done nothing."""
+        """Do what another host's node says. Raises ValueError where that cannot be, and has then done nothing."""
         self._links.heard(host)
         match message:
             case PageAsked() | PageRecalled() | PageYielded() | PageGranted():

@@ -92,7 +92,7 @@ class MemoryReads:
                 self._send(read.operator, Refused(self._late(read) if late else self._sentence(read, unread)))
 
     def _go_on(self, read: _Read) -> Unread | None:
-        """Read on, up to a page that can not be read now; None when all of it is there."""
+        """Read on, up to a page that cannot be read now; None when all of it is there."""
         while (left_bytes := read.length_bytes - len(read.data)) > 0:
             ipa = read.ipa + len(read.data)
             found = read_page_here(self._config, self._page, ipa, min(left_bytes, PAGE_BYTES - ipa % PAGE_BYTES))

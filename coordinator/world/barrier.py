@@ -159,7 +159,7 @@ class Failed:
 Event: TypeAlias = Asked | Released | Left | MemberLost | OwnerLost | Expired
 Effect: TypeAlias = Hold | Resume | Grant | Refuse | Failed
 
-BROKEN = "the world can not be stopped any more: an earlier stop failed"
+BROKEN = "the world cannot be stopped any more: an earlier stop failed"
 
 
 class Barrier:

@@ -31,7 +31,7 @@ _HIGHEST_LEVEL = 3
 
 
 class PowerError(Exception):
-    """An event that can not be in the state the machine is in; the text says why. Nothing has changed."""
+    """An event that cannot be in the state the machine is in; the text says why. Nothing has changed."""
 
 
 class PowerState(enum.Enum):

@@ -83,7 +83,7 @@ class FileEnd(ConsoleEnd):
                 path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, 0o666
             )
         except OSError as error:
-            raise UsageError(f"the console's file {path} can not be written: {error.strerror}") from None
+            raise UsageError(f"the console's file {path} cannot be written: {error.strerror}") from None
         super().__init__(out_fd, in_fd)
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class SocketEnd(ConsoleEnd):
             self._bind()
         except OSError as error:
             self._listener.close()
-            raise UsageError(f"the console's socket {path} can not be made: {error.strerror or error}") from None
+            raise UsageError(f"the console's socket {path} cannot be made: {error.strerror or error}") from None
         self.listen_fd = self._listener.fileno()
 
     def _bind(self) -> None:

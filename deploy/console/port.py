@@ -104,7 +104,7 @@ class ConsolePort:
         deadline_s = time.monotonic() + LAST_READ_S
         self.relay.finish(lambda fd: self._wait_briefly(fd, deadline_s))
         while self.end.unread_bytes() and time.monotonic() < deadline_s:
-            time.sleep(_LOOK_S)  # the reader's side can not be polled from here
+            time.sleep(_LOOK_S)  # the reader's side cannot be polled from here
         self.relay.drop_rest(self.end.unread_bytes())
 
     def _wait_briefly(self, fd: int, deadline_s: float) -> bool:

@@ -2,7 +2,7 @@
 """The guest's console on its way out: from the device server's pipe to the user, and to the run folder.
 
 The launcher must go on watching while nobody reads its output (a pager, a full pipe), so it never blocks here: what
-can not be written yet is kept, up to MAX_PENDING_BYTES; what comes on top of that is dropped and counted. The output's
+cannot be written yet is kept, up to MAX_PENDING_BYTES; what comes on top of that is dropped and counted. The output's
 descriptor is shared with others and stays in blocking mode, hence the rule to write no more at once than what poll
 promises to take.
 """

@@ -67,7 +67,7 @@ _LINGER_MS = 2000  # for the last words, on a bad wire
 
 
 class AgentError(RuntimeError):
-    """This host can not take part, or not any more; one sentence."""
+    """This host cannot take part, or not any more; one sentence."""
 
 
 class Agent:
@@ -211,7 +211,7 @@ class Agent:
         return json.dumps({"notes": notes.splitlines(), "logs": logs, "pages": pages, "events": events}).encode()
 
     def lament(self, sentence: str) -> None:
-        """Tell the launcher why this host can not go on."""
+        """Tell the launcher why this host cannot go on."""
         self._send(HostStatus(ROLE_HOST, self._number, sentence))
 
     def _take(self) -> None:

@@ -61,7 +61,7 @@ _TRIPS = 8  # of which the quickest counts: a host that is starting is slow
 
 
 class AgentsError(OSError):
-    """The hosts can not be had; one sentence."""
+    """The hosts cannot be had; one sentence."""
 
 
 class Agents:
@@ -290,7 +290,7 @@ class Agents:
                 raw = json.loads(report)
                 notes, logs = [str(note) for note in raw["notes"]], {str(a): str(b) for a, b in raw["logs"].items()}
             except (ValueError, KeyError, TypeError, AttributeError):
-                notes, logs = ["its report can not be read"], {}
+                notes, logs = ["its report cannot be read"], {}
             yield self._hosts[number].name, notes, {name: text for name, text in logs.items() if _LOG.fullmatch(name)}
 
     def event_counts(self, index: int) -> tuple[int, int]:

@@ -110,7 +110,7 @@ def main() -> int:
                 with contextlib.suppress(Exception):  # the scheduler takes it back by itself
                     lease.release()
     except Exception as error:  # Dask raises a dozen kinds, all of them: no place
-        print(f"the place {worker} can not be had: {_first_line(error)}", file=sys.stderr)
+        print(f"the place {worker} cannot be had: {_first_line(error)}", file=sys.stderr)
         return 1
 
 

@@ -83,7 +83,7 @@ def read_hosts(path: Path) -> HostsFile:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"the hosts in {path} can not be read: {error.strerror}") from None
+        raise UsageError(f"the hosts in {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is no TOML: {error}") from None
     return parse_hosts(raw, str(path))
@@ -127,7 +127,7 @@ def _seconds(table: Any, source: str) -> dict[str, float]:
         raise UsageError(f"{source}: machine must be a table, [machine], not {table!r}")
     for key, value in table.items():
         if key not in ("deadline_s", "start_s"):
-            raise UsageError(f"{source}: [machine] has {key!r}, which it can not have: choose of deadline_s, start_s")
+            raise UsageError(f"{source}: [machine] has {key!r}, which it cannot have: choose of deadline_s, start_s")
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not _LEAST_S <= value <= _MOST_S:
             raise UsageError(
                 f"{source}: [machine]: {key} must be a number of seconds, {_LEAST_S:g} to {_MOST_S:g}, not {value!r}"

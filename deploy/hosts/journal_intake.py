@@ -39,7 +39,7 @@ class HostJournals:
         return tuple(vcpu for vcpu in self.vcpus if vcpu not in self.complete)
 
     def begin(self, message: JournalsBegun) -> None:
-        """They follow. Raises ValueError where that can not be."""
+        """They follow. Raises ValueError where that cannot be."""
         if self.clock is not None:
             raise ValueError("JournalsBegun a second time")
         if max(message) > _MOST_NS:
@@ -56,7 +56,7 @@ class HostJournals:
         if vcpu in self.complete:
             raise ValueError("more of a journal than there is")
         if self._sizes.get(vcpu, size) != size or not (size == 0 or HEADER_BYTES <= size <= MOST_BYTES):
-            raise ValueError("a journal of a size that it can not have")
+            raise ValueError("a journal of a size that it cannot have")
         if offset != self._taken.get(vcpu, 0):
             raise ValueError("a piece of a journal that is not the next one")
         if len(data) != min(PIECE_BYTES, size - offset):

@@ -25,7 +25,7 @@ LINUX_COMMAND_LINE_BYTES = 1024
 class BootOptions:
     """Paths to an initial RAM disk and to a device tree, None where there is none; the kernel's command line.
 
-    Construction raises UsageError where a value can not be right.
+    Construction raises UsageError where a value cannot be right.
     """
 
     initrd: Path | None = None
@@ -102,4 +102,4 @@ def _read(what: str, path: Path, most_bytes: int) -> bytes:
             raise UsageError(f"the {what} {path} has {status.st_size} bytes: {most_bytes} would be the most")
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"the {what} {path} can not be read: {error.strerror}") from None
+        raise UsageError(f"the {what} {path} cannot be read: {error.strerror}") from None

@@ -56,7 +56,7 @@ _MAX_IMAGE_BYTES = 1 << 32
 
 @dataclass(frozen=True)
 class RunOptions:
-    """One run, as asked for. Construction raises UsageError where a value can not be right.
+    """One run, as asked for. Construction raises UsageError where a value cannot be right.
 
     `memory_bytes` is the guest's RAM. `timeout_s` counts from the guest's first instruction; None is no limit.
     `load_ipa` makes the image a raw one, wherever it is to lie. `run_dir` None keeps nothing on disk.
@@ -191,7 +191,7 @@ class RunOptions:
                 check_range("", load_ipa, status.st_size, self.memory_bytes)
                 return parse_raw(file.read(status.st_size), self.memory_bytes, load_ipa)
         except OSError as error:
-            raise UsageError(f"the image {self.image} can not be read: {error.strerror}") from None
+            raise UsageError(f"the image {self.image} cannot be read: {error.strerror}") from None
         except ImageError as error:
             raise UsageError(f"the image {self.image} {error}") from None
 
@@ -202,7 +202,7 @@ class RunOptions:
         return self.boot.startup(self.image, image, facts)
 
     def symbols(self) -> dict[str, int]:
-        """The image's symbols with their values; none where it has none, or can not be read."""
+        """The image's symbols with their values; none where it has none, or cannot be read."""
         try:
             return symbols(self.image.read_bytes()) if self.load_ipa is None else {}
         except OSError:
@@ -214,7 +214,7 @@ class RunOptions:
             found = symbols(self.image.read_bytes()) if self.load_ipa is None and self.events.events else {}
             return self.events.resolved(found.get)
         except OSError as error:
-            raise UsageError(f"the image {self.image} can not be read: {error.strerror}") from None
+            raise UsageError(f"the image {self.image} cannot be read: {error.strerror}") from None
         except ScenarioError as error:
             raise UsageError(str(error)) from None
 
@@ -248,7 +248,7 @@ class RunOptions:
             ) from None
         if tried.returncode:
             said = tried.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-            raise UsageError(f"the fetch handler can not be used: {said or describe_exit(tried.returncode)}")
+            raise UsageError(f"the fetch handler cannot be used: {said or describe_exit(tried.returncode)}")
 
     def open_input(self) -> int:
         """A descriptor of what is to be typed on the console; 0 is standard input, -1 is nothing. Raises UsageError."""
@@ -259,7 +259,7 @@ class RunOptions:
         try:
             return os.open(self.input, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError as error:
-            raise UsageError(f"the input {self.input} can not be read: {error.strerror}") from None
+            raise UsageError(f"the input {self.input} cannot be read: {error.strerror}") from None
 
     def _raw_load_ipa(self, head: bytes) -> int:
         if self.load_ipa is not None:
@@ -307,7 +307,7 @@ def scenario(path: Path) -> Scenario:
         if isinstance(error, ScenarioError):
             raise UsageError(str(error)) from None
         why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise UsageError(f"the scenario {path} can not be read: {why}") from None
+        raise UsageError(f"the scenario {path} cannot be read: {why}") from None
 
 
 def device(text: str) -> DeviceSpec:

@@ -51,7 +51,7 @@ def _check_device_file(path: Path) -> None:
             warnings.simplefilter("ignore")  # the device server will say them
             compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
     except OSError as error:
-        raise UsageError(f"the device file {path} can not be read: {error.strerror}") from None
+        raise UsageError(f"the device file {path} cannot be read: {error.strerror}") from None
     except SyntaxError as error:
         line = "" if error.lineno is None else f" (line {error.lineno})"
         raise UsageError(f"the device file {path} is not Python: {error.msg}{line}") from None

@@ -70,7 +70,7 @@ def find_run(folder: Path) -> ControlFile:
             f"{folder} is no run folder, for it holds no {CONTROL_NAME}: name what the --run-dir of a run named"
         ) from None
     except OSError as error:
-        raise UsageError(f"{folder / CONTROL_NAME} can not be read: {error.strerror}") from None
+        raise UsageError(f"{folder / CONTROL_NAME} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"{folder / CONTROL_NAME} is not what a run writes") from None
     if not _is_locked(folder):
@@ -87,7 +87,7 @@ def _refuse_what_is_over(folder: Path) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(f"the run in {folder} is over, and its {VERDICT_NAME} can not be read") from None
+        raise UsageError(f"the run in {folder} is over, and its {VERDICT_NAME} cannot be read") from None
     raise UsageError(f"the run in {folder} is over: {verdict.verdict}: {verdict.sentence}")
 
 

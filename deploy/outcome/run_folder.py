@@ -39,7 +39,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock_fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise UsageError(f"the run folder {path} can not be made: {error.strerror}") from None
+            raise UsageError(f"the run folder {path} cannot be made: {error.strerror}") from None
         try:
             self._take()
         except BaseException:
@@ -52,9 +52,9 @@ class RunFolder:
         except BlockingIOError:
             raise UsageError(f"the run folder {self.path} is in use by another run") from None
         except OSError as error:
-            raise UsageError(f"the run folder {self.path} can not be locked: {error.strerror}") from None
+            raise UsageError(f"the run folder {self.path} cannot be locked: {error.strerror}") from None
         if not os.access(self.path, os.W_OK | os.X_OK):
-            raise UsageError(f"the run folder {self.path} can not be written to")
+            raise UsageError(f"the run folder {self.path} cannot be written to")
         held = os.listdir(self.path)
         if VERDICT_NAME in held:
             raise UsageError(f"the run folder {self.path} holds the verdict of an earlier run: name another folder")
@@ -91,7 +91,7 @@ class RunFolder:
         self._made.add(name)
 
     def empty(self) -> None:
-        """Take away again what we made, for there was no run. What can not go stays."""
+        """Take away again what we made, for there was no run. What cannot go stays."""
         for name in self._made:
             path = self.path / name
             if path.is_dir():

@@ -3,7 +3,7 @@
 
 PR_SET_PDEATHSIG, which ties the machine's own processes to the launcher, is not inherited. So the launcher makes itself
 their subreaper: what a member leaves behind becomes a child of the launcher, which kills it. Only a launcher that is
-itself killed by SIGKILL can not do so. Source: prctl(2), PR_SET_CHILD_SUBREAPER.
+itself killed by SIGKILL cannot do so. Source: prctl(2), PR_SET_CHILD_SUBREAPER.
 """
 
 from __future__ import annotations

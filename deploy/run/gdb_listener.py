@@ -16,16 +16,16 @@ _STDERR = 2
 
 def open_gdb(address: GdbAddress, waits: bool, stack: contextlib.ExitStack) -> GdbSpec:
     """Take the address; the gdb server listens when the machine is up. `stack` closes. A port that was chosen is told
-    on stderr. Raises UsageError where that can not be."""
+    on stderr. Raises UsageError where that cannot be."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address.host, address.port))
     except OSError as error:
-        raise UsageError(f"gdb can not be served on {address}: {error.strerror or error}") from None
+        raise UsageError(f"gdb cannot be served on {address}: {error.strerror or error}") from None
     except UnicodeError:
-        raise UsageError(f"gdb can not be served on {address}: that is no host name") from None
+        raise UsageError(f"gdb cannot be served on {address}: that is no host name") from None
     notice_fd = os.dup(_STDERR)
     stack.callback(os.close, notice_fd)
     if address.port == 0:

@@ -65,7 +65,7 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
     """Run one machine to its end. Main thread only: signals are handled here.
 
     Raises UsageError for what was asked wrongly, also when only the device server could tell, and HarnessError when the
-    verdict can not be kept in the run folder.
+    verdict cannot be kept in the run folder.
     Everything else that can go wrong is a verdict.
     """
     startup = options.startup()
@@ -94,7 +94,7 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
                 folder.write_text(VERDICT_NAME, verdict.to_json() + "\n")
             except OSError as error:
                 raise HarnessError(
-                    f"the verdict can not be written to {folder.path}: {error.strerror}; it is "
+                    f"the verdict cannot be written to {folder.path}: {error.strerror}; it is "
                     f"{verdict.verdict}: {verdict.sentence}"
                 ) from None
         return verdict

@@ -136,7 +136,7 @@ class Lifecycle:
     def gone(self, index: int, sentence: str, status: int, now_s: float) -> list[Effect]:
         """A member has exited and was reaped; a negative `status` is the signal that killed it.
 
-        One that leaves by itself before the machine is up has said why it can not work: an error, and no loss.
+        One that leaves by itself before the machine is up has said why it cannot work: an error, and no loss.
         """
         if index not in self._alive:
             return []
@@ -153,7 +153,7 @@ class Lifecycle:
         return [] if self._over() else effects
 
     def refused(self, index: int, sentence: str, now_s: float) -> list[Effect]:
-        """A member has exited, for what it was asked to do can not be done: `sentence` says what."""
+        """A member has exited, for what it was asked to do cannot be done: `sentence` says what."""
         if self.phase is Phase.STARTING:
             self.refusal = sentence
         return self.gone(index, sentence, USAGE_EXIT_CODE, now_s)
@@ -175,7 +175,7 @@ class Lifecycle:
         return self._conclude("error", sentence, now_s)
 
     def failed(self, sentence: str, now_s: float, verdict: str = "error") -> list[Effect]:
-        """The launcher itself can not go on; `lost` where that is because a process is lost that is no member."""
+        """The launcher itself cannot go on; `lost` where that is because a process is lost that is no member."""
         return [] if self.phase in (Phase.LEAVING, Phase.OVER) else self._conclude(verdict, sentence, now_s)
 
     def due(self, now_s: float, telemetry: str) -> list[Effect]:

@@ -42,7 +42,7 @@ def assemble(
 ) -> Assembly:
     """Make it all; `stack` closes every descriptor. `agents` are the machine's other hosts, gathered.
 
-    Raises OSError when the host refuses memory or descriptors, UsageError where gdb's address can not be had.
+    Raises OSError when the host refuses memory or descriptors, UsageError where gdb's address cannot be had.
     """
     cores = len(os.sched_getaffinity(0))
     control_fd = _memory("control", ControlPage.size_bytes(options.vcpus), stack)

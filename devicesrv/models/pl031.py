@@ -26,7 +26,7 @@ _PERIPH_ID = bytes((0x31, 0x10, 0x14, 0x00))  # revision 1, as QEMU, for test su
 class Pl031(Device):
     """Seconds since 1970 until the guest loads something else, and one alarm.
 
-    due_s   the second of `wiring.clock_s` with which the alarm interrupts; None while it can not
+    due_s   the second of `wiring.clock_s` with which the alarm interrupts; None while it cannot
     """
 
     def __init__(self, wiring: Wiring) -> None:

@@ -2,7 +2,7 @@
 """The one folder of the host in which a guest may open files.
 
 A name is walked from that folder on, one component at a time, each opened in the one before; ".." and symbolic links
-are refused, also those that appear meanwhile. Only regular files are opened: a guest can not wait on a FIFO, or write
+are refused, also those that appear meanwhile. Only regular files are opened: a guest cannot wait on a FIFO, or write
 to a device.
 """
 

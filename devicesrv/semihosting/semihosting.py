@@ -130,7 +130,7 @@ class Semihosting:
             entry = _Open(writes=mode >= _WRITES)
         elif call.data == FEATURES:
             if mode >= _WRITES or mode & 2:
-                raise OSError(errno.EACCES, "it can not be written to")
+                raise OSError(errno.EACCES, "it cannot be written to")
             entry = _Open(text=FEATURE_BYTES)
         else:
             flags = _FLAGS[mode // 2]

@@ -24,14 +24,14 @@ class Records:
 
     def write(self, name: str, fields: Mapping[str, object]) -> None:
         """Append a line to `name`.jsonl. It is in the file after the next `flush`. Raises ValueError for a
-        name that is more than letters, digits, - and _, and TypeError for fields that JSON can not hold."""
+        name that is more than letters, digits, - and _, and TypeError for fields that JSON cannot hold."""
         if not self._run_dir:
             return
         line = json.dumps({"t_ns": time.monotonic_ns(), **fields})
         file = self._files.get(name)
         if file is None:
             if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} can not name a file of records")
+                raise ValueError(f"{name!r} cannot name a file of records")
             file = open(os.path.join(self._run_dir, f"{name}.jsonl"), "w", encoding="utf-8")  # noqa: SIM115
             self._files[name] = file
         file.write(line + "\n")

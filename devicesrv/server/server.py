@@ -90,8 +90,8 @@ MAX_NOTES = 32  # in the verdict; all of them are in the log
 class DeviceServer:
     """Serves one machine's devices. Construct, `serve()`, `close()`.
 
-    The constructor builds the board and raises BusError or PluginError where that can not be done; it binds
-    the socket last, and raises ChannelError where it can not. `refused` counts messages that were dropped, by reason.
+    The constructor builds the board and raises BusError or PluginError where that cannot be done; it binds
+    the socket last, and raises ChannelError where it cannot. `refused` counts messages that were dropped, by reason.
     """
 
     def __init__(self, config: MachineConfig, page: Page, context: zmq.Context[zmq.Socket[bytes]]) -> None:
@@ -169,7 +169,7 @@ class DeviceServer:
             self._record_summary()
             self._records.flush()
         except OSError as error:
-            print(f"devicesrv: the last records can not be written: {error}", file=sys.stderr)
+            print(f"devicesrv: the last records cannot be written: {error}", file=sys.stderr)
         self._records.abandon()
         if self._host is not None:
             self._host.close()
@@ -435,7 +435,7 @@ class DeviceServer:
                 ComponentFailed(
                     ROLE_DEVICES,
                     0,
-                    f"the devices' records can not be written to {self._config.run_dir}: {error.strerror}",
+                    f"the devices' records cannot be written to {self._config.run_dir}: {error.strerror}",
                 )
             )
 

@@ -2,7 +2,7 @@
 """The device's side of a split virtqueue. Source: virtio 1.2 (OASIS), 2.6 and 2.7.
 
 Three areas in guest RAM: descriptors, which the driver writes; the available ring, which it writes too; the used ring,
-which we write. A queue believes nothing that it reads there: what can not be is a QueueBrokenError, which the
+which we write. A queue believes nothing that it reads there: what cannot be is a QueueBrokenError, which the
 transport turns into DEVICE_NEEDS_RESET. Each descriptor is read once, so a driver that changes one while we work
 harms itself only.
 
@@ -45,7 +45,7 @@ class Memory(Protocol):
 
 
 class QueueBrokenError(Exception):
-    """The driver has left something in a queue that can not be; the text says what."""
+    """The driver has left something in a queue that cannot be; the text says what."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ class Queue:
         self._told = 0  # ... when the driver was last considered for an interrupt
 
     def enable(self, event_index: bool) -> None:
-        """The driver has set everything. Raises QueueBrokenError where that can not be."""
+        """The driver has set everything. Raises QueueBrokenError where that cannot be."""
         if not 0 < self.size <= self.max_size or self.size & self.size - 1:
-            raise QueueBrokenError(f"a queue can not have {self.size} entries")
+            raise QueueBrokenError(f"a queue cannot have {self.size} entries")
         if self.descriptors % 16 or self.driver % 2 or self.device % 4:
             raise QueueBrokenError("a queue's areas are not aligned")
         self.event_index = event_index

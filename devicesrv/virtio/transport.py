@@ -5,7 +5,7 @@ version 1).
 A legacy driver finds a queue by the number of its page, knows no FEATURES_OK, and may use a queue before it has said
 DRIVER_OK, which some do: what they ask for is done.
 
-The interrupt line is up while a bit of InterruptStatus is. A driver that leaves something in a queue that can not be
+The interrupt line is up while a bit of InterruptStatus is. A driver that leaves something in a queue that cannot be
 gets DEVICE_NEEDS_RESET, a configuration interrupt, and nothing more until it resets the device.
 """
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Requests to vCPUs of other hosts, and stops of the world: cp_post_remote, cp_wait_left, cp_post and cp_enter of
+/* Requests to vCPUs of other hosts, and stops of the world: cp_post_remote, cp_wait_exited, cp_post and cp_enter of
  * vm/control/control_page.h; take_outbox, end_stay, deliver, stop and resume of node_requests.c; coordinator/node/remote_requests.py and
  * remote_hosts.py. Host 0 has the coordinator, a vCPU B that has others flush, a device that posts and does not wait, and
  * a slot for each vCPU V, of which each of the REMOTES other hosts has one. Memory is sequentially consistent (the code uses

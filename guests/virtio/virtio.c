@@ -78,17 +78,17 @@ static void use_block(void)
     bool read_only = block.features & BLOCK_F_READ_ONLY;
     char id[21] = "";
 
-    expect("sector 0 can not be read", block_request(BLOCK_IN, 0, sectors, SECTOR, false) == 0);
+    expect("sector 0 cannot be read", block_request(BLOCK_IN, 0, sectors, SECTOR, false) == 0);
     sectors[16] = 0;
     print("virtio: %u sectors, the first begins \"%s\"\n", capacity, (char *)sectors);
-    expect("the serial number can not be read", block_request(BLOCK_GET_ID, 0, id, 20, true) == 0);
+    expect("the serial number cannot be read", block_request(BLOCK_GET_ID, 0, id, 20, true) == 0);
     for (unsigned i = 0; i < 4 * SECTOR; i++)
         sectors[i] = (uint8_t)(i * 7 + i / SECTOR);
     expect("a write ends as it should not", block_request(BLOCK_OUT, 2, sectors, 4 * SECTOR, false) == (read_only ? 1 : 0));
     if (!read_only) {
         for (unsigned i = 0; i < 4 * SECTOR; i++)
             sectors[i] = 0;
-        expect("what was written can not be read", block_request(BLOCK_IN, 2, sectors, 4 * SECTOR, true) == 0);
+        expect("what was written cannot be read", block_request(BLOCK_IN, 2, sectors, 4 * SECTOR, true) == 0);
         for (unsigned i = 0; i < 4 * SECTOR; i++)
             if (sectors[i] != (uint8_t)(i * 7 + i / SECTOR)) {
                 expect("what was written is not what is read", false);
@@ -126,14 +126,14 @@ static void load_code(void)
 
         image[0] = function_of(round);
         image[1] = BX_LR;
-        expect("code can not be written", block_request(BLOCK_OUT, 8 + round % 4, sectors, SECTOR, false) == 0);
+        expect("code cannot be written", block_request(BLOCK_OUT, 8 + round % 4, sectors, SECTOR, false) == 0);
         image[0] = 0;
-        expect("code can not be read", block_request(BLOCK_IN, 8 + round % 4, code, SECTOR, false) == 0);
+        expect("code cannot be read", block_request(BLOCK_IN, 8 + round % 4, code, SECTOR, false) == 0);
         code_publish(code, 8);
         if (((function)code)() != round)
             stale++;
         /* Where nobody has written: of a drive that keeps writes apart this is the image itself. */
-        expect("the disk can not be read", block_request(BLOCK_IN, 16 + round % 16, sectors, SECTOR, true) == 0);
+        expect("the disk cannot be read", block_request(BLOCK_IN, 16 + round % 16, sectors, SECTOR, true) == 0);
         store_release(&round_done, round);
     }
     store_release(&over, 1);

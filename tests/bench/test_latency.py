@@ -33,7 +33,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_one_small_round_measures_every_operation() -> None:
     """Would break: an operation that the guest and the table name differently, a machine that does not pass, a JSON
-    that can not be read, or a process that is left behind."""
+    that cannot be read, or a process that is left behind."""
     done = command("--rounds", 1, "--samples", 5, "--busy-samples", 3, "--vcpus", 2, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

@@ -89,7 +89,7 @@ def test_a_trigger_on_a_vcpu_for_the_device_server() -> None:
 @pytest.mark.parametrize(
     ("vcpu", "text", "paused", "why"),
     [
-        (ALL_VCPUS, "{", False, "can not be as it is"),
+        (ALL_VCPUS, "{", False, "cannot be as it is"),
         (ALL_VCPUS, "[]", False, "keys and values"),
         (ALL_VCPUS, json.dumps({"action": "fly"}), False, "is no action"),
         (ALL_VCPUS, json.dumps({"action": "reply-drop"}), False, "accesses to come"),

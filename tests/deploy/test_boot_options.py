@@ -115,7 +115,7 @@ def test_what_can_not_be_is_refused_in_a_sentence(image: Callable[[str], Path], 
         file.truncate(1 << 40)
     empty.touch()
     text.write_text("/dts-v1/;\n")
-    assert "can not be read: No such file" in refusal(raw, initrd=tmp_path / "none")
+    assert "cannot be read: No such file" in refusal(raw, initrd=tmp_path / "none")
     assert "is not a regular file" in refusal(raw, initrd=tmp_path)
     assert f"initial RAM disk {big} has 1099511627776 bytes" in refusal(raw, initrd=big)
     assert "is empty" in refusal(raw, initrd=empty)

@@ -313,7 +313,7 @@ def test_the_socket_of_a_launcher_that_was_killed_is_replaced_and_nothing_else_i
     listener.bind(str(path))
     listener.listen()
     done = command("run", guests / "hello.elf", "--console", f"socket:{path}")
-    assert done.returncode == 2 and "can not be made" in done.stderr, done.stderr
+    assert done.returncode == 2 and "cannot be made" in done.stderr, done.stderr
     listener.close()
     assert path.exists()
     assert command("run", guests / "hello.elf", "--console", f"socket:{path}").returncode == 0

@@ -268,4 +268,4 @@ def test_a_port_in_use_is_a_usage_error(command: Any, guests: Path) -> None:
         done = command("run", guests / "hello.elf", "--gdb", f":{port}")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert f"gdb can not be served on 127.0.0.1:{port}: Address already in use" in done.stderr
+    assert f"gdb cannot be served on 127.0.0.1:{port}: Address already in use" in done.stderr

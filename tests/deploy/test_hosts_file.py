@@ -72,7 +72,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
         (two(python=""), "host 'there': python must be the path of an interpreter"),
         ({"host": [HERE | {"ssh": "x"}, THERE]}, "host 'here' is the first, which is this host"),
         ({"host": [HERE, THERE], "machine": 3}, "machine must be a table"),
-        ({"host": [HERE, THERE], "machine": {"deadline": 3}}, "[machine] has 'deadline', which it can not have"),
+        ({"host": [HERE, THERE], "machine": {"deadline": 3}}, "[machine] has 'deadline', which it cannot have"),
         (
             {"host": [HERE, THERE], "machine": {"deadline_s": "3"}},
             "deadline_s must be a number of seconds, 0.5 to 3600",
@@ -89,7 +89,7 @@ def test_each_mistake_has_a_sentence(raw: dict[str, Any], words: str) -> None:
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     for name, content, words in (
-        ("no", None, "can not be read"),
+        ("no", None, "cannot be read"),
         ("toml", b"[[host", "is no TOML"),
         ("bytes", b"\xff\xfe", "is no TOML"),
         ("deep", b"a=" + b"[" * 5000, "is no TOML"),

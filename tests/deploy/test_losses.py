@@ -146,7 +146,7 @@ def test_a_process_that_is_killed_at_a_random_moment(machine: Callable[..., Any]
 
 
 def test_a_process_that_is_killed_in_the_middle_of_a_stop(machine: Callable[..., Any], until: Any) -> None:
-    """A vCPU that can not leave the guest holds the stop up: it is killed while everybody waits for it."""
+    """A vCPU that cannot leave the guest holds the stop up: it is killed while everybody waits for it."""
     with machine("mmio.elf", "--vcpus", 3, "--quiet", "--fetch", "stop-world", "--timeout", 60) as running:
         until(running.in_guest, "the guest")
         page = until(running.page, "the control page")

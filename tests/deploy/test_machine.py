@@ -100,7 +100,7 @@ def test_pinned_vcpus_stay_on_their_cores(guests: Path, until: Callable[..., Any
         ({"memory": "lots"}, "size such as"),
         ({"timeout": -1.0}, "positive"),
         ({"devices": ["nothing"]}, "FILE.py:Class@ADDRESS"),
-        ({"image": "no-such-image"}, "can not be read"),
+        ({"image": "no-such-image"}, "cannot be read"),
         ({"image": __file__}, "is not an ELF file"),
     ],
 )

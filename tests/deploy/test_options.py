@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Options: what can not be right is refused in one sentence, before anything is started."""
+"""Options: what cannot be right is refused in one sentence, before anything is started."""
 
 from __future__ import annotations
 

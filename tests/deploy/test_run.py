@@ -288,6 +288,6 @@ def test_a_disk_that_takes_nothing_hides_no_verdict(command: Any, guests: Path, 
     done = command("run", guests / "hello.elf", "--run-dir", tmp_path / "run", preexec_fn=limit)
     assert done.returncode == 4
     assert done.stderr == (
-        f"allstop: the verdict can not be written to {tmp_path / 'run'}: File too large; it is "
+        f"allstop: the verdict cannot be written to {tmp_path / 'run'}: File too large; it is "
         "error: the host failed the machine: [Errno 27] File too large\n"
     )

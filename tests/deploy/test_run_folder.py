@@ -42,7 +42,7 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path,
 def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UsageError, match="can not be made"):
+        with pytest.raises(UsageError, match="cannot be made"):
             RunFolder(path)
 
 

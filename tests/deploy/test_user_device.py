@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A user's device that is named wrongly, can not be made, or leaves processes behind."""
+"""A user's device that is named wrongly, cannot be made, or leaves processes behind."""
 
 from __future__ import annotations
 

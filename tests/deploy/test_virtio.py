@@ -112,14 +112,14 @@ def test_an_image_that_is_cut_short_under_the_guest_is_its_io_error(image: Path,
         os.truncate(image, 0)
         status, console, errors = running.finish()
     assert status == 1, (console, errors)
-    assert "can not be" in console
+    assert "cannot be" in console
     assert f"note: the drive's image {image} failed the guest (VIRTIO_BLK_S_IOERR): it has become shorter" in errors
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{}/nowhere.img", "nowhere.img can not be opened: No such file or directory"),
+        ("{}/nowhere.img", "nowhere.img cannot be opened: No such file or directory"),
         ("{}", "is neither a regular file nor a block device"),
         ("{}/odd.img", "has 100 bytes: it must be a multiple of 512"),
         ("{}/disk.img,rx", "'rx' is no mode of a drive: choose one of cow, ro, rw"),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """GICv2 against a model that shares nothing with it: one object for each interrupt and CPU, no bit masks, the rules of
-ARM IHI 0048B chapter 3 written down one by one. A guest that follows the rules can not tell them apart."""
+ARM IHI 0048B chapter 3 written down one by one. A guest that follows the rules cannot tell them apart."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_lines_go_to_files_by_name_with_the_time(tmp_path: Path) -> None:
 def test_a_name_can_not_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    with pytest.raises(ValueError, match="can not name a file of records"):
+    with pytest.raises(ValueError, match="cannot name a file of records"):
         Records(str(folder)).write(name, {})
     assert list(tmp_path.rglob("*")) == [folder]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The host's part of semihosting: what a guest can open, and where it can not get to."""
+"""The host's part of semihosting: what a guest can open, and where it cannot get to."""
 
 from __future__ import annotations
 

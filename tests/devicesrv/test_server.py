@@ -535,7 +535,7 @@ def test_records_that_can_not_be_written_fail_the_run_in_one_sentence(start_serv
     coordinator, worker = server.coordinator(), server.worker(0)
     worker.mmio(COUNTER_BASE)
     assert coordinator.receive() == ComponentFailed(
-        ROLE_DEVICES, 0, f"the devices' records can not be written to {server.run_dir}: No space left on device"
+        ROLE_DEVICES, 0, f"the devices' records cannot be written to {server.run_dir}: No space left on device"
     )
     assert worker.mmio(COUNTER_BASE).value == 1
     assert server.shut_down(coordinator) == 0

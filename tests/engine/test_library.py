@@ -136,7 +136,7 @@ def test_another_version_is_refused(image: bytes, functions: dict[str, tuple[int
 
 def test_no_library_is_refused(tmp_path: Path) -> None:
     sentence = open_library(tmp_path / "nothing.so")
-    assert "can not be loaded" in sentence and "reinstall unicorn==2.1.4" in sentence
+    assert "cannot be loaded" in sentence and "reinstall unicorn==2.1.4" in sentence
 
 
 def test_unicorn_must_not_come_first() -> None:

@@ -329,22 +329,22 @@ def test_a_page_that_was_mixed_becomes_an_ordinary_one_again(machine: Machine) -
     for n, value in ((8, machine.CODE + 64), (9, 5), (10, 1000)):
         vcpu.set_core(n, value)
     assert machine.call(vcpu) == 0
-    assert is_mixed(machine)
+    assert is_wx(machine)
     mixed_at = time.monotonic()
 
     def invalidated() -> bool:
         vcpu.set_core(15, machine.CODE + 16)
-        return machine.call(vcpu) == 0 and not is_mixed(machine)
+        return machine.call(vcpu) == 0 and not is_wx(machine)
 
     machine.until(invalidated, "the page is executable and read-only")
     assert time.monotonic() - mixed_at > 0.3
     vcpu.set_core(7, 0)
     vcpu.set_core(15, machine.CODE)
     assert machine.call(vcpu) == 0
-    assert vcpu.core()[7] == 1000 and is_mixed(machine), "and mixed again where it has to be"
+    assert vcpu.core()[7] == 1000 and is_wx(machine), "and mixed again where it has to be"
     assert machine.counter("stage2") < 20
 
 
-def is_mixed(machine: Machine) -> bool:
+def is_wx(machine: Machine) -> bool:
     entry = machine.entry(machine.CODE)
     return not entry & XN and entry & WRITABLE == WRITABLE

@@ -29,7 +29,7 @@ LEAVE_S = 5.0
 
 
 class NoNetworkError(RuntimeError):
-    """Network namespaces can not be made here: the text says why."""
+    """Network namespaces cannot be made here: the text says why."""
 
 
 def ip(*words: str) -> str:
@@ -37,7 +37,7 @@ def ip(*words: str) -> str:
     try:
         done = subprocess.run(("ip", *words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise NoNetworkError(f"ip can not be started: {error.strerror}") from None
+        raise NoNetworkError(f"ip cannot be started: {error.strerror}") from None
     if done.returncode:
         raise NoNetworkError(f"ip {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
@@ -67,7 +67,7 @@ def pids_in(namespace: str) -> list[int]:
 
 
 class Network:
-    """Some hosts and the wires between them; one for each process. Raises NoNetworkError where it can not be made."""
+    """Some hosts and the wires between them; one for each process. Raises NoNetworkError where it cannot be made."""
 
     def __init__(self, hosts: int) -> None:
         remove_leftovers()
@@ -263,7 +263,7 @@ def network() -> Iterator[Network]:
     try:
         made = Network(len(NAMES))
     except NoNetworkError as error:
-        pytest.skip(f"hosts can not be made of network namespaces here: {error}")
+        pytest.skip(f"hosts cannot be made of network namespaces here: {error}")
     try:
         yield made
     finally:
@@ -291,7 +291,7 @@ def bad_wire(hosts: Hosts) -> Iterator[Callable[..., Wire]]:
             try:
                 wire = make_wire(hosts.network, count, quality, seed)
             except WireError as error:
-                pytest.skip(f"a bad wire can not be made here: {error}")
+                pytest.skip(f"a bad wire cannot be made here: {error}")
             stack.callback(wire.close)
             hosts.addresses = wire.addresses
             return wire

@@ -329,7 +329,7 @@ def test_a_host_that_sends_what_is_no_journal_harms_nobody(
     for words in (
         "a piece of a journal before JournalsBegun",
         "a journal of a vCPU that is not on its sender's host",
-        "a journal of a size that it can not have",
+        "a journal of a size that it cannot have",
         "a piece of a journal that is not the next one",
     ):
         assert any(re.fullmatch(rf"host there: refused \d+ x {words}", note) for note in notes), notes

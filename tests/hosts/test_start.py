@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Hosts that can not be had: one sentence that names the host, and nothing is left of those that could. On loopback."""
+"""Hosts that cannot be had: one sentence that names the host, and nothing is left of those that could. On loopback."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _NAMES = "allstop%d"  # the kernel finds a free number
 
 
 class WireError(RuntimeError):
-    """The wire can not be made here, or has failed: one sentence."""
+    """The wire cannot be made here, or has failed: one sentence."""
 
 
 class Quality(NamedTuple):
@@ -226,7 +226,7 @@ def _open_device(namespace: str, address: str) -> int:
     try:
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     except OSError as error:
-        raise WireError(f"/dev/net/tun can not be opened: {error.strerror}") from None
+        raise WireError(f"/dev/net/tun cannot be opened: {error.strerror}") from None
     try:
         answer = fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", _NAMES.encode(), _IFF_TUN | _IFF_NO_PI))
         _command("ip", "link", "set", answer[:16].split(b"\0")[0].decode(), "netns", namespace, "name", DEVICE)
@@ -235,7 +235,7 @@ def _open_device(namespace: str, address: str) -> int:
         _command("ip", "-n", namespace, "link", "set", DEVICE, "up")
     except OSError as error:
         os.close(fd)
-        raise WireError(f"a TUN device can not be made: {error.strerror}") from None
+        raise WireError(f"a TUN device cannot be made: {error.strerror}") from None
     except WireError:
         os.close(fd)
         raise
@@ -323,7 +323,7 @@ def _command(*words: str) -> str:
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise WireError(f"{words[0]} can not be started: {error.strerror}") from None
+        raise WireError(f"{words[0]} cannot be started: {error.strerror}") from None
     if done.returncode:
         raise WireError(f"{' '.join(words)}: {done.stderr.strip()}")
     return done.stdout

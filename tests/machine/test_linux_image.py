@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""zImages: told by their header, placed as QEMU does, refused in one sentence when they can not be right."""
+"""zImages: told by their header, placed as QEMU does, refused in one sentence when they cannot be right."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Shared memory: sizes are read strictly, memory costs what is touched, can not shrink, and has no name."""
+"""Shared memory: sizes are read strictly, memory costs what is touched, cannot shrink, and has no name."""
 
 from __future__ import annotations
 

@@ -645,7 +645,7 @@ static PyMethodDef vcpu_methods[] = {
     ONE(answer, "answer(value): complete the latched MMIO access, once; the instruction retires."),
     ONE(retire, "retire(length): PC and ITSTATE go on over an instruction that was served."),
     NOARGS(core, "core() -> (r0, ..., r14, pc, cpsr) of the current mode."),
-    SOME(set_core, "set_core(n, value): r0 to r14, 15 for PC, 16 for CPSR, whose mode stays where a guest can not have it."),
+    SOME(set_core, "set_core(n, value): r0 to r14, 15 for PC, 16 for CPSR, whose mode stays where a guest cannot have it."),
     SOME(banked, "banked(mode, n[, value]) -> value: r0 to r14 as `mode` sees them, 16 for its SPSR."),
     ONE(d, "d(n) -> 64 bits of VFP register d0 to d31."),
     SOME(set_d, "set_d(n, value)."),
@@ -743,7 +743,7 @@ PyMODINIT_FUNC PyInit__engine(void)
         return NULL;
     PyObject *module = PyModule_Create(&engine_module);
     engine_error = PyErr_NewExceptionWithDoc("allstop.vcpu_worker.engine.EngineError",
-                                             "The engine can not be used, or not like this; the text is one sentence.",
+                                             "The engine cannot be used, or not like this; the text is one sentence.",
                                              PyExc_RuntimeError, NULL);
     if (module == NULL || engine_error == NULL || PyModule_AddObjectRef(module, "EngineError", engine_error) < 0
         || PyModule_AddObjectRef(module, "Exit", (PyObject *)&exit_type) < 0

@@ -138,7 +138,7 @@ static void shoot(struct vcpu *v, uint32_t bits, bool ipi, bool wait, bool every
             struct cp_vcpu *other = cp_vcpu(v->host, i);
             if (exiting[i] && atomic_load(&other->mode) == exiting[i])
                 cp_activity(&v->slot->process, CP_ACTIVITY_SHOOTDOWN, i);
-            while (exiting[i] && !cp_wait_left(other, exiting[i], cp_now_ns() + SLICE_NS)) {
+            while (exiting[i] && !cp_wait_exited(other, exiting[i], cp_now_ns() + SLICE_NS)) {
                 cp_beat(&v->slot->process);
                 if (atomic_load(&v->slot->requests) & CP_QUIT)
                     break;

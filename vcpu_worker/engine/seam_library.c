@@ -61,7 +61,7 @@ static const char *load(const char *path)
         return "unicorn was loaded before the engine, which must come first: import allstop.vcpu_worker.engine before unicorn";
     library = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
     if (library == NULL) {
-        snprintf(sentence, sizeof sentence, "unicorn's library can not be loaded (%s): reinstall unicorn==2.1.4", dlerror());
+        snprintf(sentence, sizeof sentence, "unicorn's library cannot be loaded (%s): reinstall unicorn==2.1.4", dlerror());
         return sentence;
     }
     unsigned (*version)(unsigned *, unsigned *) = dlsym(library, "uc_version");

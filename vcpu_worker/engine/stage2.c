@@ -57,8 +57,8 @@ static void flip(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
     if (!atomic_compare_exchange_strong(entry, &old, new & ~VALID))
         return;
     if (keep_all)
-        cp_add_mixed(v->host, ipa >> 12, MIXED_MS);
-    cp_count(v->slot, keep_all ? CP_COUNT_SHARED_CODE : execute ? CP_COUNT_FLIP_EXEC : CP_COUNT_FLIP_WRITE);
+        cp_add_wx(v->host, ipa >> 12, MIXED_MS);
+    cp_count(v->slot, keep_all ? CP_COUNT_SHARED_CODE : execute ? CP_COUNT_TOGGLE_EXEC : CP_COUNT_TOGGLE_WRITE);
     if (execute || keep_all)
         cp_log_code(v->host, ipa >> 12);
     vcpu_shootdown(v, execute || keep_all ? CP_TLB_FLUSH | CP_CODE_FLUSH : CP_TLB_FLUSH, false, true);
@@ -131,7 +131,7 @@ static void drop_code(struct vcpu *v, uint32_t page)
     vcpu_shootdown(v, CP_CODE_FLUSH, false, true);
 }
 
-static bool is_mixed(uint64_t entry)
+static bool is_wx(uint64_t entry)
 {
     return (entry & VALID) && !(entry & XN) && (entry & ACCESS_MASK) == READ_WRITE;
 }
@@ -151,40 +151,40 @@ static void unmix(struct vcpu *v, _Atomic uint64_t *place, uint64_t mixed)
     uint32_t page = (uint32_t)(mixed >> 32);
     _Atomic uint64_t *entry = entry_of(v, page << 12);
     uint64_t old = atomic_load(entry);
-    if (!is_mixed(old) || !atomic_compare_exchange_strong(place, &mixed, 0))
+    if (!is_wx(old) || !atomic_compare_exchange_strong(place, &mixed, 0))
         return; /* swapped out, or being changed: later */
     uint64_t new = (old & ~(ACCESS_MASK | FLIP_MASK)) | READ_ONLY | (uint64_t)(FLIPS - CHANCES) << FLIP_SHIFT;
     if (atomic_compare_exchange_strong(entry, &old, new & ~VALID)) {
         cp_log_code(v->host, page);
         vcpu_shootdown(v, CP_TLB_FLUSH | CP_CODE_FLUSH, false, true);
         atomic_store(entry, new);
-        atomic_fetch_sub(&v->host->mixed_pages, 1);
+        atomic_fetch_sub(&v->host->wx_pages, 1);
     } else {
-        atomic_fetch_sub(&v->host->mixed_pages, 1);
-        cp_add_mixed(v->host, page, MIXED_MS);
+        atomic_fetch_sub(&v->host->wx_pages, 1);
+        cp_add_wx(v->host, page, MIXED_MS);
     }
 }
 
 void stage2_sync_code(struct vcpu *v, bool everything, uint32_t gva)
 {
-    if (atomic_load(&v->host->mixed_pages) == 0)
+    if (atomic_load(&v->host->wx_pages) == 0)
         return; /* write-xor-execute has seen every write */
     uint32_t ipa = 0, now_ms = (uint32_t)(cp_now_ns() / 1000000), logged = 0;
     if (!everything && (!vcpu_translate(v, gva, false, true, &ipa) || !stage2_in_ram(v, ipa)))
         return;
-    for (uint32_t i = 0; i < CP_MIXED_PAGES; i++) {
-        uint64_t mixed = atomic_load(&v->host->mixed[i]);
+    for (uint32_t i = 0; i < CP_WX_PAGES; i++) {
+        uint64_t mixed = atomic_load(&v->host->wx[i]);
         if (mixed == 0 || (!everything && mixed >> 32 != ipa >> 12))
             continue;
         if ((int32_t)(now_ms - (uint32_t)mixed) >= 0)
-            unmix(v, &v->host->mixed[i], mixed);
+            unmix(v, &v->host->wx[i], mixed);
         else
             cp_log_code(v->host, (uint32_t)(mixed >> 32)), logged++;
     }
-    if (atomic_load(&v->host->mixed_beyond)) {
+    if (atomic_load(&v->host->wx_beyond)) {
         if (everything)
             cp_log_code(v->host, CP_CODE_ALL), logged++;
-        else if (!logged && is_mixed(atomic_load(entry_of(v, ipa))))
+        else if (!logged && is_wx(atomic_load(entry_of(v, ipa))))
             cp_log_code(v->host, ipa >> 12), logged++;
     }
     if (logged)

@@ -45,7 +45,7 @@ bool vcpu_is_mode(uint32_t mode)
     return mode <= 0x1f && 0x888f0000u >> mode & 1;
 }
 
-/* A mode that a guest can not have leaves the mode as it is, as an exception return does: the library is less careful when
+/* A mode that a guest cannot have leaves the mode as it is, as an exception return does: the library is less careful when
  * it comes from User mode. */
 void vcpu_set_cpsr(struct vcpu *v, uint32_t value)
 {

@@ -21,7 +21,7 @@
 static bool begin_to_act(struct vcpu *v)
 {
     while (!cp_enter(v->slot, ~(uint32_t)(CP_STOP | CP_QUIT))) {
-        cp_leave(v->slot);
+        cp_exit(v->slot);
         if (atomic_load(&v->slot->requests) & CP_QUIT)
             return false;
         cp_park(v->slot, CP_STOP, CP_QUIT, PARK_NS);
@@ -80,11 +80,11 @@ enum swap_result stage2_swap_out(struct vcpu *v, uint32_t ipa, uint32_t fill, bo
         if (cp_enter(v->slot, ~(uint32_t)(CP_STOP | CP_QUIT)))
             break;
         /* The owner of the stopped world may need this page: it must not wait for us. */
-        cp_leave(v->slot);
+        cp_exit(v->slot);
         atomic_store(entry, old);
         if (!begin_to_act(v))
             return SWAP_BUSY;
-        cp_leave(v->slot);
+        cp_exit(v->slot);
     }
     uint32_t *frame = (uint32_t *)(v->ram + (ipa - RAM_BASE));
     struct swap_record record = { swap_hash(frame), old, fill, 1 };
@@ -94,7 +94,7 @@ enum swap_result stage2_swap_out(struct vcpu *v, uint32_t ipa, uint32_t fill, bo
         for (unsigned i = 0; i < WORDS; i++)
             frame[i] = fill;
     atomic_store(entry, written ? SWAPPED : old);
-    cp_leave(v->slot);
+    cp_exit(v->slot);
     if (!written)
         return SWAP_FAILED;
     cp_count(v->slot, CP_COUNT_SWAP_OUT);
@@ -155,7 +155,7 @@ bool stage2_reuse(struct vcpu *v, uint32_t ipa, uint32_t fill)
     uint32_t *frame = (uint32_t *)(v->ram + (ipa - RAM_BASE));
     for (unsigned i = 0; i < WORDS; i++)
         frame[i] = fill;
-    cp_leave(v->slot);
+    cp_exit(v->slot);
     if (taken)
         stage2_put_back(v, ipa, taken);
     stage2_wrote(v, ipa);

@@ -59,7 +59,7 @@ static void on_exception(uc_engine *unused, uint32_t number, void *data)
         uc.emu_stop(v->uc);
         return;
     }
-    /* To EL1: the guest's own. A guest whose vectors can not be fetched aborts for ever without starting a block. */
+    /* To EL1: the guest's own. A guest whose vectors cannot be fetched aborts for ever without starting a block. */
     if (number == PREFETCH_ABORT)
         seam_count();
     if (on_poll() || seam_budget_is_spent())
@@ -96,7 +96,7 @@ static bool failed(struct vcpu *v, const char *what, uc_err error)
 {
     if (error == UC_ERR_OK)
         return false;
-    snprintf(v->sentence, sizeof v->sentence, "the engine can not %s: %s", what, uc.strerror(error));
+    snprintf(v->sentence, sizeof v->sentence, "the engine cannot %s: %s", what, uc.strerror(error));
     return true;
 }
 
@@ -153,7 +153,7 @@ bool vcpu_open(struct vcpu *v, uint32_t mpidr)
         return false;
     }
     if (!turns_open(v)) {
-        snprintf(v->sentence, sizeof v->sentence, "the vCPU can not have a timer for its turns: %s", strerror(errno));
+        snprintf(v->sentence, sizeof v->sentence, "the vCPU cannot have a timer for its turns: %s", strerror(errno));
         vcpu_close(v);
         return false;
     }
@@ -204,7 +204,7 @@ void vcpu_restored(struct vcpu *v)
 
 /* ---- running ---- */
 
-static bool leave_to_python(struct vcpu *v, enum exit_kind kind)
+static bool exit_to_python(struct vcpu *v, enum exit_kind kind)
 {
     memset(&v->exit, 0, sizeof v->exit);
     v->exit.kind = kind;
@@ -247,7 +247,7 @@ static bool run(struct vcpu *v)
         if (requests) {
             if (requests & (CP_EVENT | CP_QUIT)) {
                 atomic_fetch_and(&slot->requests, ~(uint32_t)CP_EVENT);
-                return leave_to_python(v, EXIT_REQUEST);
+                return exit_to_python(v, EXIT_REQUEST);
             }
             if (requests & CP_TICK) {
                 atomic_fetch_and(&slot->requests, ~(uint32_t)CP_TICK);
@@ -257,14 +257,14 @@ static bool run(struct vcpu *v)
                 park(v);
             vcpu_serve(v);
             if (timers_have_news(v) && requests & CP_TICK)
-                return leave_to_python(v, EXIT_TIMER);
+                return exit_to_python(v, EXIT_TIMER);
             if (v->oversubscribed && requests & (CP_TLB_FLUSH | CP_TLB_PAGES | CP_CODE_FLUSH))
                 keep_out_of_the_way(v);
             if (atomic_load(&slot->requests) & ~v->ignored)
                 continue;
         }
         if (!cp_enter(slot, v->ignored)) {
-            cp_leave(slot);
+            cp_exit(slot);
             continue;
         }
         v->trapped = v->calls_host = false;
@@ -274,7 +274,7 @@ static bool run(struct vcpu *v)
          * that trapped; one that is only begun may be done, and its page reused, as soon as we have left. */
         v->epoch = atomic_load(&v->host->invalidations_begun);
         v->settled = atomic_load(&v->host->invalidations_done) == v->epoch;
-        cp_leave(slot);
+        cp_exit(slot);
         if (failed(v, "go on", error))
             return false;
         if (v->trapped) {
@@ -292,25 +292,25 @@ static bool run(struct vcpu *v)
         }
         if (v->calls_host) {
             cp_count(slot, CP_COUNT_SEMIHOSTING);
-            return leave_to_python(v, EXIT_SEMIHOSTING);
+            return exit_to_python(v, EXIT_SEMIHOSTING);
         }
         v->pc = vcpu_register(v, UC_ARM_REG_R15);
         v->cpsr = vcpu_register(v, UC_ARM_REG_CPSR);
         atomic_store_explicit(&slot->process.pc, v->pc, memory_order_relaxed);
         cp_count(slot, CP_COUNT_KICK);
         if (seam_is_at_breakpoint())
-            return leave_to_python(v, EXIT_BREAKPOINT);
+            return exit_to_python(v, EXIT_BREAKPOINT);
         uint32_t address;
         bool is_write;
         if (seam_is_at_watchpoint(&address, &is_write)) {
             seam_uncount();
-            leave_to_python(v, EXIT_WATCHPOINT);
+            exit_to_python(v, EXIT_WATCHPOINT);
             v->exit.hdfar = address;
             v->exit.is_write = is_write;
             return true;
         }
         if (seam_budget_is_spent())
-            return leave_to_python(v, EXIT_BUDGET);
+            return exit_to_python(v, EXIT_BUDGET);
     }
 }
 

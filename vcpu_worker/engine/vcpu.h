@@ -88,7 +88,7 @@ struct vcpu {
     int swap_fd;                   /* -1: nothing can be swapped out */
     bool waited_for_page;          /* this exit has waited for another host's page */
     uint32_t held_stay;            /* the mode word of the stay in which HOLD was seen first */
-    bool swap_failed;              /* a page can not be brought back: `sentence` says why, and the vCPU can not go on */
+    bool swap_failed;              /* a page cannot be brought back: `sentence` says why, and the vCPU cannot go on */
     enum invalidation next_invalidation;
 };
 
@@ -148,7 +148,7 @@ void vcpu_abort(struct vcpu *v, bool prefetch, uint32_t address, bool is_write, 
 void vcpu_undefined(struct vcpu *v);
 bool vcpu_translate(struct vcpu *v, uint32_t gva, bool write, bool privileged, uint32_t *ipa);
 /* The instruction that the guest has just executed, as memory has it now: another vCPU may have changed it since. Its length;
- * 0 where it can not be read. The first halfword of a wide Thumb instruction is in the upper half. Allowed in a run. */
+ * 0 where it cannot be read. The first halfword of a wide Thumb instruction is in the upper half. Allowed in a run. */
 unsigned vcpu_peek(struct vcpu *v, uint32_t gva, bool thumb, bool privileged, uint32_t *word);
 bool vcpu_write_ram(struct vcpu *v, uint32_t ipa, const void *data, size_t bytes);
 

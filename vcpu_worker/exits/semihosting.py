@@ -27,7 +27,7 @@ _EFAULT, _EINVAL, _ENOSYS = 14, 22, 88
 
 
 class _BadCallError(Exception):
-    """The guest asked for what can not be; the argument is the error number."""
+    """The guest asked for what cannot be; the argument is the error number."""
 
 
 class Semihosting:

@@ -160,7 +160,7 @@ class Fetch:
     def _stop_world(self, trap: Exit) -> tuple[int | None, Exit]:
         """Read in a stopped world. Readers share one. Where an invalidation came before the stop, the instruction is
         tried again, alone in a world of its own: then it traps where nothing can have changed since, so a guest that
-        invalidates without end can not keep this vCPU from going on."""
+        invalidates without end cannot keep this vCPU from going on."""
         with self._stopped(may_share=True):
             writes = self._page.code_writes()
             if self._still_valid(trap):
@@ -212,7 +212,7 @@ class Fetch:
         if self._stuck_times >= _ALWAYS_DISAGREES:
             raise FetchStuckError(
                 f"`{instruction}` at {trap.pc:#010x} trapped {self._stuck_times} times on {trap.hdfar:#010x} (HSR "
-                f"{trap.hsr:#010x}), which it can not have accessed: "
+                f"{trap.hsr:#010x}), which it cannot have accessed: "
                 + (
                     "the fetch handler answers something else than what is there"
                     if self._policy == self._user

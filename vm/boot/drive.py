@@ -12,7 +12,7 @@ SECTOR_BYTES = 512
 
 
 class DriveError(ValueError):
-    """The image can not be used; the text is one sentence that says why."""
+    """The image cannot be used; the text is one sentence that says why."""
 
 
 def open_drive(spec: DriveSpec) -> tuple[int, int]:
@@ -21,7 +21,7 @@ def open_drive(spec: DriveSpec) -> tuple[int, int]:
     try:
         fd = os.open(spec.path, flags | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not make us wait
     except OSError as error:
-        raise DriveError(f"the drive's image {spec.path} can not be opened: {error.strerror}") from None
+        raise DriveError(f"the drive's image {spec.path} cannot be opened: {error.strerror}") from None
     try:
         kind = os.fstat(fd).st_mode
         if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):
@@ -34,7 +34,7 @@ def open_drive(spec: DriveSpec) -> tuple[int, int]:
             )
     except OSError as error:
         os.close(fd)
-        raise DriveError(f"the drive's image {spec.path} can not be used: {error.strerror}") from None
+        raise DriveError(f"the drive's image {spec.path} cannot be used: {error.strerror}") from None
     except DriveError:
         os.close(fd)
         raise

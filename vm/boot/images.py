@@ -43,7 +43,7 @@ _MACHINES = {
 
 
 class ImageError(ValueError):
-    """The image can not be run; the text is a sentence without its subject, for "IMAGE ..."."""
+    """The image cannot be run; the text is a sentence without its subject, for "IMAGE ..."."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def parse_raw(data: bytes, memory_bytes: int, load_ipa: int = RAW_LOAD_IPA) -> I
     if not data:
         raise ImageError("is empty")
     if load_ipa % 4:
-        raise ImageError(f"can not be loaded at {load_ipa:#010x}: the address must be a multiple of 4")
+        raise ImageError(f"cannot be loaded at {load_ipa:#010x}: the address must be a multiple of 4")
     check_range("", load_ipa, len(data), memory_bytes)
     return Image("raw", load_ipa, (Segment(load_ipa, memoryview(data), len(data)),))
 

@@ -62,11 +62,11 @@ def parse(tree: bytes) -> tuple[fdt.Node, Reservations]:
 def damaged(error: Exception) -> ImageError:
     """What the library could not bear, in a sentence."""
     reason = " ".join(str(error).split())[:120].rstrip(" .!")
-    return ImageError(f"is a damaged device tree: {reason or 'it can not be read'}")
+    return ImageError(f"is a damaged device tree: {reason or 'it cannot be read'}")
 
 
 def blob(root: fdt.Node, reserved: Reservations = ()) -> bytes:
-    """A tree as it lies in guest memory. Raises ImageError where it can not be one."""
+    """A tree as it lies in guest memory. Raises ImageError where it cannot be one."""
     tree = fdt.FDT(fdt.Header(), list(reserved))
     tree.root = root
     try:

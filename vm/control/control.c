@@ -199,7 +199,7 @@ static PyObject *page_set_mode(ControlPage *self, PyObject *args)
         return PyBool_FromLong(cp_enter(v, 0));
     if (mode != CP_OUTSIDE)
         return PyErr_Format(PyExc_ValueError, "a vCPU enters (IN_GUEST) or leaves (OUTSIDE), not %u", mode);
-    cp_leave(v);
+    cp_exit(v);
     Py_RETURN_TRUE;
 }
 
@@ -217,7 +217,7 @@ static PyObject *page_wait_outside(ControlPage *self, PyObject *args)
             break;
         if (low == CP_IN_GUEST && !atomic_compare_exchange_strong(&v->mode, &mode, (mode & ~3u) | CP_EXITING))
             continue;
-        left = cp_wait_left(v, (mode & ~(uint32_t)CP_MODE_MASK) | CP_EXITING, deadline);
+        left = cp_wait_exited(v, (mode & ~(uint32_t)CP_MODE_MASK) | CP_EXITING, deadline);
         if (!left)
             break;
     }
@@ -253,7 +253,7 @@ static PyObject *page_stop(ControlPage *self, PyObject *args)
     for (uint32_t i = 0; i < vcpus; i++)
         exiting[i] = skip[i] || cp_is_remote(cp_vcpu(self->host, i)) ? 0 : cp_post(cp_vcpu(self->host, i), CP_STOP);
     for (uint32_t i = 0; i < vcpus; i++)
-        if (exiting[i] && !cp_wait_left(cp_vcpu(self->host, i), exiting[i], deadline))
+        if (exiting[i] && !cp_wait_exited(cp_vcpu(self->host, i), exiting[i], deadline))
             missing[i] = true;
     Py_END_ALLOW_THREADS
     PyObject *result = PyList_New(0);

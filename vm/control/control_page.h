@@ -70,7 +70,7 @@ enum { CP_TLB_BROADCAST = 0, CP_TLB_IPI = 1, CP_TLB_LOCAL = 2, CP_TLB_EARLY = 3 
 #define CP_COUNTERS(X)                                                                                       \
     X(MMIO_READ, "mmio_read") X(MMIO_WRITE, "mmio_write") X(NISV, "nisv") X(HVC, "hvc") X(SMC, "smc")        \
     X(WFI, "wfi") X(WFE, "wfe") X(YIELD, "yield") X(TLBI, "tlbi") X(CP15, "cp15") X(STAGE2_FAULT, "stage2")  \
-    X(FLIP_EXEC, "flip_to_exec") X(FLIP_WRITE, "flip_to_write") X(SHARED_CODE, "write_exec_pages")           \
+    X(TOGGLE_EXEC, "flip_to_exec") X(TOGGLE_WRITE, "flip_to_write") X(SHARED_CODE, "write_exec_pages")           \
     X(TLB_FLUSH, "tlb_flush") X(CODE_FLUSH, "code_flush") X(INTERRUPT, "interrupt") X(KICK, "kick")          \
     X(STOPPED, "stopped") X(ICACHE, "icache") X(PING, "ping") X(UNASSIGNED, "unassigned")                    \
     X(ABORT, "abort_injected")                                                                               \
@@ -152,7 +152,7 @@ _Static_assert(CP_COUNTER_COUNT <= 64, "counters");
 
 #define CP_SHOOTDOWN_PARKED (1u << 31) /* in `shootdowns`: somebody sleeps until they are over */
 #define CP_CODE_LOG 256u
-#define CP_MIXED_PAGES 32u
+#define CP_WX_PAGES 32u
 #define CP_CODE_ALL 0xffffffffu /* in the code log: every page */
 #define CP_TLB_LOG 128u
 
@@ -162,7 +162,7 @@ struct cp_host {
     uint32_t vcpus;
     uint32_t cores;
     _Atomic uint32_t tlb_discipline;
-    _Atomic uint32_t mixed_pages;  /* how many pages are writable and executable at a time */
+    _Atomic uint32_t wx_pages;  /* how many pages are writable and executable at a time */
     uint32_t time_dilation;        /* how many times slower than the host's the guest's clock is; 1 or more */
     uint64_t clock_base_ns;        /* when the guest's counters were 0, of CLOCK_MONOTONIC */
     uint64_t clock_error_ns;       /* by which that may differ from the first host's; 0: this is it, or nobody has asked */
@@ -188,9 +188,9 @@ struct cp_host {
     _Atomic uint32_t events_done[CP_MAX_EVENTS];    /* of a scenario, by its events */
     _Atomic uint32_t events_refused[CP_MAX_EVENTS];
     /* Mixed pages: number << 32 | milliseconds of CLOCK_MONOTONIC at which one may be tried as an ordinary page again.
-     * 0 is a free place. Those that find no place are counted in `mixed_beyond`, and stay mixed. */
-    _Atomic uint64_t mixed[CP_MIXED_PAGES];
-    _Atomic uint32_t mixed_beyond;
+     * 0 is a free place. Those that find no place are counted in `wx_beyond`, and stay mixed. */
+    _Atomic uint64_t wx[CP_WX_PAGES];
+    _Atomic uint32_t wx_beyond;
     /* Virtual pages whose translations must go: (index + 1) << 32 | page number. */
     _Atomic uint64_t tlb_head; /* entries ever added to the log */
     _Atomic uint64_t tlb_log[CP_TLB_LOG];
@@ -201,7 +201,7 @@ struct cp_host {
     _Atomic uint32_t coordinator_want;     /* as a vCPU's, for operators, who only read */
     _Atomic uint64_t arrivals;             /* pages that other hosts sent; grows before one is put into its frame */
     _Atomic uint32_t coordinator_progress; /* as a vCPU's: it has read the page that it was given, or wants it no more */
-    char pad7[CP_HOST_BYTES - 64 * 8 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_MIXED_PAGES * 8 - 16 - CP_TLB_LOG * 8 - 32 - sizeof(struct cp_process)];
+    char pad7[CP_HOST_BYTES - 64 * 8 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_WX_PAGES * 8 - 16 - CP_TLB_LOG * 8 - 32 - sizeof(struct cp_process)];
 };
 _Static_assert(sizeof(struct cp_host) == CP_HOST_BYTES, "the host's part of the control page");
 
@@ -257,7 +257,7 @@ static inline bool cp_is_remote(struct cp_vcpu *v)
  * The node looks at two words, so it says first that it is about to. If A's first |= comes after the node's look, A's mark
  * comes after ENDING and undoes it, or comes after the new stay and marks that. So a stay never ends before what was posted
  * before its mark was acknowledged. If the new stay begins before A marks one, A's second |= has it end, too. The marks of a
- * stay come and go: who waits looks at its count alone (cp_wait_left). docs/model/stop.pml checks all this.
+ * stay come and go: who waits looks at its count alone (cp_wait_exited). docs/model/stop.pml checks all this.
  *
  * STOP does not go this way. It is the coordinator's to set and to take back, which says so to each host's node itself
  * (StopHost, ResumeHost); were it told by both ways, the later of two messages would not be the newer. */
@@ -354,7 +354,7 @@ static inline bool cp_may_poll(struct cp_host *host, uint32_t vcpu)
 }
 
 /* Wait until v has left the entry that `exiting` names. False when `deadline_ns` has passed. */
-static inline bool cp_wait_left(struct cp_vcpu *v, uint32_t exiting, uint64_t deadline_ns)
+static inline bool cp_wait_exited(struct cp_vcpu *v, uint32_t exiting, uint64_t deadline_ns)
 {
     uint32_t ignored = cp_is_remote(v) ? CP_MODE_MASK : 0, mode;
     while (((mode = atomic_load(&v->mode)) | ignored) == (exiting | ignored)) {
@@ -375,7 +375,7 @@ static inline bool cp_enter(struct cp_vcpu *v, uint32_t ignored)
 }
 
 /* V leaves, or wakes up; whoever waits for that is told. */
-static inline void cp_leave(struct cp_vcpu *v)
+static inline void cp_exit(struct cp_vcpu *v)
 {
     uint32_t mode = atomic_load_explicit(&v->mode, memory_order_relaxed);
     uint32_t was = atomic_exchange(&v->mode, mode & ~CP_MODE_MASK);
@@ -539,16 +539,16 @@ static inline void cp_beat(struct cp_process *p)
 }
 
 /* A page is mixed from now on, `ms` at least. */
-static inline void cp_add_mixed(struct cp_host *host, uint32_t page, uint32_t ms)
+static inline void cp_add_wx(struct cp_host *host, uint32_t page, uint32_t ms)
 {
     uint64_t mine = (uint64_t)page << 32 | (uint32_t)(cp_now_ns() / 1000000 + ms);
-    atomic_fetch_add(&host->mixed_pages, 1);
-    for (uint32_t i = 0; i < CP_MIXED_PAGES; i++) {
+    atomic_fetch_add(&host->wx_pages, 1);
+    for (uint32_t i = 0; i < CP_WX_PAGES; i++) {
         uint64_t free = 0;
-        if (atomic_compare_exchange_strong(&host->mixed[i], &free, mine))
+        if (atomic_compare_exchange_strong(&host->wx[i], &free, mine))
             return;
     }
-    atomic_fetch_add(&host->mixed_beyond, 1);
+    atomic_fetch_add(&host->wx_beyond, 1);
 }
 
 /* Add a page to the code log. */

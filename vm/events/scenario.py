@@ -19,7 +19,7 @@ _SYMBOL = re.compile(r"(?P<name>[^+]+?)\s*(?:\+\s*(?P<offset>0[xX][0-9a-fA-F]+|[
 
 
 class ScenarioError(ValueError):
-    """A scenario can not be used; the text says where and why."""
+    """A scenario cannot be used; the text says where and why."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ UDF = 0xE7F0_00F0
 
 
 class EventError(ValueError):
-    """An event can not be as it is written. `key` is the key that is to blame, where one is."""
+    """An event cannot be as it is written. `key` is the key that is to blame, where one is."""
 
     def __init__(self, sentence: str, key: str | None = None) -> None:
         super().__init__(sentence)

@@ -91,7 +91,7 @@ class Kind(enum.IntEnum):
     )
     FETCH_RETRIED = 19, "pc", "the fetch gave nothing that may be used: the vCPU enters again"
     FETCH_REFUSED = 20, "pc fetched", "what was fetched is nothing that the decoder takes: the guest gets an abort"
-    FETCH_DISAGREED = 21, "pc fetched hdfar", "what was fetched can not have made the access: the vCPU enters again"
+    FETCH_DISAGREED = 21, "pc fetched hdfar", "what was fetched cannot have made the access: the vCPU enters again"
     VIOLATION = (
         22,
         "pc executed fetched hdfar invalidations thumb",
@@ -103,7 +103,7 @@ class Kind(enum.IntEnum):
     PSCI = 26, "function argument1 argument2 argument3 value took_ns", "a PSCI call that returned"
     POWERED_ON = 27, "entry r0", "the vCPU starts"
     POWERED_OFF = 28, "", "the vCPU is off, and waits to be started"
-    FAILED = 29, "", "the vCPU can not go on; the words say why"
+    FAILED = 29, "", "the vCPU cannot go on; the words say why"
     MMIO_WRONG = (
         31,
         "ipa size is_write value",

@@ -280,7 +280,7 @@ PyMODINIT_FUNC PyInit_guest_memory(void)
     if (module == NULL || PyModule_AddObjectRef(module, "GuestMemory", (PyObject *)&memory_type) < 0)
         return NULL;
     access_error = PyErr_NewExceptionWithDoc("allstop.vm.memory.guest_memory.AccessError",
-                                             "A device can not read or write there; the text says why.", PyExc_ValueError, NULL);
+                                             "A device cannot read or write there; the text says why.", PyExc_ValueError, NULL);
     if (access_error == NULL || PyModule_AddObjectRef(module, "AccessError", access_error) < 0)
         return NULL;
     return module;

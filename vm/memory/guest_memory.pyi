@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 class AccessError(ValueError):
-    """A device can not read or write there; the text says why."""
+    """A device cannot read or write there; the text says why."""
 
 class GuestMemory:
     """Guest RAM as a device reaches it. Pages that are swapped out are brought in; a write to a page that may be
-    executed waits until no vCPU executes what was there before. Raises RuntimeError when a page can not
+    executed waits until no vCPU executes what was there before. Raises RuntimeError when a page cannot
     be brought in."""
 
     swapped_in: int

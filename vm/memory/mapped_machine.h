@@ -81,7 +81,7 @@ static inline void mapped_shootdown(const struct mapped_machine *m, uint32_t bit
         exiting[i] = cp_post(v, bits);
     }
     for (uint32_t i = 0; i < host->vcpus; i++)
-        while (exiting[i] && !cp_wait_left(cp_vcpu(host, i), exiting[i], cp_now_ns() + MAPPED_SLICE_NS)) {
+        while (exiting[i] && !cp_wait_exited(cp_vcpu(host, i), exiting[i], cp_now_ns() + MAPPED_SLICE_NS)) {
             if (waiter)
                 cp_beat(waiter);
             if (mapped_run_is_over(m))

@@ -36,7 +36,7 @@ def parse_size(text: str) -> int:
 
 
 def create_memory(name: str, size_bytes: int) -> int:
-    """A new descriptor of `size_bytes` of zeroed shared memory whose size can not change. `name` is for /proc only.
+    """A new descriptor of `size_bytes` of zeroed shared memory whose size cannot change. `name` is for /proc only.
 
     The size is sealed, for a mapping of a file that shrinks dies of SIGBUS. Raises OSError.
     """

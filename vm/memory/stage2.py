@@ -82,7 +82,7 @@ def read_page_here(config: MachineConfig, page: ControlPage, ipa: int, length_by
 
 
 def size_bytes(memory_bytes: int) -> int:
-    """Bytes of the tables for so much RAM, a multiple of a page. Raises ValueError for a RAM that can not be."""
+    """Bytes of the tables for so much RAM, a multiple of a page. Raises ValueError for a RAM that cannot be."""
     if memory_bytes <= 0 or memory_bytes % _BLOCK_BYTES or memory_bytes > MAX_MEMORY_BYTES:
         raise ValueError(
             f"guest memory must be a multiple of 2 MiB, at least 2 MiB and at most {MAX_MEMORY_BYTES >> 20} MiB, "

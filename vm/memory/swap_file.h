@@ -53,7 +53,7 @@ static inline bool swap_transfer(const struct guest_pages *g, uint32_t ipa, void
     }
     if (good)
         return true;
-    snprintf(sentence, SENTENCE_BYTES, "the page at 0x%08x can not be %s the swap file: %s", ipa,
+    snprintf(sentence, SENTENCE_BYTES, "the page at 0x%08x cannot be %s the swap file: %s", ipa,
              out ? "written to" : "read from", bytes < 0 ? strerror(errno) : "it is cut short");
     return false;
 }

@@ -18,7 +18,7 @@ from allstop.vm.process.lifetime import tie_to_parent
 
 
 class UserCodeError(ValueError):
-    """A user's file can not be used; the text is one sentence that says why."""
+    """A user's file cannot be used; the text is one sentence that says why."""
 
 
 def execute(path: str) -> ModuleType:
@@ -65,7 +65,7 @@ def words(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """What a user's exception says of itself: one line, and nothing that can not be sent."""
+    """What a user's exception says of itself: one line, and nothing that cannot be sent."""
     try:
         text = str(error)
     except BaseException as failure:

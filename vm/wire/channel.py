@@ -6,7 +6,7 @@ own. A frame is one encoded message. The first message of a peer is Hello, with 
 first answer is Welcome: before that nothing is answered, so a peer that is refused learns it from its deadline.
 
 Two things keep strangers out beside the token: an ipc endpoint accepts processes of the same user only, and an
-identity that is connected can not be taken over by another connection (ROUTER_HANDOVER stays off), or the second
+identity that is connected cannot be taken over by another connection (ROUTER_HANDOVER stays off), or the second
 connection would inherit the Hello of the first.
 """
 
@@ -76,7 +76,7 @@ def identity_fits(identity: bytes, hello: Hello) -> bool:
 
 
 def listen(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes | None = None) -> zmq.Socket[bytes]:
-    """A ROUTER bound to `endpoint`, which drops what it can not deliver. `identity` is what it calls itself where it
+    """A ROUTER bound to `endpoint`, which drops what it cannot deliver. `identity` is what it calls itself where it
     connects (see `call`). Raises ChannelError when the address is taken or wrong."""
     socket = context.socket(zmq.ROUTER)
     socket.linger = 0

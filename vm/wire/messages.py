@@ -177,7 +177,7 @@ class GuestFinished(NamedTuple):
 
 
 class GuestFailed(NamedTuple):
-    """The guest can not go on (it jumped where there is no memory and has no vectors there, say). The run
+    """The guest cannot go on (it jumped where there is no memory and has no vectors there, say). The run
     ends with verdict `fail`."""
 
     vcpu: U16
@@ -430,7 +430,7 @@ class RunStopped(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """What the operator asked for last can not be done; the sentence says why."""
+    """What the operator asked for last cannot be done; the sentence says why."""
 
     sentence: Text
 

@@ -96,7 +96,7 @@ class StopHost(NamedTuple):
 
 
 class HostStopped(NamedTuple):
-    """They are outside, and can not enter before ResumeHost. `hold` is that of the StopHost."""
+    """They are outside, and cannot enter before ResumeHost. `hold` is that of the StopHost."""
 
     hold: U32
 
@@ -146,7 +146,7 @@ class HostBeat(NamedTuple):
 
 
 class HostStatus(NamedTuple):
-    """A process of this host is lost, or can not be started: the run is over, for this reason."""
+    """A process of this host is lost, or cannot be started: the run is over, for this reason."""
 
     role: U8
     vcpu: U16

@@ -68,7 +68,7 @@ fields, in the order given below. Nothing else of msgpack is used: no maps, no e
 
 A receiver checks number, count, types and ranges of the fields before it looks at anything else. A message that fails,
 or consists of several frames, or comes from somebody whose place it is not to send it (see *from, to*), is dropped and
-counted; it has no answer and no other effect. A request of an operator that is well formed but can not be fulfilled is
+counted; it has no answer and no other effect. A request of an operator that is well formed but cannot be fulfilled is
 answered with Refused, where it is about the world with WorldRefused. More than 256 operators are not remembered: the
 oldest would have to say Hello again.
 

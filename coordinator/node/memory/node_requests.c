@@ -115,7 +115,7 @@ PyObject *memory_wait_left(NodeMemory *self, PyObject *args)
     bool left = true;
     Py_BEGIN_ALLOW_THREADS
     if (exiting)
-        left = cp_wait_left(v, exiting, cp_now_ns() + (uint64_t)(timeout_s * 1e9));
+        left = cp_wait_exited(v, exiting, cp_now_ns() + (uint64_t)(timeout_s * 1e9));
     Py_END_ALLOW_THREADS
     return PyBool_FromLong(left);
 }

@@ -188,7 +188,7 @@ def test_copy_on_write_is_a_disk(tmp_path_factory: pytest.TempPathFactory, scrip
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda path: None, "can not be opened: No such file or directory"),
+        (lambda path: None, "cannot be opened: No such file or directory"),
         (lambda path: path.mkdir(), "is neither a regular file nor a block device"),
         (lambda path: os.mkfifo(path), "is neither a regular file nor a block device"),
         (lambda path: path.write_bytes(b""), "has 0 bytes: it must be a multiple of 512, and not empty"),

@@ -221,11 +221,11 @@ def test_a_full_disk_ends_it_with_a_sentence_and_it_goes_on_with_room(
     ("arguments", "sentence"),
     [
         ([], "say either what is to be run"),
-        (["nowhere.toml"], "the spec nowhere.toml can not be read: No such file"),
+        (["nowhere.toml"], "the spec nowhere.toml cannot be read: No such file"),
         (["spec.toml", "--jobs", "0"], "the number of jobs must be 1 to 1024"),
         (["spec.toml", "--jobs", "2", "--cluster", "tcp://127.0.0.1:1"], "--jobs is for this host"),
         (["spec.toml", "--cluster-wait", "soon", "--cluster", "tcp://127.0.0.1:1"], "--cluster-wait must be"),
-        (["spec.toml", "--store", "nowhere/s"], "the store nowhere/s can not be opened: No such file"),
+        (["spec.toml", "--store", "nowhere/s"], "the store nowhere/s cannot be opened: No such file"),
         (["spec.toml", "--store", "spec.toml"], "spec.toml is no campaign's store"),
         (["spec.toml", "--page", "nowhere/p.html"], "there is no folder"),
         (["--summary", "nowhere.store"], "there is no store nowhere.store"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One machine on a Dask cluster: all of its places or none, and a sentence where they can not be had."""
+"""One machine on a Dask cluster: all of its places or none, and a sentence where they cannot be had."""
 
 from __future__ import annotations
 
