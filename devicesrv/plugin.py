@@ -7,7 +7,7 @@ import os
 
 from allstop.devicesrv.bus import WIDTHS
 from allstop.devicesrv.device import Device, Wiring
-from allstop.vm.config.machine import DeviceSpec
+from allstop.vm.config.specs import DeviceSpec
 from allstop.vm.process.user_code import UserCodeError, execute, words
 
 

@@ -24,7 +24,8 @@ import traceback
 from typing import NoReturn
 
 from allstop.vcpu_worker.__main__ import live
-from allstop.vm.config.machine import MAX_VCPUS, MachineConfig
+from allstop.vm.config.limits import MAX_VCPUS
+from allstop.vm.config.machine import MachineConfig
 from allstop.vm.process.lifetime import show_command_line, tie_to_parent
 
 _MESSAGE_BYTES = 4096
@@ -70,7 +71,7 @@ def _become_worker(config: MachineConfig, config_fd: int, vcpu: int, link: socke
     status = 1
     try:
         show_command_line(
-            [sys.executable, "-P", "-m", "vcpu_worker", "--config-fd", str(config_fd), "--vcpu", str(vcpu)]
+            [sys.executable, "-P", "-m", "allstop.vcpu_worker", "--config-fd", str(config_fd), "--vcpu", str(vcpu)]
         )
         link.recv(1)  # nothing: the end, when the launcher is our parent, or dead
         link.close()

@@ -7,7 +7,7 @@ Source: QEMU, hw/arm/virt.c (base_memmap, a15irqmap). Interrupt numbers are GIC 
 
 from __future__ import annotations
 
-from allstop.vm.config.machine import RAM_BASE as RAM_BASE
+from allstop.vm.config.limits import RAM_BASE as RAM_BASE
 
 GICD_BASE = 0x0800_0000
 GICC_BASE = 0x0801_0000

@@ -9,10 +9,34 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from allstop.deploy.options.options import RunOptions
+from allstop.vm.config.options import rows
+
 Value = bool | int | str
 
-# Options that came after the first stores, with what every run had before.
-ADDED: dict[str, Value] = {"time_dilation": 1}
+# The options of the first stores. An identity leaves out any other option at its default, so that runs of before an
+# option was added are still the same runs. Never add to this.
+FIRST = (
+    "vcpus",
+    "fetch",
+    "tlb",
+    "decode",
+    "memory",
+    "parameter",
+    "seed",
+    "append",
+    "keep_going",
+    "pin",
+    "virtio_console",
+    "rng",
+    "testdev",
+    "virtio_legacy",
+    "semihosting",
+    "exit_status_line",
+)
+DEFAULTS: dict[str, Value] = {row.word: row.default for row in rows(RunOptions) if row.option.axis}
+"""What a campaign may vary, with what a run has unless it is told otherwise."""
+ADDED: dict[str, Value] = {word: default for word, default in DEFAULTS.items() if word not in FIRST}
 
 
 @dataclass(frozen=True)

@@ -10,74 +10,46 @@ from __future__ import annotations
 import itertools
 import math
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from allstop.campaign.combination import Combination, Value, digest_of
+from allstop.campaign.combination import ADDED, FIRST, Combination, Value, digest_of
 from allstop.deploy.errors import UsageError
-from allstop.deploy.options.boot_options import boot_options
-from allstop.deploy.options.options import RunOptions, memory_size, number, scenario
+from allstop.deploy.options.kinds import scenario
+from allstop.deploy.options.options import RunOptions
 from allstop.deploy.paths import shown
-from allstop.vm.config.machine import DECODERS, FETCH_POLICIES, MAX_TIME_DILATION, MAX_VCPUS, TLB_DISCIPLINES
+from allstop.vm.config.kinds import WORD_MAX, Choice, Kind, Whole, number
+from allstop.vm.config.options import of_python, rows
 
 MAX_RUNS = 1_000_000
-FETCHES = tuple(name for name in FETCH_POLICIES if name != "user")  # a handler is code on one host's disk
 _DEFAULT_TIMEOUT_S = 60.0
 _LONGEST_TIMEOUT_S = 86400.0
-_WORD = 1 << 32
 _MOST_MEMORY = 2816 << 20
 _NAME_CHARACTERS = 64
 _GUEST_FILES = ("image", "initrd", "dtb")
 
 
-# The value as it is kept, None where it cannot be one; and the words for what is allowed.
-_Check = tuple[Callable[[Any], Value | None], str]
+class _Axis(NamedTuple):
+    """What may vary: `kind` reads its values."""
+
+    what: str
+    default: Value
+    kind: Kind
 
 
-def _choice(*allowed: str) -> _Check:
-    return lambda raw: raw if isinstance(raw, str) and raw in allowed else None, f"one of {', '.join(allowed)}"
+def _axes() -> dict[str, _Axis]:
+    """The axes, in the order of a summary's columns."""
+    found = {
+        row.word: _Axis(row.option.what, row.default, row.option.axis_kind or row.kind)
+        for row in rows(RunOptions)
+        if row.option.axis
+    }
+    return {word: found[word] for word in (*FIRST, *ADDED)}
 
 
-def _whole(low: int, high: int) -> _Check:
-    def check(raw: Any) -> Value | None:
-        return raw if isinstance(raw, int) and not isinstance(raw, bool) and low <= raw <= high else None
-
-    return check, f"a whole number, {low} to {high}"
-
-
-def _memory(raw: Any) -> Value | None:
-    try:
-        return memory_size(raw)
-    except UsageError:
-        return None
-
-
-_SWITCH: _Check = (lambda raw: raw if isinstance(raw, bool) else None, "true or false")
-_TEXT: _Check = (lambda raw: raw if isinstance(raw, str) else None, "text")
-
-# What may vary, in the order of a summary's columns: its default, and its check. What is new goes to
-# combination.ADDED, too.
-AXES: dict[str, tuple[Value, _Check]] = {
-    "vcpus": (1, _whole(1, MAX_VCPUS)),
-    "fetch": (FETCH_POLICIES[0], _choice(*FETCHES)),
-    "tlb": (TLB_DISCIPLINES[0], _choice(*TLB_DISCIPLINES)),
-    "decode": (DECODERS[0], _choice(*DECODERS)),
-    "memory": (64 << 20, (_memory, 'a size such as "64M", or a number of bytes, in steps of 2M')),
-    "parameter": (0, _whole(0, _WORD - 1)),
-    "seed": (0, _whole(0, _WORD - 1)),
-    "time_dilation": (1, _whole(1, MAX_TIME_DILATION)),
-    "append": ("", _TEXT),
-    "keep_going": (False, _SWITCH),
-    "pin": (False, _SWITCH),
-    "virtio_console": (False, _SWITCH),
-    "rng": (False, _SWITCH),
-    "testdev": (False, _SWITCH),
-    "virtio_legacy": (False, _SWITCH),
-    "semihosting": (False, _SWITCH),
-    "exit_status_line": (False, _SWITCH),
-}
+AXES = _axes()
 _RANGES = ("vcpus", "parameter", "seed")
 _TOP = ("name", "repetitions", "timeout_s", "guest", "axes", "scenario", "exclude")
 _GUEST = ("name", *_GUEST_FILES, "load", *AXES)
@@ -205,19 +177,10 @@ class _Reader:
     def _check(self, found: Combination, guest: _Guest, events: Path | None) -> None:
         """Have `allstop run`'s own checks look at the options, the files and what they are together."""
         try:
-            given: dict[str, Any] = dict(found.options)
-            given.pop("load", None)
+            given: dict[str, Any] = {"timeout": found.timeout_s, **found.options, **guest.paths}
             if events is not None:
-                given["events"] = scenario(events)
-            memory_bytes, append = given.pop("memory"), given.pop("append")
-            options = RunOptions(
-                image=guest.paths["image"],
-                memory_bytes=memory_bytes,
-                timeout_s=found.timeout_s,
-                load_ipa=guest.load,
-                boot=boot_options(guest.paths.get("initrd"), append, guest.paths.get("dtb")),
-                **given,
-            )
+                given["events"] = events
+            options = RunOptions(given.pop("image"), **of_python(RunOptions, given))
             options.startup()
             options.resolved_events()
         except UsageError as error:
@@ -232,7 +195,7 @@ class _Reader:
         load = raw.get("load")
         if isinstance(load, str):
             load = number(f"{where}.load", load)
-        if load is not None and (not isinstance(load, int) or isinstance(load, bool) or not 0 <= load < _WORD):
+        if load is not None and (not isinstance(load, int) or isinstance(load, bool) or not 0 <= load <= WORD_MAX):
             raise self._wrong(f"{where}.load", "a 32-bit guest address", load)
         name = self._name(raw.get("name", paths["image"].stem), f"{where}.name")
         files = {role: self._content(f"{where}.{role}", path) for role, path in paths.items()}
@@ -240,7 +203,7 @@ class _Reader:
             # A raw image is known by its name, which does not travel with its content.
             image = RunOptions(image=paths["image"], memory_bytes=_MOST_MEMORY).read_image()
             load = image.entry if image.kind == "raw" else None
-        every = {key: (default,) for key, (default, _) in AXES.items()} | axes | own
+        every = {key: (axis.default,) for key, axis in AXES.items()} | axes | own
         return _Guest(name, paths, files, load, every)
 
     def _scenario(self, raw: Mapping[str, Any], where: str) -> _Scenario:
@@ -272,39 +235,42 @@ class _Reader:
         names = {"guest": [guest.name for guest in guests], "scenario": [found.name for found in scenarios]}
         for key, known in names.items():
             if key in raw:
-                rule[key] = self._values(raw[key], f"{where}.{key}", *_choice(*known))
+                rule[key] = self._values(raw[key], f"{where}.{key}", key, Choice(known))
         return rule
 
     def _axes(self, raw: Mapping[str, Any], where: str, known: tuple[str, ...]) -> dict[str, tuple[Value, ...]]:
         self._known(raw, where, known)
         found = {}
         for key, value in raw.items():
-            check, allowed = AXES[key][1]
             if key in _RANGES and isinstance(value, dict):
                 value = self._range(value, f"{where}.{key}")
-            found[key] = self._values(value, f"{where}.{key}", check, allowed)
+            found[key] = self._values(value, f"{where}.{key}", AXES[key].what, AXES[key].kind)
         return found
 
     def _range(self, raw: Mapping[str, Any], where: str) -> list[int]:
         self._known(raw, where, ("first", "count"))
-        check, allowed = _whole(0, _WORD - 1)
+        word = Whole(0, WORD_MAX)
         for key in ("first", "count"):
-            if check(raw.get(key, 0)) is None:
-                raise self._wrong(f"{where}.{key}", allowed, raw[key])
+            self._value(raw.get(key, 0), f"{where}.{key}", key, word)
         first, count = raw.get("first", 0), raw.get("count", 0)
         if not 1 <= count <= MAX_RUNS:
             raise self._wrong(f"{where}.count", f"a whole number, 1 to {MAX_RUNS}", count)
         return list(range(first, first + count))
 
-    def _values(self, raw: Any, where: str, check: Callable[[Any], Value | None], allowed: str) -> tuple[Value, ...]:
+    def _value(self, raw: Any, where: str, what: str, kind: Kind) -> Value:
+        try:
+            value: Value = kind.accept(what, raw)
+        except UsageError:
+            raise self._wrong(where, kind.allowed, raw) from None
+        return value
+
+    def _values(self, raw: Any, where: str, what: str, kind: Kind) -> tuple[Value, ...]:
         values = raw if isinstance(raw, list) else [raw]
         if not values:
-            raise UsageError(f"{self._path}: {where}: the list is empty: leave the key out, or give {allowed}")
+            raise UsageError(f"{self._path}: {where}: the list is empty: leave the key out, or give {kind.allowed}")
         found: dict[Value, None] = {}
         for value in values:
-            good = check(value)
-            if good is None:
-                raise self._wrong(where, allowed, value)
+            good = self._value(value, where, what, kind)
             if good in found:
                 raise UsageError(f"{self._path}: {where}: {shown(value)} is there twice")
             found[good] = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from allstop.cli.speech import say, write_all
 from allstop.deploy.errors import HarnessError, UsageError
-from allstop.deploy.options.options import number
+from allstop.vm.config.kinds import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,7 +30,8 @@ from allstop.vm.arm.decoder import decode
 from allstop.vm.arm.instruction import Exclusive, StoreReturnState
 from allstop.vm.arm.psr import Mode
 from allstop.vm.arm.sampling import CLASS_NAMES, Sample, Scene, sample, stage
-from allstop.vm.config.machine import RAM_BASE, MachineConfig, SharedFds
+from allstop.vm.config.limits import RAM_BASE
+from allstop.vm.config.machine import MachineConfig, SharedFds
 from allstop.vm.control.control import ControlPage
 from allstop.vm.memory import stage2
 from allstop.vm.wire.messages import MMIO_OK, MMIO_UNASSIGNED, Message, MmioReply
@@ -131,7 +132,15 @@ class Comparison:
             self._ram = mmap.mmap(ram, 0)
             self._vcpu = Vcpu(control, ram, tables, 0, board.mpidr(0))
             fds = SharedFds(control, ram, tables)
-            config = MachineConfig(1, _MEMORY_BYTES, "", "", "", fds, 1, fetch="unprotected")
+            config = MachineConfig(
+                memory_bytes=_MEMORY_BYTES,
+                token="",
+                coordinator_endpoint="",
+                devices_endpoint="",
+                fds=fds,
+                cores=1,
+                fetch="unprotected",
+            )
             self._device = DeviceRam(len(_DATA_PAGES) * _PAGE)
             self._worker = Worker(config, 0, page, self._vcpu, self._device)
             self._descriptors = stack.pop_all()

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from allstop.coordinator.node.page_directory import home_of
-from allstop.vm.config.machine import RAM_BASE, HostsSpec, MachineConfig
+from allstop.vm.config.limits import RAM_BASE
+from allstop.vm.config.machine import HostsSpec, MachineConfig
 from allstop.vm.control.control import ControlPage
 from allstop.vm.memory.stage2 import PAGE_BYTES, Unread, read_guest, read_page_here
 from allstop.vm.wire.messages import MAX_MEMORY_READ_BYTES, Memory, Message, Refused

@@ -18,7 +18,6 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, BinaryIO
 
@@ -28,7 +27,7 @@ from allstop.deploy.hosts.hosts_file import HostEntry, HostsFile
 from allstop.deploy.hosts.journal_intake import JournalIntake
 from allstop.deploy.processes.members import Member
 from allstop.deploy.processes.processes import ChildProcess, child_environment, describe_exit, last_line, printable
-from allstop.vm.config.machine import HostsSpec, MachineConfig, SharedFds
+from allstop.vm.config.machine import HostsSpec, MachineConfig
 from allstop.vm.version import __version__
 from allstop.vm.wire.channel import MAX_FRAME_BYTES
 from allstop.vm.wire.codec import MalformedError, decode, encode
@@ -176,19 +175,7 @@ class Agents:
     def send_plans(self, config: MachineConfig) -> None:
         """Have every host start its part of the machine."""
         for identity, number in self._identities.items():
-            spec = self.spec(number)
-            plan = replace(
-                config,
-                hosts=spec,
-                fds=SharedFds(-1, -1, -1),
-                coordinator_endpoint=spec.coordinator_endpoint,
-                devices_endpoint=spec.devices_endpoint,
-                run_dir="",
-                gdb=None,
-                drives=(),
-                devices=(),
-                launcher_pid=0,
-            )
+            plan = config.for_host(self.spec(number))
             self._send(identity, HostPlan(plan.to_json().encode()))
 
     def child(self, number: int) -> ChildProcess:

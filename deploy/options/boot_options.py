@@ -3,44 +3,28 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from allstop.deploy.errors import UsageError
-from allstop.deploy.paths import path_of, shown
 from allstop.vm.boot.boot import Startup, prepare
 from allstop.vm.boot.device_tree import RunFacts, adapt
 from allstop.vm.boot.images import Image, ImageError
 from allstop.vm.boot.tree_blob import MAX_TREE_BYTES
 
-MAX_COMMAND_LINE_BYTES = 2048
 LINUX_COMMAND_LINE_BYTES = 1024
 """COMMAND_LINE_SIZE of 32-bit ARM Linux, which cuts off silently what is longer (the terminating zero counts)."""
 
 
 @dataclass(frozen=True)
 class BootOptions:
-    """Paths to an initial RAM disk and to a device tree, None where there is none; the kernel's command line.
-
-    Construction raises UsageError where a value cannot be right.
-    """
+    """Paths to an initial RAM disk and to a device tree, None where there is none; the kernel's command line."""
 
     initrd: Path | None = None
     append: str = ""
     dtb: Path | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.append, str):
-            raise UsageError(f"the command line must be text, not {shown(self.append)}")
-        if not (self.append.isascii() and (not self.append or self.append.isprintable())):
-            raise UsageError("the command line must be printable ASCII: a kernel takes nothing else")
-        if len(self.append) >= MAX_COMMAND_LINE_BYTES:
-            raise UsageError(
-                f"the command line has {len(self.append)} characters: {MAX_COMMAND_LINE_BYTES - 1} are the most"
-            )
 
     def startup(self, path: Path, image: Image, facts: RunFacts) -> Startup:
         """`image`, which was read from `path`, with all of this beside it. Raises UsageError."""
@@ -64,11 +48,6 @@ class BootOptions:
         except ImageError as error:
             raise UsageError(f"the image {path} {error}") from None
 
-    def arguments(self) -> list[str]:
-        """The command line's options that ask for the same."""
-        given = (("initrd", self.initrd), ("append", self.append), ("dtb", self.dtb))
-        return [f"--{name}={value}" for name, value in given if value]
-
     def record(self, startup: Startup) -> dict[str, Any]:
         """What run.json says about it; places are guest-physical, `initrd_place` [start, end)."""
         return {
@@ -81,15 +60,6 @@ class BootOptions:
             "tree_ipa": startup.r2,
             "tree_bytes": startup.tree_bytes,
         }
-
-
-def boot_options(initrd: str | os.PathLike[str] | None, append: str, dtb: str | os.PathLike[str] | None) -> BootOptions:
-    """BootOptions of what a Python caller or a command line gives. Raises UsageError."""
-    return BootOptions(_path("initial RAM disk", initrd), append, _path("device tree", dtb))
-
-
-def _path(what: str, value: str | os.PathLike[str] | None) -> Path | None:
-    return None if value is None else path_of(what, value)
 
 
 def _read(what: str, path: Path, most_bytes: int) -> bytes:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from allstop.deploy.errors import UsageError
 from allstop.vm.board import FIXED_RANGES
-from allstop.vm.config.machine import RAM_BASE, DeviceSpec
+from allstop.vm.config.limits import RAM_BASE
+from allstop.vm.config.specs import DeviceSpec
 
 PAGE_BYTES = 4096
 _IPA_END = 1 << 32

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from allstop.deploy.errors import UsageError
-from allstop.deploy.options.options import absolute
+from allstop.vm.config.paths import absolute
 
 VERDICT_NAME = "verdict.json"
 

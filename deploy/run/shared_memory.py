@@ -15,7 +15,8 @@ from allstop.deploy.hosts.agents import Agents
 from allstop.deploy.options.options import RunOptions
 from allstop.deploy.run.gdb_listener import open_gdb
 from allstop.vm.boot.images import Image
-from allstop.vm.config.machine import TLB_DISCIPLINES, HostsSpec, MachineConfig, SemihostingSpec, SharedFds
+from allstop.vm.config.limits import TLB_DISCIPLINES
+from allstop.vm.config.machine import HostsSpec, MachineConfig, SemihostingSpec, SharedFds
 from allstop.vm.control.control import ControlPage
 from allstop.vm.memory import stage2
 from allstop.vm.memory.memory import create_memory, load_image
@@ -66,36 +67,17 @@ def assemble(
     gdb = None if options.gdb is None else open_gdb(options.gdb, options.gdb_wait, stack)
     hosts = None if agents is None else _share(agents, page, (control_fd, ram_fd, stage2_fd, swap_fd), stack)
     config = MachineConfig(
-        vcpus=options.vcpus,
-        memory_bytes=options.memory_bytes,
+        **options.told(),
         token=secrets.token_hex(16),
         coordinator_endpoint=f"ipc://@allstop-{name}-c",
         devices_endpoint=f"ipc://@allstop-{name}-d",
         fds=SharedFds(control_fd, ram_fd, stage2_fd, console_write_fd, swap_fd, notes_fd, pages_fd),
         cores=cores,
         launcher_pid=os.getpid(),
-        tlb=options.tlb,
-        fetch=options.fetch,
-        decode=options.decode,
-        seed=options.seed,
-        parameter=options.parameter,
-        time_dilation=options.time_dilation,
         run_dir="" if run_dir is None else str(run_dir),
-        devices=options.devices,
-        as_shipped=options.as_shipped,
-        keep_going=options.keep_going,
-        journal=options.journal,
-        pin=options.pin,
         scenario=options.resolved_events().to_json(),
-        fetch_handler=options.fetch_handler,
-        drives=options.drives,
-        virtio_console=options.virtio_console,
-        rng=options.rng,
-        testdev=options.testdev,
-        virtio_legacy=options.virtio_legacy,
         gdb=gdb,
         semihosting=_semihosting(options, image),
-        exit_status_line=options.exit_status_line,
         hosts=hosts,
     )
     text = config.to_json().encode()

@@ -8,7 +8,7 @@ import os
 import tempfile
 
 from allstop.vm.boot.drive import SECTOR_BYTES, open_drive
-from allstop.vm.config.machine import DriveSpec
+from allstop.vm.config.specs import DriveSpec
 
 CLUSTER_BYTES = 4096
 

@@ -13,7 +13,8 @@ import pytest
 
 from allstop.coordinator.node.memory import node_memory
 from allstop.coordinator.operators.memory_reads import PAGE_S, READ_S, MemoryReads
-from allstop.vm.config.machine import RAM_BASE, HostsSpec, MachineConfig, SharedFds
+from allstop.vm.config.limits import RAM_BASE
+from allstop.vm.config.machine import HostsSpec, MachineConfig, SharedFds
 from allstop.vm.memory import stage2
 from allstop.vm.wire.messages import Memory, Message, Refused
 from tests.machine.node_host import RAM_BYTES, Host, node_host

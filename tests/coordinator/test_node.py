@@ -88,7 +88,16 @@ def node(keys: list[KeyPair]) -> Iterator[Node]:
             60.0,
             ("here", "there"),
         )
-        config = MachineConfig(2, RAM_BYTES, "00" * 16, "", "", fds, 2, hosts=hosts)
+        config = MachineConfig(
+            vcpus=2,
+            memory_bytes=RAM_BYTES,
+            token="00" * 16,
+            coordinator_endpoint="",
+            devices_endpoint="",
+            fds=fds,
+            cores=2,
+            hosts=hosts,
+        )
         context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
         made = Node(config, hosts, context)
         made._memory.share(doorbell, [0], False)

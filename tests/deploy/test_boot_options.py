@@ -13,11 +13,11 @@ import pytest
 
 from allstop import Machine
 from allstop.deploy.errors import UsageError
-from allstop.deploy.options.boot_options import BootOptions, boot_options
 from allstop.deploy.options.options import RunOptions
 from allstop.vm.boot.device_tree import RunFacts, build
 from allstop.vm.boot.tree_blob import parse
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
+from allstop.vm.config.options import to_arguments
 
 # Passes if r0 is 0, r1 is 0xffffffff and r2 points to the magic number of a device tree.
 CHECK_REGISTERS = struct.pack(
@@ -103,7 +103,7 @@ def test_the_tree_and_the_disk_lie_in_memory_as_recorded(machine: Any, until: An
 
 def refusal(image: Path, **arguments: Any) -> str:
     with pytest.raises(UsageError) as caught:
-        RunOptions(image=image, boot=BootOptions(**arguments), memory_bytes=4 << 20).startup()
+        RunOptions(image=image, **arguments, memory_bytes=4 << 20).startup()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -122,8 +122,8 @@ def test_what_can_not_be_is_refused_in_a_sentence(image: Callable[[str], Path], 
     assert f"the device tree {text} is not a device tree blob" in refusal(raw, dtb=text)
     assert f"the device tree {big} has" in refusal(raw, dtb=big)
     assert "1023" in refusal(kernel, append="x" * 1024)
-    RunOptions(image=kernel, boot=BootOptions(append="x" * 1023)).startup()
-    RunOptions(image=raw, boot=BootOptions(append="x" * 2047)).startup()
+    RunOptions(image=kernel, append="x" * 1023).startup()
+    RunOptions(image=raw, append="x" * 2047).startup()
     for append in ("caf\u00e9", "a\nb", "a\0b"):
         assert "printable ASCII" in refusal(raw, append=append)
     assert "2048 characters" in refusal(raw, append="x" * 2048)
@@ -156,8 +156,8 @@ def test_the_command_and_python_ask_alike(image: Callable[[str], Path], command:
             Machine(path, **arguments)
         done = command("run", path, *(f"--{name}={value}" for name, value in arguments.items()))
         assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
-    asked = boot_options("disk", "-x --y", "a tree")
-    assert asked.arguments() == ["--initrd=disk", "--append=-x --y", "--dtb=a tree"]
-    assert boot_options(None, "", None).arguments() == []
+    asked = RunOptions(path, initrd=Path("disk"), append="-x --y", dtb=Path("a tree"))
+    assert to_arguments(asked) == ["--append=-x --y", "--initrd=disk", "--dtb=a tree"]
+    assert to_arguments(RunOptions(path)) == []
     with pytest.raises(UsageError, match="initial RAM disk must be a path"):
         Machine(path, initrd=3)  # type: ignore[arg-type]

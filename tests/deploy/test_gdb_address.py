@@ -35,5 +35,5 @@ def test_what_is_no_address(text: str) -> None:
 
 
 def test_to_wait_needs_a_way_in() -> None:
-    with pytest.raises(UsageError, match="give --gdb, too"):
+    with pytest.raises(UsageError, match="--gdb-wait requires --gdb"):
         RunOptions(Path("guest.elf"), gdb_wait=True)

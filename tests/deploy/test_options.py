@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allstop.deploy.errors import UsageError
-from allstop.deploy.options.options import RunOptions, device, memory_size, number
-from allstop.vm.config.machine import DeviceSpec
+from allstop.deploy.options.options import RunOptions
+from allstop.vm.config.kinds import Device, memory_size, number
+from allstop.vm.config.specs import DeviceSpec
 
 IMAGE = Path("guest.elf")
 
@@ -62,6 +63,11 @@ def test_devices_are_checked_before_anything_starts(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=words):
             RunOptions(image=IMAGE, devices=(spec,))
+
+
+def device(text: str) -> DeviceSpec:
+    found: DeviceSpec = Device().read("device", text)
+    return found
 
 
 def test_a_device_is_a_file_a_class_and_an_address() -> None:

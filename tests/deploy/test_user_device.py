@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from allstop import Machine, UsageError
-from allstop.deploy.options.options import RunOptions, device
+from allstop.deploy.options.options import RunOptions
 from allstop.devicesrv.board import Board
 from allstop.devicesrv.device import Wiring
 from allstop.vm.board import FIXED_RANGES
+from allstop.vm.config.kinds import Device
 from allstop.vm.config.machine import MachineConfig, SharedFds
 
 HEAD = "from allstop.devicesrv.device import Device\n"
@@ -45,12 +46,22 @@ def test_what_can_be_seen_is_refused_before_anything_starts(tmp_path: Path, text
     path = tmp_path / "thing.py"
     path.write_bytes((HEAD + text).encode(errors="surrogateescape"))
     with pytest.raises(UsageError) as caught:
-        RunOptions(image=Path("x"), devices=(device(f"{path}:{name}"),))
+        RunOptions(image=Path("x"), devices=(Device().read("device", f"{path}:{name}"),))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_the_ranges_are_those_of_the_boards_devices() -> None:
-    board = Board(MachineConfig(1, 2 << 20, "", "", "", SharedFds(-1, -1, -1), 1), Wiring())
+    board = Board(
+        MachineConfig(
+            memory_bytes=2 << 20,
+            token="",
+            coordinator_endpoint="",
+            devices_endpoint="",
+            fds=SharedFds(-1, -1, -1),
+            cores=1,
+        ),
+        Wiring(),
+    )
     assert sorted((region.ipa, region.end - region.ipa) for region in board.bus) == sorted(FIXED_RANGES)
 
 
@@ -58,11 +69,11 @@ def test_other_files_and_the_same_place_twice_are_refused(tmp_path: Path) -> Non
     (tmp_path / "thing.txt").write_text("")
     (tmp_path / "thing.py").write_text(HEAD + "class Thing(Device): pass")
     with pytest.raises(UsageError, match=r"must end in \.py"):
-        RunOptions(image=Path("x"), devices=(device(f"{tmp_path}/thing.txt:Thing@0x0c000000"),))
-    twice = device(f"{tmp_path}/thing.py:Thing@0x0c000000")
+        RunOptions(image=Path("x"), devices=(Device().read("device", f"{tmp_path}/thing.txt:Thing@0x0c000000"),))
+    twice = Device().read("device", f"{tmp_path}/thing.py:Thing@0x0c000000")
     with pytest.raises(UsageError, match="would lie on device Thing at the same address"):
         RunOptions(image=Path("x"), devices=(twice, twice))
-    RunOptions(image=Path("x"), devices=(twice, device(f"{tmp_path}/thing.py:Thing@0x0c001000")))
+    RunOptions(image=Path("x"), devices=(twice, Device().read("device", f"{tmp_path}/thing.py:Thing@0x0c001000")))
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,13 @@ class Log:
 def test_a_nursery_that_dies_when_it_was_ready_is_one_that_died(until: Any) -> None:
     """Would break: a launcher that meets a broken pipe, or waits for an answer, and says so instead of who is lost."""
     config = MachineConfig(
-        1, 1 << 21, "00", "ipc://@none-c", "ipc://@none-d", SharedFds(-1, -1, -1), 1, launcher_pid=os.getpid()
+        memory_bytes=1 << 21,
+        token="00",
+        coordinator_endpoint="ipc://@none-c",
+        devices_endpoint="ipc://@none-d",
+        fds=SharedFds(-1, -1, -1),
+        cores=1,
+        launcher_pid=os.getpid(),
     )
     config_fd = os.memfd_create("test-config")
     os.write(config_fd, config.to_json().encode())

@@ -17,7 +17,8 @@ import pytest
 import zmq
 
 from allstop.deploy.processes.processes import child_environment
-from allstop.vm.config.machine import DeviceSpec, MachineConfig, SharedFds
+from allstop.vm.config.machine import MachineConfig, SharedFds
+from allstop.vm.config.specs import DeviceSpec
 from allstop.vm.control.control import ControlPage
 from allstop.vm.wire.channel import COORDINATOR, worker_identity
 from allstop.vm.wire.codec import decode, encode

@@ -17,7 +17,8 @@ from allstop.devicesrv.board import USER_INTID, Board
 from allstop.devicesrv.device import Wiring
 from allstop.devicesrv.plugin import load
 from allstop.vm.board import GICC_BASE, GICD_BASE, TEST_BASE
-from allstop.vm.config.machine import DeviceSpec, MachineConfig, SharedFds
+from allstop.vm.config.machine import MachineConfig, SharedFds
+from allstop.vm.config.specs import DeviceSpec
 from allstop.vm.wire.messages import MMIO_OK
 
 ROOT = Path(__file__).parents[2]

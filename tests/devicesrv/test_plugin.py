@@ -12,7 +12,8 @@ from allstop.devicesrv.board import Board
 from allstop.devicesrv.bus import BusError
 from allstop.devicesrv.device import Wiring
 from allstop.devicesrv.plugin import PluginError
-from allstop.vm.config.machine import DeviceSpec, MachineConfig, SharedFds
+from allstop.vm.config.machine import MachineConfig, SharedFds
+from allstop.vm.config.specs import DeviceSpec
 
 
 def board(*devices: DeviceSpec) -> Board:

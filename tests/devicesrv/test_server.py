@@ -24,7 +24,7 @@ from allstop.vm.board import (
     RAMDEV_BASE,
     TEST_BASE,
 )
-from allstop.vm.config.machine import DeviceSpec
+from allstop.vm.config.specs import DeviceSpec
 from allstop.vm.control.control import COUNT_MMIO_WRONG
 from allstop.vm.wire.codec import encode
 from allstop.vm.wire.messages import (

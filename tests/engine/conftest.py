@@ -24,7 +24,7 @@ import pytest
 
 from allstop.vcpu_worker.engine import EXIT_HVC, EXIT_REQUEST, Vcpu
 from allstop.vm.board import mpidr
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 from allstop.vm.control.control import COUNTER_NAMES, ControlPage
 from allstop.vm.memory import stage2
 from allstop.vm.memory.memory import create_memory

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from allstop.vcpu_worker.engine import EXIT_HVC, Vcpu
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 from allstop.vm.memory.guest_memory import AccessError, GuestMemory
 
 if TYPE_CHECKING:

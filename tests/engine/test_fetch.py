@@ -17,7 +17,8 @@ from allstop.vcpu_worker.fetch.fetch_handler import FetchHandlerError
 from allstop.vcpu_worker.links import RunIsOver
 from allstop.vm.arm import psr
 from allstop.vm.arm.execution import Plan
-from allstop.vm.config.machine import HandlerSpec, MachineConfig, SharedFds
+from allstop.vm.config.machine import MachineConfig, SharedFds
+from allstop.vm.config.specs import HandlerSpec
 from allstop.vm.memory.guest_memory import GuestMemory
 from allstop.vm.wire.messages import Message, ReleaseWorld, StopWorld, Violated, WorldStopped
 
@@ -64,7 +65,15 @@ class Scene:
         self.links = FakeLinks()
         self.vcpu = machine.vcpu()
         fds = SharedFds(machine.control_fd, machine.ram_fd, machine.stage2_fd)
-        config = MachineConfig(1, machine.memory_bytes, "", "", "", fds, 2, **named)
+        config = MachineConfig(
+            memory_bytes=machine.memory_bytes,
+            token="",
+            coordinator_endpoint="",
+            devices_endpoint="",
+            fds=fds,
+            cores=2,
+            **named,
+        )
         links: Any = self.links
         self.fetch = Fetch(
             config, self.vcpu, 0, machine.page, links, EventPerformer(config, self.vcpu, 0, machine.page, links)

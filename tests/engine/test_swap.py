@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from allstop.vcpu_worker.engine import EXIT_HVC, EngineError, Vcpu
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine

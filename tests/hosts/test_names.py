@@ -66,13 +66,13 @@ class Server:
         )
         name = f"ipc://@allstop-test-{secrets.token_hex(8)}"
         self.config = MachineConfig(
-            3,
-            1 << 21,
-            secrets.token_hex(16),
-            f"{name}-c",
-            f"{name}-d",
-            SharedFds(control, -1, -1),
-            2,
+            vcpus=3,
+            memory_bytes=1 << 21,
+            token=secrets.token_hex(16),
+            coordinator_endpoint=f"{name}-c",
+            devices_endpoint=f"{name}-d",
+            fds=SharedFds(control, -1, -1),
+            cores=2,
             launcher_pid=os.getpid(),
             hosts=hosts,
         )

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from allstop.operator_link import OperatorLink
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 from allstop.vm.memory.stage2 import LEVEL3_OFFSET
 
 COUNTERS = 0x40015000  # the page on which both vCPUs of smp-counter work

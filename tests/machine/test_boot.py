@@ -13,7 +13,7 @@ from allstop.vm.boot.boot import Startup, prepare
 from allstop.vm.boot.device_tree import RunFacts
 from allstop.vm.boot.images import Image, ImageError, Segment
 from allstop.vm.boot.tree_blob import parse
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 
 MEGABYTE = 1 << 20
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allstop.vm.boot.images import Image, ImageError, parse_elf, parse_raw
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 
 MEMORY = 64 << 20
 GUESTS = Path(__file__).parents[2] / "guests" / "images"

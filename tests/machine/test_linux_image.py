@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from allstop.vm.boot.images import ImageError
 from allstop.vm.boot.linux_image import ZIMAGE_LOAD_IPA, foreign_kind, is_zimage, parse_zimage
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 
 MEMORY = 64 << 20
 NOP = 0xE1A00000

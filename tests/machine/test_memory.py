@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allstop.vm.boot.images import Image, Segment
-from allstop.vm.config.machine import MAX_MEMORY_BYTES, RAM_BASE
-from allstop.vm.memory.memory import create_memory, load_image, parse_size
+from allstop.vm.config.kinds import memory_size
+from allstop.vm.config.limits import MAX_MEMORY_BYTES, RAM_BASE
+from allstop.vm.memory.memory import create_memory, load_image
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def gigabyte() -> Iterator[int]:
     ],
 )
 def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
+    assert memory_size(text) == size
 
 
 @pytest.mark.parametrize(
@@ -43,14 +44,14 @@ def test_sizes(text: str, size: int) -> None:
 )
 def test_what_is_no_size_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(ValueError) as caught:
-        parse_size(text)
+        memory_size(text)
     assert "\n" not in str(caught.value)
 
 
 @given(st.text(max_size=12))
 def test_a_size_is_a_number_of_steps_or_an_error(text: str) -> None:
     try:
-        size = parse_size(text)
+        size = memory_size(text)
     except ValueError:
         return
     assert 2 << 20 <= size <= MAX_MEMORY_BYTES and size % (2 << 20) == 0

@@ -14,7 +14,7 @@ from allstop.vcpu_worker.engine import Vcpu
 from allstop.vcpu_worker.links import Links
 from allstop.vm.arm.execution import Access, CpuState, Effects, ExclusiveMonitor, Plan, finish
 from allstop.vm.arm.psr import Mode
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 from allstop.vm.control.control import COUNT_MMIO_READ, COUNT_MMIO_WRITE, COUNT_UNASSIGNED, ControlPage
 from allstop.vm.wire.messages import MMIO_OK, MMIO_UNASSIGNED
 

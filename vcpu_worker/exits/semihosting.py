@@ -16,7 +16,8 @@ from allstop.vcpu_worker.engine import Exit, Vcpu
 from allstop.vcpu_worker.links import Links, RunIsOver
 from allstop.vm.arm import psr
 from allstop.vm.arm.semihosting import APPLICATION_EXIT, FAILED, MOST_BYTES, TICKS_PER_S, Call
-from allstop.vm.config.machine import RAM_BASE, SemihostingSpec
+from allstop.vm.config.limits import RAM_BASE
+from allstop.vm.config.machine import SemihostingSpec
 from allstop.vm.control.control import COUNT_SEMIHOSTING_BAD, ControlPage
 from allstop.vm.wire.messages import HostReturn, Shutdown
 

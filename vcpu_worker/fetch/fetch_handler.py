@@ -7,7 +7,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from allstop.vm.config.machine import HandlerSpec
+from allstop.vm.config.specs import HandlerSpec
 from allstop.vm.process.user_code import function, words
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from allstop.vm.boot.device_tree import RunFacts, adapt, build
 from allstop.vm.boot.images import Image, ImageError, Segment
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 
 NO_MACHINE_NUMBER = 0xFFFF_FFFF
 """r1 of a guest that learns what machine it is on from a device tree."""

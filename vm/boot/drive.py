@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import stat
 
-from allstop.vm.config.machine import DriveSpec
+from allstop.vm.config.specs import DriveSpec
 
 SECTOR_BYTES = 512
 

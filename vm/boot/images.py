@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 
 ELF_MAGIC = b"\x7fELF"
 RAW_LOAD_IPA = 0x4001_0000

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 
 from allstop.vm.boot.images import Image, ImageError, Segment, check_range
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 
 ZIMAGE_LOAD_IPA = RAM_BASE + 0x1_0000
 """Where QEMU places it."""

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-RAM_BASE = 0x4000_0000
-MAX_MEMORY_BYTES = 0xB000_0000
-MAX_VCPUS = 128
-MAX_TIME_DILATION = 1000
-TLB_DISCIPLINES = ("broadcast", "ipi", "local", "early")
-FETCH_POLICIES = ("stop-world", "unprotected", "validate", "abort", "user")
-DECODERS = ("full", "kvm")
-DRIVE_MODES = ("cow", "ro", "rw")
+from allstop.vm.config.limits import RAM_BASE
+from allstop.vm.config.options import GuestOptions, told_elsewhere
+from allstop.vm.config.specs import DeviceSpec, DriveSpec, HandlerSpec
 
 
 @dataclass(frozen=True)
@@ -33,31 +28,6 @@ class SharedFds:
     swap: int = -1
     notes: int = -1
     pages: int = -1
-
-
-@dataclass(frozen=True)
-class DeviceSpec:
-    """A user's own device: `FILE.py:Class@ADDRESS`."""
-
-    path: str
-    class_name: str
-    ipa: int
-
-
-@dataclass(frozen=True)
-class DriveSpec:
-    """A drive: its image, and one of DRIVE_MODES."""
-
-    path: str
-    mode: str = "cow"
-
-
-@dataclass(frozen=True)
-class HandlerSpec:
-    """A user's own function: `FILE.py:function`."""
-
-    path: str
-    function_name: str
 
 
 @dataclass(frozen=True)
@@ -112,56 +82,45 @@ class HostsSpec:
         return tuple(vcpu for vcpu, host in enumerate(self.vcpu_hosts) if host == self.index)
 
 
-@dataclass(frozen=True)
-class MachineConfig:
-    """One machine, as the processes of one host see it.
+@dataclass(frozen=True, kw_only=True)
+class MachineConfig(GuestOptions):
+    """One machine, as the processes of one host see it: the options that concern them, and what they share.
 
-    Endpoints are ZeroMQ addresses in the abstract socket namespace, which leaves no file behind. `token` (hex)
-    must open every connection. `cores` is the number of host cores that the machine may use: a vCPU that waits in a
-    loop gives its core away only where `vcpus` exceeds it. `launcher_pid` is the parent of every process of the run:
-    what each of them hands to `lifetime.tie_to_parent`. `as_shipped` runs the engine without what makes it fit for
-    several processes, for the conformance gate to be seen red. `keep_going` counts violations and goes on. `journal`
-    has every process keep one, in `run_dir` or where `hosts` says. `scenario` is the events', as
-    `allstop.vm.events.scenario` writes it; its symbols are resolved. `pin` gives each vCPU one core, by its number.
-    `drives`, `virtio_console`, `rng` and `testdev` are virtio devices; `virtio_legacy` gives all of them legacy
-    transports. `semihosting` None takes no calls to the host. `exit_status_line` takes the verdict from a line that
-    the guest prints (`devicesrv/console/exit_line.py`). `hosts` None is a machine on this host alone.
-    `time_dilation` is how many times slower than the hosts' the guest's clock goes.
+    Endpoints are ZeroMQ addresses in the abstract socket namespace, which leaves no file behind. `token` (hex) must
+    open every connection. `cores` is the number of host cores that the machine may use: a vCPU that waits in a loop
+    gives its core away only where `vcpus` exceeds it. `launcher_pid` is the parent of every process of the run: what
+    each of them hands to `lifetime.tie_to_parent`. Journals lie in `run_dir`, or where `hosts` says. `scenario` is the
+    events', as `allstop.vm.events.scenario` writes it; its symbols are resolved. `semihosting` None takes no calls to
+    the host. `hosts` None is a machine on this host alone.
     """
 
-    vcpus: int
-    memory_bytes: int
     token: str
     coordinator_endpoint: str
     devices_endpoint: str
     fds: SharedFds
     cores: int
-    tlb: str = "broadcast"
-    fetch: str = "stop-world"
-    decode: str = "full"
-    seed: int = 0
     launcher_pid: int = 0
-    as_shipped: bool = False
-    keep_going: bool = False
-    journal: bool = False
-    pin: bool = False
     gdb: GdbSpec | None = None
-    parameter: int = 0
     scenario: str = ""
     run_dir: str = ""
     stop_deadline_s: float = 1.5
     operator_lease_s: float = 10.0
-    devices: tuple[DeviceSpec, ...] = field(default=())
-    fetch_handler: HandlerSpec | None = None
-    drives: tuple[DriveSpec, ...] = field(default=())
-    virtio_console: bool = False
-    rng: bool = False
-    testdev: bool = False
-    virtio_legacy: bool = False
     semihosting: SemihostingSpec | None = None
-    exit_status_line: bool = False
     hosts: HostsSpec | None = None
-    time_dilation: int = 1
+
+    def for_host(self, hosts: HostsSpec) -> MachineConfig:
+        """What another host is told of this machine; it fills in what is its own."""
+        return replace(
+            self,
+            hosts=hosts,
+            fds=SharedFds(-1, -1, -1),
+            coordinator_endpoint=hosts.coordinator_endpoint,
+            devices_endpoint=hosts.devices_endpoint,
+            run_dir="",
+            gdb=None,
+            launcher_pid=0,
+            **told_elsewhere(),
+        )
 
     def to_json(self) -> str:
         """The form that `from_json` reads."""
@@ -170,24 +129,29 @@ class MachineConfig:
     @classmethod
     def from_json(cls, text: str) -> MachineConfig:
         """Inverse of `to_json`; raises ValueError or TypeError on anything else."""
-        raw = json.loads(text)
-        raw["fds"] = SharedFds(**raw["fds"])
-        raw["devices"] = tuple(DeviceSpec(**device) for device in raw["devices"])
-        raw["drives"] = tuple(DriveSpec(**drive) for drive in raw["drives"])
-        if raw["fetch_handler"] is not None:
-            raw["fetch_handler"] = HandlerSpec(**raw["fetch_handler"])
-        if raw["gdb"] is not None:
-            raw["gdb"] = GdbSpec(**raw["gdb"])
-        if raw["semihosting"] is not None:
-            raw["semihosting"] = SemihostingSpec(**raw["semihosting"])
-        if raw["hosts"] is not None:
-            hosts: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in raw["hosts"].items()
-            }
-            raw["hosts"] = HostsSpec(**hosts)
+        raw: dict[str, Any] = json.loads(text)
+        for name, kind in _NESTED.items():
+            if raw[name] is not None:
+                raw[name] = kind(**{key: _as_tuple(value) for key, value in raw[name].items()})
+        for name, kind in _LISTS.items():
+            raw[name] = tuple(kind(**each) for each in raw[name])
         return cls(**raw)
 
     @classmethod
     def from_fd(cls, fd: int) -> MachineConfig:
         """Read the configuration from an inherited memory file, without moving its shared file position."""
         return cls.from_json(os.pread(fd, os.fstat(fd).st_size, 0).decode())
+
+
+_NESTED: dict[str, type[Any]] = {
+    "fds": SharedFds,
+    "fetch_handler": HandlerSpec,
+    "gdb": GdbSpec,
+    "semihosting": SemihostingSpec,
+    "hosts": HostsSpec,
+}
+_LISTS: dict[str, type[Any]] = {"devices": DeviceSpec, "drives": DriveSpec}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -11,28 +11,7 @@ import fcntl
 import os
 
 from allstop.vm.boot.images import Image
-from allstop.vm.config.machine import MAX_MEMORY_BYTES, RAM_BASE
-
-MEMORY_STEP_BYTES = 2 << 20
-_MAX_DIGITS = 16
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size such as "64M", "1G", "4096K". Raises ValueError with a sentence.
-
-    A machine's memory is a multiple of MEMORY_STEP_BYTES, which one level-2 entry of stage 2 covers, and no more than
-    the address space has room for.
-    """
-    cleaned = text.strip().upper().removesuffix("IB").removesuffix("B")
-    digits = cleaned.rstrip("KMG")
-    factor = _UNITS.get(cleaned[len(digits) :])
-    if factor is None or not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
-        raise ValueError(f"a size such as 64M or 1G is expected, not {text!r}")
-    size = int(digits) * factor
-    if not MEMORY_STEP_BYTES <= size <= MAX_MEMORY_BYTES or size % MEMORY_STEP_BYTES:
-        raise ValueError(f"a guest can have 2M to {MAX_MEMORY_BYTES >> 20}M of memory, in steps of 2M, not {text}")
-    return size
+from allstop.vm.config.limits import RAM_BASE
 
 
 def create_memory(name: str, size_bytes: int) -> int:

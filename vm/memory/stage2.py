@@ -13,7 +13,8 @@ import mmap
 import os
 import struct
 
-from allstop.vm.config.machine import MAX_MEMORY_BYTES, RAM_BASE, MachineConfig
+from allstop.vm.config.limits import MAX_MEMORY_BYTES, RAM_BASE
+from allstop.vm.config.machine import MachineConfig
 from allstop.vm.control.control import ControlPage
 
 STAGE2_BASE = 0xF000_0000

@@ -12,7 +12,7 @@ import pytest
 from allstop.devicesrv.device import Wiring
 from allstop.devicesrv.virtio.function import Function
 from allstop.devicesrv.virtio.transport import Transport
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 from allstop.vm.memory.guest_memory import AccessError
 
 

@@ -18,7 +18,8 @@ from allstop.devicesrv.virtio.console import WAITING_BYTES, TestConsole, VirtioC
 from allstop.devicesrv.virtio.drive import Drive, open_any
 from allstop.devicesrv.virtio.entropy import MOST_BYTES, Entropy
 from allstop.vm.boot.drive import DriveError
-from allstop.vm.config.machine import RAM_BASE, DriveSpec
+from allstop.vm.config.limits import RAM_BASE
+from allstop.vm.config.specs import DriveSpec
 
 HEADER, STATUS, BUFFER = RAM_BASE + 0x8000, RAM_BASE + 0x8100, RAM_BASE + 0x9000
 IN, OUT, FLUSH, GET_ID = 0, 1, 4, 8

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allstop.devicesrv.virtio.queue import MAX_CHAIN, Chain, Queue, QueueBrokenError, Segment, gather, pieces, scatter
-from allstop.vm.config.machine import RAM_BASE
+from allstop.vm.config.limits import RAM_BASE
 
 BUFFERS = RAM_BASE + 0x8000
 

@@ -16,7 +16,8 @@ from allstop.devicesrv.virtio.console import VirtioConsole
 from allstop.devicesrv.virtio.entropy import Entropy
 from allstop.devicesrv.virtio.function import F_EVENT_IDX
 from allstop.devicesrv.virtio.transport import Transport
-from allstop.vm.config.machine import RAM_BASE, MachineConfig, SharedFds
+from allstop.vm.config.limits import RAM_BASE
+from allstop.vm.config.machine import MachineConfig, SharedFds
 from allstop.vm.memory.guest_memory import AccessError
 
 VIRTIO = 0x0A00_0000
@@ -24,7 +25,17 @@ BUFFER = RAM_BASE + 0x8000
 
 
 def test_the_empty_places_identify_themselves_as_nothing() -> None:
-    board = Board(MachineConfig(1, 2 << 20, "", "", "", SharedFds(-1, -1, -1), 1), Wiring())
+    board = Board(
+        MachineConfig(
+            memory_bytes=2 << 20,
+            token="",
+            coordinator_endpoint="",
+            devices_endpoint="",
+            fds=SharedFds(-1, -1, -1),
+            cores=1,
+        ),
+        Wiring(),
+    )
     for place in range(32):
         base = VIRTIO + 0x200 * place
         assert [board.bus.access(base + offset, 4, False, 0, 0) for offset in (0, 4, 8)] == [0x74726976, 2, 0]

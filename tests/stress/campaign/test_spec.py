@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from allstop.campaign.combination import Combination
-from allstop.campaign.spec import AXES, FETCHES, MAX_RUNS, read_spec
-from allstop.deploy.errors import UsageError
+from allstop.campaign.spec import AXES, MAX_RUNS, read_spec
+from allstop.vm.config.limits import FETCH_POLICIES
+from allstop.vm.errors import UsageError
 
 SCENARIO = '[[event]]\naction = "stall"\nat_ms = 1\nvcpu = 1\nfor_ms = 1\n'
 
@@ -150,7 +151,7 @@ VALUES = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(max_size=8)
-    | st.sampled_from((*FETCHES, *AXES, "hello", "none")),
+    | st.sampled_from((*FETCH_POLICIES, *AXES, "hello", "none")),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
