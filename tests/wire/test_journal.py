@@ -377,6 +377,6 @@ def test_a_journal_is_read_while_it_is_written(folder: Path) -> None:
 
 def test_the_page_lists_every_kind() -> None:
     text = (Path(__file__).parents[2] / "docs" / "journal.md").read_text()
-    listed = [line for line in text.partition("## The events")[2].splitlines() if line.startswith("| ")]
+    listed = [line for line in text.partition("## The records")[2].splitlines() if line.startswith("| ")]
     told = {f"| {kind.value} | {kind.name} | {', '.join(kind.operands)} | {kind.meaning} |" for kind in Kind}
     assert {line for line in listed if not line.startswith("| number")} == told
