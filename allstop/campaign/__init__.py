@@ -5,6 +5,6 @@
                               ^                      |
                               +---- lost, released --+
 
-Only the campaign's own process writes the store. An executor gets an assignment and gives a result or says that it is
-lost; it never sees the store. docs/campaign.md is for users, ADR 10 says why the store is what it is.
+Only the campaign's own process writes the store. An executor gets an assignment and reports a result or a loss; it
+never sees the store. docs/campaign.md is for users, ADR 10 explains the store.
 """

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs on the workers of a Dask cluster, which somebody else has started.
+"""Runs on the workers of a Dask cluster that the user has started.
 
-The campaign decides itself which worker gets which attempt: each is pinned to a worker, never retried by Dask, and lost
-when that worker is. So a run that takes its workers down does so a bounded number of times, and what Dask believes of a
-worker that is cut off does not matter: the next attempt has another epoch. A guest's files are tasks of their own, with
+The campaign itself decides which worker gets which attempt: each attempt is pinned to a worker, never retried by Dask,
+and lost with that worker. So a run that takes its workers down does so a bounded number of times, and Dask's view of a
+worker that is cut off does not matter: the next attempt has another epoch. A guest's files are separate tasks with
 their digest as key: Dask keeps them where they are needed, and makes them again when the worker that had them is gone.
 
-All talking to Dask happens in one thread with an asyncio loop, each question with a deadline.
+All communication with Dask happens in one thread with an asyncio loop, each question with a deadline.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ _CONNECT_S = 10.0
 _ANSWER_S = 20.0
 _LOOKS_EVERY_S = 1.0
 _ASKED_EVERY_S = 0.1
-_LONGEST_START_S = 180.0  # longer than what a trial itself waits for its machine
+_LONGEST_START_S = 180.0  # longer than a trial waits for its machine
 _ADDRESS = re.compile(r"(tcp|tls|ucx|wss?)://([^\s:/]+|\[[0-9a-fA-F:]+\]):\d{1,5}")
 
 
 class DaskExecutor:
-    """See `Executor`. Comes into being with the scheduler's first answer and one worker at least, or raises UsageError
-    (the address, the extra `cluster` is not installed) or HarnessError (no scheduler, no worker within `wait_s`,
-    workers without this version of allstop), in bounded time; a report that comes meanwhile, such as Ctrl-C's, ends the
-    waiting, and there are no places then. `say` gets sentences for the user."""
+    """See `Executor`. The constructor returns after the scheduler's first answer and with at least one worker, or
+    raises UsageError (the address, the extra `cluster` is not installed) or HarnessError (no scheduler, no worker
+    within `wait_s`, workers without this version of allstop), in bounded time. A report meanwhile, such as Ctrl-C's,
+    ends the wait, and then there are no places. `say` gets sentences for the user."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class DaskExecutor:
 
     @property
     def places(self) -> int:
-        """As of Executor: a thread of a worker's is a place."""
+        """See Executor: a worker's thread is a place."""
         return sum(self._threads.values())
 
     def start(self, lease: Lease) -> None:
@@ -93,7 +93,7 @@ class DaskExecutor:
             self._loop.call_soon_threadsafe(self._start, lease)
 
     def end(self) -> None:
-        """As of Executor. Runs under way are told to end; workers do so within a second."""
+        """See Executor. Workers end their runs within a second."""
         with contextlib.suppress(RuntimeError):  # the loop is over
             self._loop.call_soon_threadsafe(self._end)
         self._thread.join()
@@ -165,7 +165,7 @@ class DaskExecutor:
             await self._pause()
 
     async def _watch(self) -> None:
-        """See workers come and go, until the end. Raises HarnessError where nothing can be run any more."""
+        """Watch workers come and go, until the end. Raises HarnessError when no run can start any more."""
         seen_s = self._loop.time()
         while not self._ending.is_set():
             await self._pause()
@@ -186,7 +186,7 @@ class DaskExecutor:
             await asyncio.wait_for(self._ending.wait(), _LOOKS_EVERY_S)
 
     async def _look(self) -> None:
-        """Which workers there are. Raises HarnessError where the scheduler does not answer."""
+        """The present workers. Raises HarnessError if the scheduler does not answer."""
         try:
             found: dict[str, int] = await asyncio.wait_for(self._client.scheduler.ncores(), _ANSWER_S)
             new = found.keys() - self._threads.keys() - self._refused
@@ -270,8 +270,8 @@ def _content(content: bytes) -> bytes:
 
 
 def _perform_there(key: str, combination: str, contents: dict[str, bytes]) -> Result:
-    """An attempt, on a worker. It ends when the scheduler does not want the task `key` any more: the campaign was
-    ended or killed."""
+    """An attempt, on a worker. It ends when the scheduler no longer wants the task `key`: the campaign was ended or
+    killed."""
     from distributed import get_worker
 
     tasks = get_worker().state.tasks
@@ -284,8 +284,8 @@ def _perform_there(key: str, combination: str, contents: dict[str, bytes]) -> Re
 
 
 def _version_asked() -> Callable[[], Any]:
-    """A function that says a process's version of allstop. It is local, so that it travels as code, and comes to a
-    worker that has no allstop, too."""
+    """A function that returns a process's version of allstop. It is local, so it travels as code and works on a worker
+    without allstop."""
 
     def version() -> Any:
         try:
@@ -303,7 +303,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _silence() -> None:
-    """What Dask would log is said here, in one sentence. It sets up its logging when it is imported."""
+    """Silence Dask's logging, which it sets up when it is imported: this module says everything in one sentence."""
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)

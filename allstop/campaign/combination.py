@@ -35,7 +35,7 @@ FIRST = (
     "exit_status_line",
 )
 DEFAULTS: dict[str, Value] = {row.word: row.default for row in rows(RunOptions) if row.option.axis}
-"""What a campaign may vary, with what a run has unless it is told otherwise."""
+"""What a campaign may vary, with each option's default."""
 ADDED: dict[str, Value] = {word: default for word, default in DEFAULTS.items() if word not in FIRST}
 
 
@@ -54,8 +54,8 @@ class Combination:
 
     @cached_property
     def identity(self) -> str:
-        """128 bits, as hex digits, of all that decides what the run does; the names for people do not. A run that could
-        be asked for before an option was added is still the same one."""
+        """128 bits, as hex digits, of everything that decides what the run does; the names for people do not. A run
+        keeps its identity when an option is added later."""
         options = {name: value for name, value in self.options.items() if name not in ADDED or value != ADDED[name]}
         decisive = {"files": self.files, "options": options, "repetition": self.repetition, "timeout_s": self.timeout_s}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
@@ -66,13 +66,13 @@ class Combination:
 
     @classmethod
     def from_json(cls, text: str) -> Combination:
-        """Inverse of `to_json`, also of an earlier version's. Raises ValueError, TypeError."""
+        """Inverse of `to_json`, including an earlier version's. Raises ValueError, TypeError."""
         raw: dict[str, Any] = json.loads(text)
         missing = {name: value for name, value in ADDED.items() if name not in raw["options"]}
         return cls(**raw | {"options": raw["options"] | missing})
 
     def describe(self) -> str:
-        """One line for a person; switches that are off are left out, and what was added and is not used."""
+        """One line for a person, without switches that are off and without unused later options."""
         words = [self.guest, *([f"scenario={self.scenario}"] if self.scenario != "none" else [])]
         options = self.options | {"memory": f"{int(self.options['memory']) >> 20}M"}
         words += [

@@ -14,10 +14,9 @@ from allstop.deploy.processes.fork_server import ForkServer
 
 
 class LocalExecutor:
-    """See `Executor`. A machine is processes of its own already, so that a thread to wait for it is enough.
-
-    Launchers are forked by one process that has loaded what they need. Where that is lost, so are the runs that it was
-    to start, and the next one gets another.
+    """See `Executor`. A machine has its own processes, so a thread that waits for it is enough. One process that has
+    loaded what launchers need forks them. If that process is lost, so are the runs that it was to start, and the next
+    run gets a new one.
     """
 
     def __init__(self, jobs: int, contents: Mapping[str, bytes], reports: SimpleQueue[Report]) -> None:
@@ -55,7 +54,7 @@ class LocalExecutor:
             report: Report = Finished(lease, perform(lease.combination, self._contents, self._is_wanted, fork_server))
         except TrialLost as error:
             report = Lost(lease, str(error))
-        except BaseException as error:  # or nobody would ever hear of this lease again
+        except BaseException as error:  # otherwise this lease would never be reported
             report = Lost(lease, f"{type(error).__name__}: {error}")
         if not self._ending.is_set():
             self._reports.put(report)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A campaign as one page to look at: how far it is, a row for each cell, and what runs said that did not pass."""
+"""A campaign as one HTML page: its progress, a row for each cell, and the sentences of runs that did not pass."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _rates(summary: Summary) -> str:
 
 def _sentences(summary: Summary) -> str:
     cards = [_said(cell) for cell in summary.cells if cell.sentences]
-    return html.section("What runs said that did not pass", *cards)
+    return html.section("Runs that did not pass", *cards)
 
 
 def _said(cell: Cell) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How far a campaign is, in one line."""
+"""A campaign's progress, in one line."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _BAR = 24
 
 
 class Progress:
-    """What was done before `began_s`, the monotonic time, has no part in the rate."""
+    """The rate excludes what was done before `began_s`, a monotonic time."""
 
     def __init__(self, counts: Counts, began_s: float) -> None:
         self._done_before = counts.done + counts.given_up
         self._began_s = began_s
 
     def text(self, counts: Counts, now_s: float) -> str:
-        """The line: a bar, how many of how many, the rate, and how long the rest takes at that rate."""
+        """The line: a bar, the number of runs done and in all, the rate, and the remaining time at that rate."""
         over = counts.done + counts.given_up
         filled = _BAR * over // max(1, counts.total)
         words = [f"[{'#' * filled}{'.' * (_BAR - filled)}] {over:,}/{counts.total:,}", f"{counts.leased} under way"]

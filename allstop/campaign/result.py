@@ -10,8 +10,8 @@ from allstop.campaign.combination import Combination
 
 
 class Lease(NamedTuple):
-    """One attempt of a run. `epoch` is 1 for the first attempt of this run in this store, and only grows: a result is
-    taken from the newest attempt alone."""
+    """One attempt of a run. `epoch` is 1 for the first attempt of this run in this store, and only grows: only the
+    newest attempt's result counts."""
 
     combination: Combination
     epoch: int
@@ -24,8 +24,8 @@ class Lease(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """How a run went. `verdict_json` is that of `allstop run --json`, `console` its console's end. `started_at` is in
-    seconds since 1970, `took_s` is the run as a whole, its start and end included."""
+    """The outcome of a run. `verdict_json` is that of `allstop run --json`, `console` its console's end. `started_at`
+    is in seconds since 1970; `took_s` is the time of the whole run, including its start and end."""
 
     verdict: str
     sentence: str
@@ -38,31 +38,31 @@ class Result:
 
 
 class Finished(NamedTuple):
-    """An attempt came to its result."""
+    """An attempt has a result."""
 
     lease: Lease
     result: Result
 
 
 class Lost(NamedTuple):
-    """An attempt came to no result: its process, its worker or its host is gone."""
+    """An attempt has no result: its process, its worker or its host is gone."""
 
     lease: Lease
     why: str
 
 
 class PlacesChanged(NamedTuple):
-    """There may be more places to run at now."""
+    """There may be more places now."""
 
 
 class Asked(NamedTuple):
-    """Somebody wants the campaign to end: Ctrl-C, or `at_once` a signal that does not wait."""
+    """A request to end the campaign: Ctrl-C, or with `at_once` a signal that does not wait."""
 
     at_once: bool
 
 
 class ExecutorFailed(NamedTuple):
-    """Nothing can be run any more; the sentence says why."""
+    """No run can start any more; the sentence says why."""
 
     sentence: str
 
@@ -71,15 +71,15 @@ Report = Finished | Lost | PlacesChanged | Asked | ExecutorFailed
 
 
 class Executor(Protocol):
-    """Where runs are run. It puts each report into the queue that it was made with; every lease that was started gets
-    one Finished or Lost, unless `end` came first."""
+    """Performs runs. It puts each report into the queue that it was made with; every started lease gets one Finished or
+    Lost, unless `end` came first."""
 
     @property
     def places(self) -> int:
-        """How many runs may be under way at once, now."""
+        """How many runs may be under way at present."""
 
     def start(self, lease: Lease) -> None:
-        """Start an attempt; at most `places` are under way. Comes back at once."""
+        """Start an attempt; at most `places` are under way. Returns at once."""
 
     def end(self) -> None:
-        """End what is under way, without reports, and release everything. Nothing of it runs afterwards."""
+        """End the attempts under way, without reports, and release everything. Nothing runs afterwards."""

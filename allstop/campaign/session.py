@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One session of a campaign: it leases runs to an executor, and puts what comes back into the store.
-
-This loop is the only one that writes the store while a campaign runs.
+"""One session of a campaign: it leases runs to an executor and stores their results. Only this loop writes the store
+while a campaign runs.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _TELLS_EVERY_S = 0.25
 
 
 class Session:
-    """`run` once. `watch` gets the store to look at, now and then; `say` gets a sentence for the user."""
+    """Call `run` once. `watch` gets the store from time to time; `say` gets a sentence for the user."""
 
     def __init__(
         self,
@@ -42,10 +41,10 @@ class Session:
         self._told_s = 0.0
         self._failure = ""
         self.late = 0
-        """Results that came when their attempt did not count any more."""
+        """Results that came too late to count."""
 
     def run(self) -> Counts:
-        """Until nothing waits, or somebody has asked for the end. Raises StoreError, HarnessError."""
+        """Run until no run waits, or the user asks for the end. Raises StoreError, HarnessError."""
         try:
             self._start()
             while self._under_way or not self._draining and self._store.has_waiting():
@@ -57,12 +56,12 @@ class Session:
                 self._tell()
         finally:
             self._executor.end()
-        with self._store.transaction():  # what was ended costs its run no try, and the store shows that it waits
+        with self._store.transaction():  # an ended attempt costs its run no try, and the store shows the run as waiting
             self._store.take_back(list(self._under_way.values()))
         return self._store.counts()
 
     def _start(self) -> None:
-        """Lease what there is a place for."""
+        """Lease a run for each free place."""
         if self._draining:
             return
         for lease in self._store.lease(self._executor.places - len(self._under_way)):
@@ -76,7 +75,7 @@ class Session:
             self._watch(self._store)
 
     def _take(self, first: Report) -> None:
-        """Everything that was reported by now, in one transaction."""
+        """Store everything that was reported by now, in one transaction."""
         with self._store.transaction():
             report: Report | None = first
             while report is not None:
@@ -100,7 +99,7 @@ class Session:
             case Asked(at_once):
                 self._ask(at_once)
             case ExecutorFailed(sentence):
-                self._failure = sentence  # raised when what came beside it is stored
+                self._failure = sentence  # raised after the reports beside it are stored
 
     def _ask(self, at_once: bool) -> None:
         if at_once or self._draining:

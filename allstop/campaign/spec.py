@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A campaign's spec: a TOML file of guests, axes, scenarios and exclusions, and the combinations that it plans.
 
-Every value is checked here, by what `allstop run` itself checks, so that what is wrong in a spec is told before
-anything runs: in one sentence, with the key's name. docs/campaign.md describes the vocabulary.
+Every value is checked here, by `allstop run`'s own checks, so that an error in a spec is reported before anything runs:
+in one sentence, with the key's name. docs/campaign.md describes the vocabulary.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _SCENARIO = ("name", "file")
 
 @dataclass(frozen=True)
 class _Guest:
-    """`files` are digests by role; `load` is where a raw image goes; `axes` are the guest's own."""
+    """`files` are digests by role; `load` is the place of a raw image; `axes` are the guest's own."""
 
     name: str
     paths: dict[str, Path]
@@ -80,8 +80,8 @@ _NO_EVENTS = _Scenario("none", None, "")
 
 @dataclass(frozen=True)
 class Spec:
-    """`combinations` in the order in which they are run: every cell once before any cell again. `files` are the
-    contents that they need, by digest."""
+    """`combinations` in the order of their runs: every cell once before any cell again. `files` are the contents that
+    they need, by digest."""
 
     name: str
     combinations: tuple[Combination, ...]
@@ -89,7 +89,7 @@ class Spec:
 
 
 def read_spec(path: Path) -> Spec:
-    """The spec in a file; other files are named from its folder. Raises UsageError."""
+    """The spec in a file, whose folder is the base for other files' names. Raises UsageError."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -104,7 +104,7 @@ def read_spec(path: Path) -> Spec:
 
 
 class _Reader:
-    """Reads one spec; `where` in sentences is a key's name with the tables around it."""
+    """Reads one spec. In sentences, `where` is a key's name with the tables around it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -175,7 +175,7 @@ class _Reader:
         return Spec(name, tuple(combinations.values()), self._files)
 
     def _check(self, found: Combination, guest: _Guest, events: Path | None) -> None:
-        """Have `allstop run`'s own checks look at the options, the files and what they are together."""
+        """Apply `allstop run`'s own checks to the options, the files and their combination."""
         try:
             given: dict[str, Any] = {"timeout": found.timeout_s, **found.options, **guest.paths}
             if events is not None:
@@ -200,7 +200,7 @@ class _Reader:
         name = self._name(raw.get("name", paths["image"].stem), f"{where}.name")
         files = {role: self._content(f"{where}.{role}", path) for role, path in paths.items()}
         if load is None:
-            # A raw image is known by its name, which does not travel with its content.
+            # allstop knows a raw image by its name, which does not travel with its content.
             image = RunOptions(image=paths["image"], memory_bytes=_MOST_MEMORY).read_image()
             load = image.entry if image.kind == "raw" else None
         every = {key: (axis.default,) for key, axis in AXES.items()} | axes | own
@@ -325,7 +325,7 @@ class _Reader:
 
 
 def shown_key(key: str) -> str:
-    """A key in a sentence: as it is where it is a plain word."""
+    """A key in a sentence: unquoted if it is a plain word."""
     return key if key.isidentifier() and len(key) <= _NAME_CHARACTERS else shown(key)
 
 

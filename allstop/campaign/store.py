@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A campaign's store: one SQLite file with the runs, the files that they need, and the results.
 
-A run is waiting, leased, done, or given up. A lease has an epoch, and a result is taken only under the epoch of the
-newest lease, once: `result` has the run as its key. One process writes at a time, which a lock of the kernel's (flock)
-sees to: it ends with the process, however that ends, and the next one takes back what was leased. ADR 10.
+A run is waiting, leased, done, or given up. A lease has an epoch, and the store takes a result only under the epoch of
+the newest lease, once: `result` has the run as its key. A kernel lock (flock) admits one writer at a time: it ends with
+the process, however that ends, and the next writer takes back what was leased. ADR 10.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _RESULT_COLUMNS = ", ".join(field.name for field in fields(Result))
 
 
 class StoreError(HarnessError):
-    """The store could not be written or read: a full disk, a broken one."""
+    """The store could not be written or read: the disk is full or broken."""
 
 
 class Counts(NamedTuple):
-    """How many runs there are in each state; `leased` are those under way."""
+    """The number of runs in each state; `leased` ones are under way."""
 
     waiting: int
     leased: int
@@ -63,7 +63,7 @@ class Counts(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A run of a store. `result` is None while there is none; `lost` is why its last attempt was lost."""
+    """A run of a store. `result` is None until it has one; `lost` says why its last attempt was lost."""
 
     combination: Combination
     state: str
@@ -83,14 +83,14 @@ class Store:
 
     @classmethod
     def to_write(cls, path: Path) -> Store:
-        """The store in `path`, which is made where there is none. Raises UsageError for what is no store, and for one
-        that another campaign is writing."""
+        """Open the store in `path`, or make it. Raises UsageError for a file that is no store, and for a store that
+        another campaign is writing."""
         try:
             lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         except OSError as error:
             raise UsageError(f"the store {path} cannot be opened: {error.strerror}") from None
         with contextlib.ExitStack() as stack:
-            stack.callback(os.close, lock_fd)  # behind the connection's end: closing it drops SQLite's locks, too
+            stack.callback(os.close, lock_fd)  # after the connection's end: closing it drops SQLite's locks, too
             try:
                 fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -105,7 +105,7 @@ class Store:
                 connection = sqlite3.connect(path, isolation_level=None)
                 stack.callback(connection.close)
                 connection.execute("PRAGMA trusted_schema = OFF")
-                is_new = _is_empty(path, connection)  # or whoever made it was killed before it had tables
+                is_new = _is_empty(path, connection)  # or its maker was killed before it had tables
                 if not is_new:
                     _check_kind(path, connection)
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -119,10 +119,11 @@ class Store:
 
     @classmethod
     def to_read(cls, path: Path) -> Store:
-        """The store in `path`, to look at; a campaign may be writing it. Raises UsageError for what is no store."""
+        """Open the store in `path` for reading; a campaign may be writing it. Raises UsageError for a file that is no
+        store."""
         if not path.is_file():
             raise UsageError(f"there is no store {path}")
-        # Who may not write there can read only what nobody writes. Who may tidies up what SQLite puts beside the file.
+        # Without write access one can read only a store that no campaign is writing. With it, SQLite removes its side files.
         can_tidy = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
         with _told(path, "opened"):
             uri = f"{path.absolute().as_uri()}?{'mode=rw' if can_tidy else 'mode=ro&immutable=1'}"
@@ -144,7 +145,7 @@ class Store:
         empty = self._is_new and error is not None and not self._has_runs()
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
-        if empty:  # made for a campaign that did not come to be
+        if empty:  # made for a campaign that never began
             for end in ("", "-wal", "-shm"):
                 Path(f"{self.path}{end}").unlink(missing_ok=True)
         if self._lock_fd >= 0:
@@ -153,9 +154,9 @@ class Store:
     def plan(
         self, name: str, combinations: Sequence[Combination], contents: Mapping[str, bytes], extend: bool = False
     ) -> None:
-        """Have these runs in the store: a new store gets them, one that has them already is resumed, and everything
-        that was leased or given up waits again. Raises UsageError where the store has another campaign's runs; with
-        `extend` they stay, and what it does not have is added."""
+        """Put these runs into the store: a new store gets them, a store that has them is resumed, and every leased or
+        given-up run waits again. Raises UsageError if the store has another campaign's runs; with `extend` those stay,
+        and missing runs are added."""
         with self._transaction() as db:
             known = {run for (run,) in db.execute("SELECT id FROM run")}
             wanted = {found.identity: found for found in combinations}
@@ -186,7 +187,7 @@ class Store:
             self._take_back_all(db)
 
     def lease(self, most: int) -> list[Lease]:
-        """Lease up to so many of the waiting runs, in the order of the spec."""
+        """Lease up to this many of the waiting runs, in the order of the spec."""
         if most <= 0:
             return []
         with self._transaction() as db:
@@ -198,7 +199,7 @@ class Store:
         return [Lease(Combination.from_json(text), epoch) for _, text, epoch in sorted(rows)]
 
     def complete(self, lease: Lease, result: Result) -> bool:
-        """Take a result; False, and nothing changes, unless the run is leased under this very epoch."""
+        """Take a result. False, with no change, unless the run is leased under exactly this epoch."""
         run = lease.combination.identity
         with self._transaction() as db:
             changed = db.execute(
@@ -225,7 +226,7 @@ class Store:
             )
 
     def take_back(self, leases: Sequence[Lease]) -> None:
-        """These were not tried, after all: their runs wait again."""
+        """Take leases back that were never tried: their runs wait again."""
         with self._transaction() as db:
             db.executemany(
                 "UPDATE run SET state = 'waiting', tries = tries - 1 WHERE id = ? AND epoch = ? AND state = 'leased'",
@@ -238,7 +239,7 @@ class Store:
             return self._connection.execute("SELECT 1 FROM run WHERE state = 'waiting' LIMIT 1").fetchone() is not None
 
     def counts(self) -> Counts:
-        """How far the campaign is. Looks at every run: some milliseconds for a hundred thousand."""
+        """The campaign's progress. Reads every run: some milliseconds for a hundred thousand."""
         with _told(self.path, "read"):
             found = dict(self._connection.execute("SELECT state, count(*) FROM run GROUP BY state").fetchall())
         return Counts(*(found.get(state, 0) for state in ("waiting", "leased", "done", "given up")))
@@ -255,7 +256,7 @@ class Store:
 
     @property
     def version(self) -> str:
-        """The version of allstop that its runs were run with."""
+        """The version of allstop of its runs."""
         return self._fact("allstop")
 
     def rows(self, brief: bool = False) -> Iterator[Row]:
@@ -295,7 +296,7 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing, and on the disk afterwards. Transactions within one are part of it."""
+        """All or nothing, and on the disk afterwards. Nested transactions are part of the outer one."""
         if self._connection.in_transaction:
             yield self._connection
             return
@@ -305,7 +306,7 @@ class Store:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:  # SQLite rolls back by itself where the disk is full
+                if self._connection.in_transaction:  # SQLite rolls back itself if the disk is full
                     with contextlib.suppress(sqlite3.Error):
                         self._connection.execute("ROLLBACK")
                 raise
@@ -350,5 +351,5 @@ def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _storable(text: str) -> str:
-    """Text that SQLite takes: no halves of surrogate pairs."""
+    """Text that SQLite accepts: no halves of surrogate pairs."""
     return text.encode(errors="replace").decode()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a campaign's runs say together: a row for each cell, which is all runs that differ in seed and repetition."""
+"""A summary of a campaign's runs: a row for each cell, which is all runs that differ only in seed and repetition."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _TOLD = 5  # sentences of runs that did not pass, per cell
 
 @dataclass
 class Cell:
-    """One row. `names` are the values of the columns that vary. `given_up` are runs that were tried too often without a
-    result. `sentences` are those of runs that did not pass, a few of them."""
+    """One row. `names` are the values of the columns that vary. `given_up` counts runs that were tried too often
+    without a result. `sentences` has a few sentences of runs that did not pass."""
 
     names: tuple[str, ...]
     planned: int = 0
@@ -53,7 +53,7 @@ class Cell:
 
     @property
     def is_good(self) -> bool:
-        """Whether every run passed, as far as there are results."""
+        """Whether every run with a result passed."""
         return self.verdicts["pass"] == self.done and not self.given_up
 
 
@@ -84,7 +84,7 @@ class Summary:
 
     @property
     def all_passed(self) -> bool:
-        """Whether all is done and everything passed."""
+        """Whether all runs are done and passed."""
         return self.done == self.planned and all(cell.is_good for cell in self.cells)
 
     @property

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One run of a campaign, performed: what `allstop run` does, with files that have no name on this host.
+"""Performs one run of a campaign: what `allstop run` does, with unnamed files.
 
-The machine's launcher is a process of its own, which ends with this one however this one ends. So a crash harms its own
-run alone, and a killed campaign or Dask worker leaves no machine behind.
+The machine's launcher is a separate process, which ends with this one however this one ends. So a crash harms only its
+own run, and a killed campaign or Dask worker leaves no machine behind.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from allstop.machine import Machine
 
 CONSOLE_CHARACTERS = 4096
 _LOOKS_EVERY_S = 0.2
-_START_S = 120.0  # a host that starts a machine slower than that does not count as one
+_START_S = 120.0  # a host that starts a machine more slowly than that is too slow
 _END_S = 15.0
 
 
@@ -36,8 +36,8 @@ def perform(
     is_wanted: Callable[[], bool],
     fork_server: ForkServer | None = None,
 ) -> Result:
-    """Run it. `contents` are its files by digest; the run is ended when `is_wanted`, which is asked several times a
-    second, says so. Raises TrialLost."""
+    """Run it. `contents` are its files by digest; the run ends when `is_wanted`, which is called several times a
+    second, returns False. Raises TrialLost."""
     started_at, began_s = time.time(), time.monotonic()
     with contextlib.ExitStack() as stack:
         try:
@@ -69,7 +69,7 @@ def perform(
 
 
 def _wait(machine: Machine, most_s: float, is_wanted: Callable[[], bool]) -> None:
-    """Until the run is over. Raises TrialLost when that takes longer, or it is not wanted any more."""
+    """Wait for the end of the run. Raises TrialLost if that takes longer, or the run is no longer wanted."""
     until_s = time.monotonic() + most_s
     while not machine.has_ended(_LOOKS_EVERY_S):
         if not is_wanted():
@@ -80,7 +80,7 @@ def _wait(machine: Machine, most_s: float, is_wanted: Callable[[], bool]) -> Non
 
 @contextlib.contextmanager
 def _published(role: str, content: bytes) -> Iterator[str]:
-    """A path under which a child of this process finds `content`; it is nowhere on a disk."""
+    """A path under which a child of this process finds `content`, without a file on a disk."""
     fd = os.memfd_create(f"allstop-{role}", os.MFD_CLOEXEC)
     try:
         view = memoryview(content)

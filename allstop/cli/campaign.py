@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from allstop.campaign.spec import Spec
     from allstop.campaign.store import Store
 
-SUMMARY = "run many guests under many policies and disturbances, and keep what they did"
+SUMMARY = "run many guests under many policies and events, and keep their results"
 _STDOUT = 1
 _STDERR = 2
 _SHOWN_RUNS = 5
@@ -32,17 +32,17 @@ _MAX_JOBS = 1024
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `campaign`."""
     parser.epilog = (
-        "exit status: 0 every run passed, 1 one did not, 2 usage, 4 not all runs have a result: "
-        "interrupted, a full disk, no cluster; the same command goes on. docs/campaign.md tells more"
+        "exit status: 0 every run passed, 1 one did not, 2 usage error, 4 some runs have no result: "
+        "interrupted, a full disk, no cluster; the same command resumes. See docs/campaign.md"
     )
-    parser.add_argument("spec", metavar="SPEC", nargs="?", type=Path, help="a TOML file: what is to be run")
+    parser.add_argument("spec", metavar="SPEC", nargs="?", type=Path, help="a TOML file with the runs")
     parser.add_argument(
         "--store",
         metavar="FILE",
         type=Path,
-        help="where results are kept; one that exists is resumed (default: SPEC's name with .store)",
+        help="keep results here; resume an existing store (default: SPEC's name with .store)",
     )
-    parser.add_argument("--extend", action="store_true", help="add the runs of SPEC that the store does not have")
+    parser.add_argument("--extend", action="store_true", help="add the runs of SPEC that the store lacks")
     parser.add_argument("--jobs", metavar="N", help="runs at the same time on this host (default: its cores)")
     parser.add_argument(
         "--cluster", metavar="ADDRESS", help="run on the workers of this Dask scheduler, such as tcp://head:8786"
@@ -51,11 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cluster-wait",
         metavar="S",
         default="60",
-        help="give up when the cluster has had no worker for so long (default %(default)s)",
+        help="give up after S seconds without a worker (default %(default)s)",
     )
-    parser.add_argument("--plan", action="store_true", help="say what would be run, and run nothing")
-    parser.add_argument("--page", metavar="FILE", type=Path, help="write the summary as one HTML page, too")
-    parser.add_argument("--summary", metavar="STORE", type=Path, help="run nothing: say what a store holds")
+    parser.add_argument("--plan", action="store_true", help="print the runs, and run nothing")
+    parser.add_argument("--page", metavar="FILE", type=Path, help="also write the summary as one HTML page")
+    parser.add_argument("--summary", metavar="STORE", type=Path, help="print what a store holds, and run nothing")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object, and nothing else")
 
 
@@ -67,8 +67,7 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     if (arguments.spec is None) == (arguments.summary is None):
         raise UsageError(
-            "say either what is to be run, allstop campaign SPEC, or what is to be looked at, "
-            "allstop campaign --summary STORE"
+            "name either a spec to run, allstop campaign SPEC, or a store to look at, allstop campaign --summary STORE"
         )
     from allstop.campaign.store import Store
 
@@ -94,7 +93,7 @@ def execute(arguments: argparse.Namespace) -> int:
     reports: SimpleQueue[Report] = SimpleQueue()
     with Store.to_write(arguments.store or Path(f"{arguments.spec.stem}.store")) as store:
         store.plan(spec.name, spec.combinations, spec.files, arguments.extend)
-        with asked_by_signals(reports):  # from here on Ctrl-C is a report, also in the middle of an import
+        with asked_by_signals(reports):  # from here on Ctrl-C is a report, even in the middle of an import
             done = _run(store, arguments, jobs, wait_s, reports)
         status = _report(store, arguments)
         if not done:
@@ -104,7 +103,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _run(store: Store, arguments: argparse.Namespace, jobs: int, wait_s: float, reports: SimpleQueue[Report]) -> bool:
-    """Run what waits; whether all is done."""
+    """Run the waiting runs; whether all are done."""
     from allstop.campaign.progress import Progress
     from allstop.campaign.session import Session
     from allstop.deploy.console.status_line import StatusLine
@@ -156,8 +155,8 @@ def _how_to_go_on(store: Store, arguments: argparse.Namespace) -> str:
         counts = store.counts()
         so_far = f"{counts.done:,} of {counts.total:,} runs are in {store.path}"
     except HarnessError:
-        so_far = f"what was done is in {store.path}"
-    return f"{so_far}; the same command goes on from there"
+        so_far = f"the results so far are in {store.path}"
+    return f"{so_far}; the same command resumes from there"
 
 
 def _report(store: Store, arguments: argparse.Namespace) -> int:

@@ -26,13 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as-shipped",
         action="store_true",
-        help="run unicorn as it is shipped, without the engine's seam: to see the gate red",
+        help="run Unicorn as shipped, without the engine's interposed functions, to see the gate fail",
     )
     parser.add_argument(
         "--decoder", metavar="N", help="check the decoder instead: N random loads and stores, executed and emulated"
     )
-    parser.add_argument("--seed", metavar="N", default="1", help="of --decoder (default %(default)s)")
-    parser.add_argument("--timeout", metavar="S", default="300", help="for each check (default %(default)s)")
+    parser.add_argument("--seed", metavar="N", default="1", help="seed of --decoder (default %(default)s)")
+    parser.add_argument("--timeout", metavar="S", default="300", help="seconds for each check (default %(default)s)")
     parser.add_argument(
         "--hosts",
         metavar="FILE.toml",
@@ -51,7 +51,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.hosts is not None:
         runs = HOSTS_RUNS
         if arguments.as_shipped:
-            raise UsageError("--as-shipped is for one host: what it shows is there between its processes")
+            raise UsageError("--as-shipped needs one host: it shows what happens between the processes of one")
     if arguments.runs is not None:
         runs = number("number of runs", arguments.runs)
         if not 1 <= runs < 1 << 32:
@@ -80,7 +80,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _check_decoder(cases: int, seed: int, as_json: bool) -> int:
-    from allstop.conformance.decoder import Report, campaign  # the engine is loaded here, where it is needed
+    from allstop.conformance.decoder import Report, campaign  # loads the engine, which only this needs
 
     if cases < 1:
         raise UsageError(f"the number of cases must be positive, not {cases}")

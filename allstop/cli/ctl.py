@@ -25,7 +25,7 @@ _WORDS_PER_LINE = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ctl`: a run folder, and a command of its own."""
-    parser.epilog = "exit status: 0 done, 1 the machine refused, 2 usage, or the run is over, 4 it does not answer"
+    parser.epilog = "exit status: 0 done, 1 the machine refused, 2 usage error, or the run is over, 4 no answer"
     parser.add_argument("run_dir", metavar="RUN-DIR", type=Path, help="what --run-dir of a run named")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands", dest="what")
 
@@ -35,14 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         return added
 
-    status = command("status", "say what each vCPU does")
+    status = command("status", "print what each vCPU does")
     status.add_argument("--json", action="store_true", help="as one JSON object")
-    command("pause", "stop the world until it is resumed; the run's timeout goes on")
+    command("pause", "stop the world until resume; the run's timeout keeps counting")
     command("resume", "end a pause")
     registers = command("registers", "print registers, of all vCPUs in one stop")
     registers.add_argument("--vcpu", metavar="N", help="of this one only")
     registers.add_argument("--json", action="store_true", help="as one JSON object")
-    memory = command("memory", "print guest RAM, as it is while it is read: pause first where that matters")
+    memory = command("memory", "print guest RAM; pause first for a consistent copy")
     memory.add_argument("ipa", metavar="IPA", help="physical address, as the guest sees it")
     memory.add_argument("length", metavar="LENGTH", help="in bytes")
     form = memory.add_mutually_exclusive_group()
@@ -52,13 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     swap = command("swap", "swap a page of the guest out to the swap file, or back in")
     swap.add_argument("direction", choices=("out", "in"))
     swap.add_argument("ipa", metavar="IPA", help="physical address of the page, as the guest sees it")
-    swap.add_argument("--fill", metavar="WORD", help="what its frame is filled with meanwhile")
-    inject = command("inject", "have an event happen now, as scenarios write them: action=stall for_ms=50")
+    swap.add_argument("--fill", metavar="WORD", help="fill the frame with this word meanwhile")
+    inject = command("inject", "inject an event now, written as in scenarios: action=stall for_ms=50")
     inject.add_argument("--vcpu", metavar="N", help="on this vCPU (default: any)")
     inject.add_argument("event", metavar="KEY=VALUE", nargs="+")
     kill = command("kill", "kill the process of a vCPU, as an accident would: the run is lost")
     kill.add_argument("--vcpu", metavar="N", required=True)
-    command("stop", "end the run, with verdict error")
+    command("stop", "end the run with verdict error")
 
 
 def execute(arguments: argparse.Namespace) -> int:

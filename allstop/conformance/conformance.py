@@ -2,7 +2,7 @@
 """The conformance gate: what an SMP machine of several processes must and must not do, each check one record.
 
 A check is a guest that provokes an outcome many times, and a judge that looks at what it counted. The outcomes that
-the architecture forbids must not appear; those that show that the test bites must. Source for SB and MP: ARM ARM
+the architecture forbids must not appear; those that show that the test can fail must. Source for SB and MP: ARM ARM
 (DDI 0406C) A3.8, and the litmus tests of that name.
 """
 
@@ -26,9 +26,8 @@ Rows = Sequence[dict[str, str]]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a judge says: whether the check holds, over how many cases, and what was seen. One that is not `conclusive`
-    saw nothing wrong, but not either what shows that it would have: two vCPUs that never ran at the same time race
-    for nothing."""
+    """A judge's finding: whether the check holds, over how many cases, and what was seen. A finding that is not
+    `conclusive` saw nothing wrong, but could not have: two vCPUs that never run at the same time do not race."""
 
     holds: bool
     cases: int
@@ -38,7 +37,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One record of the gate. `runs` is asked of the guest as its parameter, 0 for the guest's own default."""
+    """One record of the gate. `runs` is the guest's parameter, 0 for the guest's own default."""
 
     name: str
     claim: str
@@ -111,12 +110,12 @@ def run_check(
     as_shipped: bool = False,
     hosts: Path | None = None,
 ) -> Finding:
-    """Run one check with `runs` cases where it scales, again where that was not conclusive: a busy host may run two
-    vCPUs one after the other. Each has a core of its own for that: one other busy process is enough for a scheduler to
+    """Run one check with `runs` cases if it scales, and again if that was not conclusive: a busy host may run two vCPUs
+    one after the other. Each vCPU is pinned to a core, because one other busy process is enough for a scheduler to
     leave both on one core for a whole run. A guest that hangs or reports nothing does not hold.
 
-    `hosts` is a hosts file. Between hosts a page that one may write to is nowhere else, so all stores are seen in one
-    order: what shows without a barrier on one host cannot show there, and is not asked for."""
+    `hosts` is a hosts file. Between hosts a writable page is on one host only, so all vCPUs see stores in one order:
+    what shows without a barrier on one host cannot show there, and is not required."""
     for _ in range(ATTEMPTS):
         finding = _run_once(check, runs, timeout_s, as_shipped, hosts)
         if finding.conclusive or hosts is not None:

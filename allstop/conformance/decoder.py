@@ -2,13 +2,12 @@
 """The whole path of an instruction without syndrome, against the engine itself.
 
 The same instruction is run twice from the same state at the same addresses: once its data lies in RAM, and the engine
-executes it; once the guest's stage 1 maps these addresses to a device that is a RAM, so that it traps, is fetched,
-decoded, planned and emulated by the worker's own code. Registers of every mode, CPSR with ITSTATE, PC, VFP registers,
-exclusive monitor and memory must be the same.
+executes it; once the guest's stage 1 maps these addresses to a device that is a RAM, so that the instruction traps, and
+the worker's own code fetches, decodes, plans and emulates it. Registers of every mode, CPSR with ITSTATE, PC, VFP
+registers, exclusive monitor and memory must be the same.
 
-The instruction ends its page, and everything behind it and elsewhere is execute-never, or outside RAM: whatever it
-does, the run ends after exactly one instruction, with the state exact. No budget is used: the engine cannot count
-inside an IT block.
+The instruction ends its page, and everything behind it and elsewhere is execute-never or outside RAM, so the run ends
+after exactly one instruction, with exact state. There is no budget, because the engine cannot count inside an IT block.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ class State:
 
 
 class DeviceRam(Links):
-    """Stands for the device server: a device that is a RAM, in this process."""
+    """Stands in for the device server: a device that is a RAM, in this process."""
 
     def __init__(self, size: int) -> None:
         self.journal = None
@@ -101,7 +100,7 @@ class DeviceRam(Links):
         return MmioReply(0, MMIO_OK, int.from_bytes(self.content[offset : offset + size], "little"), 0)
 
     def tell(self, message: Message) -> None:
-        raise AssertionError(f"the decoder's check tells nobody anything, but was told {message}")
+        raise AssertionError(f"the decoder's check sends no messages, but was asked to send {message}")
 
 
 @dataclass
@@ -114,7 +113,7 @@ class Report:
 
     @property
     def unseen(self) -> list[str]:
-        """Classes of which no case trapped and was emulated."""
+        """Classes without a case that trapped and was emulated."""
         return [name for name in CLASS_NAMES if not self.trapped[name]]
 
 
@@ -190,7 +189,7 @@ class Comparison:
         self._reset = vcpu.save()
 
     def case(self, drawn: Sample) -> tuple[bool, str] | None:
-        """Run one sample both ways: whether it trapped, and what differs. None where it cannot be staged."""
+        """Run one sample both ways: whether it trapped, and what differs. None if it cannot be staged."""
         length = 2 if drawn.thumb and drawn.word < 0x10000 else 4
         pc = _HIGH - length
         scene = stage(self._rng, drawn, pc, [range(_LOW, _CODE), range(_HIGH, _END)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How sure a share is that was counted."""
+"""Confidence intervals of counted rates."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ _Z95 = 1.959964
 
 
 def wilson_interval(count: int, of: int) -> tuple[float, float]:
-    """95 % confidence interval of the rate of which `count` in `of` were seen (Wilson's score interval); all is
-    possible where nothing was tried."""
+    """95 % confidence interval of the rate `count` in `of` (Wilson's score interval); 0 to 1 if nothing was tried."""
     if not of:
         return 0.0, 1.0
     rate = count / of

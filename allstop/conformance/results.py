@@ -10,7 +10,7 @@ _PREFIX = "result: "
 
 
 def results(console: str) -> Iterator[dict[str, str]]:
-    """Each result line of a console, in order. A line that was cut by the end of the run is left out."""
+    """Each result line of a console, in order. A line that the end of the run cut off is left out."""
     for line in console.splitlines(keepends=True):
         if not line.startswith(_PREFIX) or not line.endswith("\n"):
             continue

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The race as one page to look at: the matrix, how sure it is, what each cure costs, and one wrong decode's story."""
+"""The race as one HTML page: the matrix, its confidence intervals, the cost of each cure, and the story of one wrong
+decode."""
 
 from __future__ import annotations
 
@@ -97,8 +98,7 @@ def _matrix(rows: Sequence[Row]) -> str:
     )
     if repeated:
         said += (
-            " The race's cell was run until it had shown wrong decodes, so its rate says that they happen, and "
-            "not how often."
+            " The race's cell ran until it had shown wrong decodes, so its rate says that they happen, not how often."
         )
     table = html.table(_HEAD, lines, numbers=(2, 3, *range(5, len(_HEAD))), bad_rows=bad)
     return html.section("Matrix", html.card(table, html.paragraph(said, "faint")))
@@ -117,18 +117,18 @@ def _charts(rows: Sequence[Row]) -> str:
     for name, said, costs in (
         (
             "Cost of a fetch",
-            "Stop, translation and read: the median of all tries, those in vain included.",
+            "Stop, translation and read: the median of all tries, including failed ones.",
             [row.p50_us for row in rows],
         ),
         (
             "Cost of an invalidation",
-            "What the other side pays: from asking to the last answer, median.",
+            "What the other side pays: from the request to the last answer, median.",
             [row.invalidation_p50_us for row in rows],
         ),
     ):
         if any(costs):
             cards.append(html.card(f"<h3>{name}</h3>", _bars(rows, name, costs), html.paragraph(said, "faint")))
-    return html.section("How sure, how dear", f'<div class="grid">{"".join(cards)}</div>')
+    return html.section("Confidence and cost", f'<div class="grid">{"".join(cards)}</div>')
 
 
 def _label(row: Row, index: int) -> str:

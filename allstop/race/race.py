@@ -2,16 +2,16 @@
 """The fetch race, measured: how often each fetch policy decodes the wrong instruction under each TLB discipline.
 
 The guest `swapper` makes accesses without syndrome from pages that it keeps swapping. A cell of the matrix is one
-policy under one discipline; its trials differ in their seed. What the theory says of a cell is part of it:
+policy under one discipline; its trials differ in their seed. Each cell has what the theory predicts:
 
-    unprotected x broadcast   wrong: nobody waits for a hypervisor that is between trap and read
+    unprotected x broadcast   wrong: no invalidation waits for a hypervisor between its trap and its read
     unprotected x ipi         right: an invalidation waits until the trap has been handled
     stop-world, validate      right under both
 
 A wrong decode needs an accessor and a swapper on two cores at once, and a busy host's scheduler may keep all vCPUs of a
-short run on one of them. So every vCPU of a trial is pinned to a core, and the cell that must be wrong is tried
-sequentially: further whole trials while it shows fewer than two wrong decodes, until its time is up. Its rate, stopped
-like that, says that the race is there; only rates of cells that needed no further trial may be compared.
+short run on one of them. So every vCPU of a trial is pinned to a core, and the cell that must be wrong runs
+sequentially: further whole trials while it shows fewer than two wrong decodes, until its time is up. A rate that is
+stopped like that proves only that the race exists; compare only rates of cells that needed no further trial.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ PATIENCE_S = 45.0
 @dataclass(frozen=True)
 class Row:
     """One cell, its trials added up. `p50_us` is of a fetch, `invalidation_p50_us` of a TLB shootdown: the mean of
-    the trials' medians. `guest_wrong` and `guest_aborts` are what the guest itself saw. `failures` are runs that ended
-    otherwise than the guest's own way, a sentence each. `took_s` is the time of all trials, starting included. `apart`
-    says that the vCPUs are on several hosts: there a page takes many times as long to change as a fetch, so that the
-    race may be lost with an event's help only, and is not asked for."""
+    the trials' medians. `guest_wrong` and `guest_aborts` are what the guest itself saw. `failures` has a sentence for
+    each run that the guest did not end itself. `took_s` is the time of all trials, including their start. `apart` says
+    that the vCPUs are on several hosts: there a page takes many times as long to change as a fetch, so the race shows
+    only with the help of an event, and the cell does not require it."""
 
     fetch: str
     tlb: str
@@ -65,14 +65,14 @@ class Row:
     apart: bool = False
 
     def has_enough(self, trials: int) -> bool:
-        """Whether the cell needs no trial after these `trials`; that of the race may."""
+        """Whether the cell needs no trial beyond these `trials`; the race's cell may need more."""
         if self.trials < trials:
             return False
         return self.apart or (self.fetch, self.tlb) != RACE or self.wrong >= SHOWN or self.took_s >= PATIENCE_S
 
     @property
     def theory(self) -> str:
-        """What the theory says of the cell: `wrong`, `right`, or nothing."""
+        """What the theory predicts for the cell: `wrong`, `right`, or nothing."""
         cell = (self.fetch, self.tlb)
         return ("" if self.apart else "wrong") if cell == RACE else "right" if cell in _SOUND else ""
 
@@ -83,7 +83,7 @@ class Row:
 
     @property
     def complaint(self) -> str:
-        """What is not as the theory says; empty when all is."""
+        """How the cell contradicts the theory; empty if it does not."""
         if self.failures:
             return self.failures[0]
         if self.theory == "wrong" and self.wrong < SHOWN:
@@ -121,8 +121,8 @@ def run_trial(
     run_dir: Path | None = None,
     hosts: Path | None = None,
 ) -> Trial:
-    """Run the guest once, with journals where there is a `run_dir`, on the hosts of a hosts file where there is one.
-    Violations are counted, they do not end it."""
+    """Run the guest once, with journals if there is a `run_dir`, on the hosts of a hosts file if there is one.
+    Violations are counted and do not end the run."""
     began_s = time.monotonic()
     with Machine(
         IMAGES / "swapper.elf",

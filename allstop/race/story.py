@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One wrong decode of a journalled run of `guests/swapper`, told step by step: who trapped, who unmapped, who read.
+"""One wrong decode of a journalled run of `guests/swapper`, step by step: which vCPU trapped, unmapped and read.
 
 Journals hold neither stores of the guest nor its page table entries. What the swapper does around its invalidations is
-its program: it clears the entry, TLBIMVAIS, DSB, and then fills the frame.
+known from its program: it clears the entry, TLBIMVAIS, DSB, and then fills the frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from allstop.report.timeline import Neighbourhood, around, violations
 from allstop.vm.journal.format import Event, Journal, Kind
 from allstop.vm.wire.messages import ROLE_WORKER
 
-_LOOKED_AT = 200  # violations from which the one that is told is chosen
+_LOOKED_AT = 200  # violations from which the story is chosen
 _LONGEST_EXIT_NS = 100_000_000
 _LOOKED_BACK_NS = 1_000_000
 _TOLD = 4  # invalidations one by one
@@ -25,7 +25,7 @@ _LEAST_MARGIN_NS = 20_000
 
 
 class Step(NamedTuple):
-    """One step; `at_ns` counts from when the guest left, None: the journals do not say when."""
+    """One step; `at_ns` counts from the vCPU's exit. None: the journals do not say when."""
 
     at_ns: int | None
     who: str
@@ -52,12 +52,12 @@ class _Scene(NamedTuple):
 
     @property
     def began_ns(self) -> int:
-        """When the guest was left."""
+        """When the vCPU left the guest."""
         return self.exit.t_ns - self.exit.took_ns
 
     @property
     def rank(self) -> tuple[bool, int, int]:
-        """The lower, the easier to tell."""
+        """The lower, the simpler the story."""
         return not self.invalidations, len(self.invalidations), self.violation.t_ns - self.began_ns
 
 
@@ -86,7 +86,7 @@ def best_story(run: RecordedRun) -> Story | None:
 
 
 def _scene(run: RecordedRun, journal: Journal, violation: Event) -> _Scene | None:
-    """The exit and the fetch that the violation belongs to; None where a journal was cut between."""
+    """The exit and the fetch that the violation belongs to; None if a journal was cut between them."""
     at_ns = violation.t_ns
     fetch = exit_ = None
     for event in journal.events(at_ns - _LONGEST_EXIT_NS, at_ns + _LONGEST_EXIT_NS):
@@ -149,7 +149,7 @@ def _steps(scene: _Scene) -> Iterator[Step]:
             event.t_ns - event.took_ns - origin_ns,
             who,
             f"has cleared a page's entry, and invalidates: TLBIMVAIS, over after {duration(event.took_ns)}. "
-            f"{victim} has left the guest, so nobody waits for it.",
+            f"{victim} has left the guest, so the invalidation does not wait for it.",
         )
         for who, event in invalidations[:_TOLD]
     )
@@ -161,7 +161,7 @@ def _steps(scene: _Scene) -> Iterator[Step]:
         yield Step(
             None,
             " and ".join(sorted({who for who, _ in invalidations})),
-            "fills the frame that nobody should be using any more with other instructions.",
+            "fills the frame, which no vCPU should use any more, with other instructions.",
         )
     yield Step(
         fetch.t_ns - origin_ns,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An event of a journal in words, for reports and traces. What comes from the guest is only ever a number here."""
+"""A journal record in words, for reports and traces. Data from the guest appears only as numbers here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLUSHES = {
 
 
 def instruction_text(word: int, thumb: bool) -> str:
-    """`ldr r0, [r1] (0xe5910000)`, or what can be said of another word."""
+    """`ldr r0, [r1] (0xe5910000)`, or a description of another word."""
     if word == NOTHING:
         return "nothing"
     try:
@@ -32,7 +32,7 @@ def instruction_text(word: int, thumb: bool) -> str:
 
 
 def title(event: Event) -> str:
-    """A name for the event, short, of few different ones."""
+    """A short name for the record, one of a few."""
     kind = event.kind
     if kind is Kind.EXIT:
         return f"exit {name_of(EXIT_NAMES, event.operand('exit_kind'))}"
@@ -59,7 +59,7 @@ _TITLES = {
 
 
 def details(event: Event) -> str:
-    """The rest of what the event says, in words."""
+    """The rest of the record, in words."""
     kind, get = event.kind, event.operand
     match kind:
         case Kind.EXIT:
@@ -133,7 +133,7 @@ def arguments(event: Event) -> dict[str, str | int]:
 
 
 def name_of(names: tuple[str, ...], index: int) -> str:
-    """A name by its index; the index itself where it has none."""
+    """A name by its index; the index itself if it has none."""
     return names[index] if index < len(names) else str(index)
 
 

@@ -14,7 +14,7 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 360, 150, 8, 22, 16
 
 
 class Histogram:
-    """How often which duration was seen."""
+    """How often each duration was seen."""
 
     def __init__(self, name: str, meaning: str) -> None:
         self.name = name
@@ -22,7 +22,7 @@ class Histogram:
         self._counts: Counter[float] = Counter()
 
     def add(self, ns: float, times: int = 1) -> None:
-        """So many events took `ns`."""
+        """Add this many values of `ns`."""
         self._counts[ns] += times
 
     def add_all(self, buckets: Iterable[tuple[float, int]]) -> None:
@@ -36,7 +36,7 @@ class Histogram:
         return self._counts.total()
 
     def percentile_ns(self, percent: float) -> float:
-        """The least duration that so many percent do not exceed; 0 when there is none."""
+        """The least duration that this percentage of values does not exceed; 0 if there is none."""
         rank = max(1, math.ceil(self.count * percent / 100))
         for ns in sorted(self._counts):
             rank -= self._counts[ns]
@@ -87,7 +87,7 @@ class Histogram:
 
 
 def duration(ns: float) -> str:
-    """A duration for people, three digits of it."""
+    """A duration for people, with three digits."""
     for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
         if ns >= size * 0.9995:
             return f"{_digits(ns / size)} {unit}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The parts of a report's page: small pieces of HTML from text that nobody vouches for. Everything is escaped here."""
+"""The parts of a report's page: small pieces of HTML from untrusted text. Everything is escaped here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 _HERE = Path(__file__).parent
 
-# Whatever is in the page, it may not ask for anything outside.
+# The page may load nothing from outside, whatever it contains.
 _PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -68,7 +68,7 @@ def write(page: str, out: Path) -> None:
 
 
 def section(title: str, *parts: str) -> str:
-    """A heading and what belongs under it; nothing where there is nothing."""
+    """A heading and what belongs under it; nothing if that is empty."""
     inside = "\n".join(filter(None, parts))
     return f"<section>\n<h2>{escape(title)}</h2>\n{inside}\n</section>" if inside else ""
 
@@ -103,8 +103,8 @@ def table(
     words: int = -1,
     bad_rows: Sequence[int] = (),
 ) -> str:
-    """A table of plain text; columns `numbers` are set right, column `words` may be long, and
-    gets a line of its own where the page is narrow."""
+    """A table of plain text. Columns `numbers` are right-aligned; column `words` may be long, and gets its own line on
+    a narrow page."""
 
     def cell(tag: str, column: int, text: str) -> str:
         kind = ' class="n"' if column in numbers else ' class="words"' if column == words and tag == "td" else ""
@@ -130,7 +130,7 @@ def meters(rows: Sequence[tuple[str, int]]) -> str:
 
 
 def details(summary: str, inside: str, is_open: bool = False) -> str:
-    """Something to unfold; `inside` is HTML."""
+    """A part that the reader can unfold; `inside` is HTML."""
     return f"<details{' open' if is_open else ''}><summary>{escape(summary)}</summary>{inside}</details>"
 
 

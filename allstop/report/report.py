@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A run's report: one HTML page that holds everything it needs, made from a run folder with or without journals."""
+"""A run's report: one self-contained HTML page, made from a run folder with or without journals."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def _verdict(run: RecordedRun) -> str:
 
 
 def _measure(run: RecordedRun) -> tuple[dict[str, Counter[Kind]], list[Histogram]]:
-    """How many events of each kind each process has, and the histograms: the control page's where the run left them,
-    which count everything; else the journals'."""
+    """The number of records of each kind in each process, and the histograms: the control page's if the run left them,
+    because they count everything, else the journals'."""
     histograms = {name: Histogram(name, meaning) for name, meaning in _MEANINGS.items()}
     for vcpu in run.figures:
         for name, buckets in vcpu["histograms"].items():

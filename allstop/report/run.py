@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A run as its folder tells it, also where the folder is not whole: the run may still go on, or was killed."""
+"""A run as its folder shows it, even an incomplete one: the run may still go on, or was killed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from allstop.deploy.outcome.verdict import Verdict
 from allstop.vm.journal.format import FOLDER, SUFFIX, Journal, JournalError
 
 _TAIL_BYTES = 16384
-_SILENT = {"gdbserver", "node"}  # they keep no journal: what a debugger does is in those of the vCPUs
-_AGENT = "host "  # before a host's name: its agent, which keeps none either
+_SILENT = {"gdbserver", "node"}  # keeps no journal: what a debugger does is in the vCPUs' journals
+_AGENT = "host "  # before a host's name: its agent, which keeps no journal either
 
 
 class RecordedRun:
@@ -25,7 +25,7 @@ class RecordedRun:
 
     `config` is the machine's configuration as in run.json, `figures` the counters and histograms of each vCPU (empty
     where the run left none), `console` and `words` the ends of the console and of each process's log. `processes` are
-    all of them, by name: `vcpu-0`, or `there/vcpu-3` on another host than the first.
+    all of them, by name: `vcpu-0`, or `there/vcpu-3` on a host other than the first.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,11 +67,11 @@ class RecordedRun:
 
     @property
     def clocks(self) -> Iterator[str]:
-        """A sentence for each other host that has journals here: how well its times fit to the first host's."""
+        """A sentence for each other host with journals here: how well its times match the first host's."""
         errors = {journal.header.host: journal.header.error_ns for journal in self.journals if journal.header.host}
         for host, error_ns in errors.items():
             how = (
-                "and nobody has measured how exactly"
+                "and the error is unknown"
                 if error_ns is None
                 else f"right within {error_ns / 1000:.1f} us, as its clock was when the run began"
             )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Timelines for the report: what every process did over a stretch of time, small enough to be drawn in a page.
+"""Timelines for the report: what every process did over a stretch of time, small enough to draw in a page.
 
-A lane is one process. It has three rows, the lower ones showing what the upper ones consist of: exits, what is done in
-them, what that waits for. A bar is (lane, row, category, begin, duration, words, events, busy): where events lie closer
-than the eye can tell they are one bar, `events` many, of which `busy` ns are really taken.
+A lane is one process. It has three rows, each showing what the row above consists of: exits, the work in them, and its
+waits. A bar is (lane, row, category, begin, duration, words, events, busy): records too close for the eye become one
+bar, which stands for `events` records that took `busy` ns in all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST_EVENTS = 6000
 _LISTED_BEFORE = 60
 _LISTED_AFTER = 20
 
-# For each kind: its category, which gives the colour, and its row; None: not drawn where space is short.
+# For each kind: its category, which gives the colour, and its row; None: not drawn if space is short.
 _ROWS: dict[Kind, tuple[str, int]] = {
     Kind.EXIT: ("exit", 0),
     Kind.SLEPT: ("sleep", 0),
@@ -149,8 +149,8 @@ class Neighbourhood:
 
 
 def whole(run: RecordedRun) -> Timeline:
-    """The whole run from when all processes were there, near events drawn as one. The origin is when the first journal
-    began."""
+    """The whole run from the moment all processes were there, close records drawn as one. The origin is the start of
+    the first journal."""
     origin_ns = run.began_ns
     end_ns = max((journal.ended_ns for journal in run.journals), default=origin_ns) - origin_ns
     ready_ns = next(
@@ -172,7 +172,7 @@ def whole(run: RecordedRun) -> Timeline:
 
 
 def violations(run: RecordedRun, most: int) -> tuple[list[tuple[Journal, Event]], int]:
-    """The first violations, at most so many, those of the TLB oracle last, and how many there are."""
+    """The first violations, at most this many, the TLB oracle's last, and how many there are."""
     found = [
         (journal, event)
         for journal in run.journals
@@ -185,15 +185,15 @@ def violations(run: RecordedRun, most: int) -> tuple[list[tuple[Journal, Event]]
 
 
 def is_violation(event: Event) -> bool:
-    """Whether an oracle fired: wrong bytes were fetched, an access was not performed as it should, or an invalidation
-    was over before all had obeyed it."""
+    """Whether an oracle fired: a fetch got wrong bytes, an access was not performed correctly, or an invalidation ended
+    before all vCPUs had obeyed it."""
     return event.kind in (Kind.VIOLATION, Kind.MMIO_WRONG) or event.kind is Kind.TLBI and event.operand("stale") > 0
 
 
 def around(
     run: RecordedRun, journal: Journal, violation: Event, before_ns: int = _BEFORE_NS, after_ns: int = _AFTER_NS
 ) -> Neighbourhood:
-    """What every process did around a violation: some milliseconds, if nothing else is asked for."""
+    """What every process did around a violation: some milliseconds by default."""
     origin_ns = violation.t_ns
     events: list[tuple[int, Event]] = []
     for lane, other in enumerate(run.journals):
@@ -252,7 +252,7 @@ def _list(run: RecordedRun, events: list[tuple[int, Event]], violation: Event) -
 
 
 def _merge(timeline: Timeline, lane: int, journal: Journal, origin_ns: int, near_ns: int) -> None:
-    """Bars of one lane; those of one category which are nearer than `near_ns` become one."""
+    """Bars of one lane; bars of one category closer than `near_ns` become one."""
     pending: dict[tuple[int, str], Bar] = {}
     marks = 0
     for event in _off_as_spans(journal):

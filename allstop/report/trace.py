@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A run's journals as a trace that ui.perfetto.dev and chrome://tracing open: Chrome's trace event format, JSON.
 
-Each process of the run is a process there, named, in the order of the run folder, those of other hosts with
-their hosts' names, and all times by the first host's clock; what took time is a complete event,
-what did not an instant. The stops of the coordinator may overlap, and so are asynchronous events. Written as it is
-read: a trace may be larger than memory.
+Each process of the run is a named process there, in the order of the run folder; processes of other hosts have their
+hosts' names, and all times are by the first host's clock. A record with a duration is a complete event, any other an
+instant. The coordinator's stops may overlap, so they are asynchronous events. The trace is written while the journals
+are read, because it may be larger than memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CATEGORIES = {"devicesrv": "device", "coordinator": "coordinator"}
 
 
 def write_trace(run: RecordedRun, out: Path) -> int:
-    """Write it to `out`, which appears whole or not at all; how many events it holds.
+    """Write it to `out`, which appears whole or not at all; the number of its events.
 
     Raises UsageError when the run kept no journal, OSError when `out` cannot be written."""
     if not run.journals:

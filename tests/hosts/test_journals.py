@@ -367,7 +367,7 @@ def test_a_clock_that_nobody_compared_is_said(recorded: Path, tmp_path: Path) ->
         mark_origin(file.fileno(), "there", 0, 0)
     with RecordedRun(copy) as run:
         assert list(run.clocks) == [
-            "Times of host there are shown by the first host's clock, and nobody has measured how exactly."
+            "Times of host there are shown by the first host's clock, and the error is unknown."
         ]
     path.unlink()
     with RecordedRun(copy) as run:
