@@ -51,7 +51,7 @@ M = TypeVar("M", bound=Message)
 
 
 class RefusedError(RuntimeError):
-    """The machine cannot do that now; the text is one sentence."""
+    """The machine refused; the text is one sentence."""
 
 
 class OperatorLink:
@@ -62,8 +62,8 @@ class OperatorLink:
     """
 
     def __init__(self, run_dir: Path, deadline_s: float = OPEN_DEADLINE_S) -> None:
-        """Connect, within `deadline_s`. A machine that only starts is waited for. Raises UsageError when `run_dir`
-        holds no run that goes on, HarnessError when it does not welcome us."""
+        """Connect within `deadline_s`, and wait for a machine that is starting. Raises UsageError if `run_dir` holds no
+        running machine, HarnessError if the machine does not answer."""
         self._run_dir = run_dir
         self._control = find_run(run_dir)
         self.vcpus = self._control.vcpus
@@ -99,12 +99,12 @@ class OperatorLink:
         self.close()
 
     def status(self) -> dict[str, Any]:
-        """What the machine does, as the message Status describes it."""
+        """The state of the machine, as the message Status describes it."""
         report: dict[str, Any] = json.loads(self._ask(QueryStatus(), Status).report)
         return report
 
     def pause(self) -> int:
-        """Stop the world until `resume`, which may be another operator's; the number of the stop."""
+        """Stop the world until `resume` by any operator; the number of the stop."""
         return self._ask(PauseMachine(), MachinePaused).epoch
 
     def resume(self) -> None:
@@ -121,7 +121,7 @@ class OperatorLink:
         return dict(sorted(found.items()))
 
     def memory(self, ipa: int, length_bytes: int) -> Iterator[bytes]:
-        """Guest RAM, as it is while it is read, in pieces."""
+        """Guest RAM, in pieces, while the machine may run."""
         end = ipa + length_bytes
         while ipa < end:
             data = self._ask(ReadMemory(ipa, min(end - ipa, MAX_MEMORY_READ_BYTES)), Memory).data
@@ -129,19 +129,19 @@ class OperatorLink:
             ipa += len(data)
 
     def flush_tlbs(self) -> None:
-        """Have every vCPU forget its translations."""
+        """Have every vCPU drop its translations."""
         self._ask(FlushTlbs(), TlbsFlushed)
 
     def inject(self, event: Mapping[str, Any], vcpu: int | None = None) -> None:
-        """Have an event happen now, on `vcpu` or on any: see `allstop.vm.events.vocabulary`."""
+        """Inject an event now, on `vcpu` or on any: see `allstop.vm.events.vocabulary`."""
         self._ask(InjectEvent(ALL_VCPUS if vcpu is None else vcpu, json.dumps(dict(event))), EventInjected)
 
     def host_of(self, vcpu: int) -> str:
-        """The name of the host that has `vcpu`, "" where that is the first one, or the only one."""
+        """The name of the host that has `vcpu`, "" if that is the first or only one."""
         return "".join(self._control.hosts[vcpu : vcpu + 1])
 
     def kill(self, vcpu: int) -> int:
-        """Kill the process of `vcpu`, as an accident would, and give its number on its host. The run is lost then."""
+        """Kill the process of `vcpu`, as an accident would; its number on its host. The run is lost then."""
         if self.host_of(vcpu):
             return self._ask(KillVcpu(vcpu), VcpuKilled).pid
         pid = int(self.status()["vcpus"][vcpu]["pid"])
@@ -184,5 +184,5 @@ class OperatorLink:
 
 
 def _parent(pid: int) -> int:
-    """The parent of a process, which a pidfd of ours keeps from being another. Source: proc(5)."""
+    """The parent of a process whose number our pidfd keeps from being reused. Source: proc(5)."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

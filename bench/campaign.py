@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a campaign gains over runs one after the other, and what it adds to each: `python -m bench.campaign`.
 
-Three ways to have the same runs, taken in turns so that a host whose speed changes changes all of them: `Machine` in a
-loop, a campaign with one job, and a campaign with as many as there are cores. The first two differ by what the store
-and the campaign's own process cost; `start` is that process itself, measured with a campaign that has nothing to do.
+Three ways to perform the same runs alternate, so that a change of the host's speed affects all of them: `Machine` in a
+loop, a campaign with one job, and a campaign with a job for each core. The first two differ by the cost of the store
+and of the campaign's own process; `start` is that process itself, measured with an empty campaign.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.environment import describe
 
 
 def sequential(image: Path, runs: int, parameter: int) -> float:
-    """Seconds for so many runs, one after the other, without a campaign."""
+    """Seconds for this many runs, one after the other, without a campaign."""
     began_s = time.monotonic()
     for _ in range(runs):
         with Machine(image, timeout=300, parameter=parameter) as machine:

@@ -13,7 +13,7 @@ _COLOURS = ("#0b61a4", "#c8452c", "#2f8a3c", "#8a4fb3", "#b07d00", "#4a5560")
 
 
 def svg(title: str, series: Mapping[str, Mapping[int, float]], x_title: str, y_title: str) -> str:
-    """One line for each of `series`, from x to y, all above 0. Raises ValueError where there is nothing to draw."""
+    """One line for each of `series`, from x to y, all above 0. Raises ValueError if there is nothing to draw."""
     xs = sorted({x for points in series.values() for x in points})
     ys = [y for points in series.values() for y in points.values()]
     if not ys:
@@ -71,7 +71,7 @@ def _line(name: str, points: Sequence[tuple[float, float]], label_y: float, colo
 
 
 def _apart(wanted: Mapping[str, float], least: float = 16.0) -> dict[str, float]:
-    """Heights for labels, in their order, at least so far from each other."""
+    """Heights for labels, in their order, at least this far apart."""
     placed: dict[str, float] = {}
     last = -math.inf
     for name, y in sorted(wanted.items(), key=lambda item: item[1]):

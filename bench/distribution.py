@@ -2,7 +2,7 @@
 """A distribution's kernel, and an initial RAM disk whose init says that it runs.
 
     dpkg --add-architecture armhf && apt-get update     # once, as root
-    python -m bench.peers --fetch-kernel DIR             # apt-get download and dpkg-deb -x, as anybody
+    python -m bench.peers --fetch-kernel DIR             # apt-get download and dpkg-deb -x, as any user
 
 gives DIR/vmlinuz and DIR/initrd, from Debian's linux-image-armmp and busybox-static for armhf.
 """
@@ -28,7 +28,7 @@ _CONSOLE = (5, 1)  # the device's major and minor number
 
 
 def fetch(folder: Path) -> tuple[Path, Path]:
-    """Have both files in `folder`, by apt-get; what is there already is kept. Raises PeerError."""
+    """Put both files into `folder`, by apt-get; keep existing ones. Raises PeerError."""
     kernel, initrd = folder / "vmlinuz", folder / "initrd"
     if not (kernel.exists() and initrd.exists()):
         folder.mkdir(parents=True, exist_ok=True)

@@ -47,9 +47,8 @@ class Goal:
 
 @dataclass(frozen=True)
 class Duel:
-    """One row. `ours` and `theirs` measure once, in `unit`; `theirs` is None where there is nobody to compare with.
-
-    `peer` names the other side. A `title` begins with what the row's number in the table is about.
+    """One row. `ours` and `theirs` measure once, in `unit`; `theirs` is None if there is no peer. `peer` names the
+    other side. A `title` begins with the subject of the row's number in the table.
     """
 
     number: int
@@ -61,7 +60,7 @@ class Duel:
     theirs: Callable[[], float] | None
 
     def ratio(self, ours: float, theirs: float) -> float:
-        """Times as fast where speed is the goal, else times as long."""
+        """Times as fast if speed is the goal, else times as long."""
         return theirs / ours if self.goal is not None and self.goal.is_speed else ours / theirs
 
 
@@ -119,7 +118,7 @@ def _computing(extent: Extent) -> Iterator[Duel]:
 
 
 def _pair(operation: str, vcpus: int, count: int, must_agree: bool) -> tuple[Callable[[], float], Callable[[], float]]:
-    """Both sides of one operation of guests/peers. Work must come to the same on both: else it is not the same work."""
+    """Both sides of one operation of guests/peers. The results must agree: otherwise it is not the same work."""
     checks: set[str] = set()
 
     def of(measure: Callable[[int, str, int], peer_guest.Figure]) -> Callable[[], float]:
@@ -167,7 +166,7 @@ def _accesses(extent: Extent, link: echo.Echo) -> Iterator[Duel]:
     yield Duel(4, title, "us", stop_world, "echo", busy, yardstick)
 
 
-# ---- stopping and going on, as somebody outside asks for it ----
+# ---- stop and resume, by an operator ----
 
 
 def _stops(extent: Extent) -> Iterator[Duel]:
@@ -343,7 +342,8 @@ def memory_of(pid: int, key: str) -> float:
 
 
 def start_ours(vcpus: int) -> float:
-    """Seconds from just before the launcher is started to the boot vCPU's first line. It runs when all are up."""
+    """Seconds from just before the launcher's start to the boot vCPU's first line. The boot vCPU runs when all are
+    up."""
     return _first_line(peer_guest.our_command(vcpus, "first"))
 
 

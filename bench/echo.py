@@ -2,7 +2,7 @@
 """The yardstick: a bare pyzmq DEALER/ROUTER echo between two processes, over the transport that a machine uses.
 
 It carries the bytes of an MmioRequest and of an MmioReply, and does nothing else: no codec, no device, no engine. The
-calls are the cheapest that pyzmq has for a ROUTER (recv and send of single frames), the same that the servers use.
+calls are the cheapest that pyzmq has for a ROUTER (recv and send of single frames); the servers use them, too.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Echo:
 
 @contextlib.contextmanager
 def echo() -> Iterator[Echo]:
-    """An echo with its answering end in a process of its own."""
+    """An echo with its answering end in a separate process."""
     endpoint = f"ipc://@allstop-bench-{secrets.token_hex(8)}"
     process = multiprocessing.get_context("spawn").Process(target=answer, args=(endpoint,), daemon=True)
     process.start()
@@ -86,7 +86,7 @@ def _spin() -> None:
 
 @contextlib.contextmanager
 def spinning(processes: int) -> Iterator[None]:
-    """Keep so many processes computing meanwhile."""
+    """Keep this many processes computing meanwhile."""
     context = multiprocessing.get_context("spawn")
     spinners = [context.Process(target=_spin, daemon=True) for _ in range(processes)]
     try:

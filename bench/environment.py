@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What figures depend on, for the record."""
+"""What the figures depend on, for the record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def describe() -> dict[str, object]:
 
 
 def load() -> float:
-    """How many threads have wanted a core, in the mean of the last minute: what was measured is in it."""
+    """The mean number of threads that wanted a core in the last minute, including the measured ones."""
     return round(os.getloadavg()[0], 2)
 
 

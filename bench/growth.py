@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How costs grow with the number of vCPUs: `python -m bench.growth [--rounds N] [--vcpus N,...] [--write DOCS]`.
 
-Medians over the rounds, each of which measures every size once. `--write` puts the table and the chart into the
-folder, as growth.md (between its two marks) and growth.svg.
+The figures are medians over the rounds; each round measures every size once. `--write` puts the table and the chart
+into the folder, as growth.md (between its two marks) and growth.svg.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BEGIN, _END = "<!-- table: written by python -m bench.growth -->", "<!-- end of
 
 @dataclass(frozen=True)
 class Cost:
-    """One line of the chart: microseconds on a machine of so many vCPUs, over `least` to `most` of them."""
+    """One line of the chart: microseconds on machines of `least` to `most` vCPUs."""
 
     name: str
     measure: Callable[[int], float]
@@ -35,7 +35,7 @@ class Cost:
 
 
 def costs(samples: int) -> tuple[Cost, ...]:
-    """What grows. Where all vCPUs compute, fewer samples do: each waits for all vCPUs to have had a core."""
+    """What grows. If all vCPUs compute, fewer samples suffice: each waits until all vCPUs have had a core."""
     few = max(1, samples // 10)
 
     def of(operation: str, count: int) -> Callable[[int], float]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The guest that measures: `guests/latency`, run in a machine of its own, and what it says."""
+"""The guest that measures: `guests/latency`, its machine and its output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEADLINE_S = 300.0
 
 
 class MeasurementError(RuntimeError):
-    """A machine did not do what was to be measured; the text says what it did."""
+    """A machine did not do what was measured; the text says what it did."""
 
 
 @dataclass(frozen=True)

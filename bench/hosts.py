@@ -3,8 +3,8 @@
 
 Pages and stops of a machine on two hosts (and stops on four) against the bare round trip of one page over the same
 link: a DEALER/ROUTER echo over TCP with CURVE that answers a PageAsked by a PageGranted of 4096 bytes, or a Posted by a
-PostsDone, and does nothing else. Both alternate in one run; the ratio that counts is the median of the rounds'. Without
---hosts the hosts are agents on this one, over its loopback, and everything shares its cores.
+PostsDone, and does nothing else. Both alternate in one run; the median of the rounds' ratios counts. Without --hosts
+the hosts are agents on this one, over its loopback, and all processes share its cores.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _STOP = b""
 
 
 def answer(address: str, keys: KeyPair, client: str) -> None:
-    """Be the answering end, print the port, and answer until an empty request comes."""
+    """Be the answering end: print the port, and answer until an empty request."""
     context = zmq.Context()
     guard = Guard(context, [client])
     socket = context.socket(zmq.ROUTER)
@@ -71,7 +71,7 @@ class Echo:
         self.socket = socket
 
     def p50_us(self, request: bytes, samples: int) -> float:
-        """The median of so many round trips."""
+        """The median of this many round trips."""
         times = []
         for _ in range(_WARM_UP + samples):
             before = time.perf_counter_ns()
@@ -154,7 +154,7 @@ class Row:
 
 
 def hosts_file(folder: Path, hosts: int) -> Path:
-    """So many hosts, all of them this one."""
+    """This many hosts, all of them this one."""
     path = folder / f"hosts-{hosts}.toml"
     path.write_text("".join(f'[[host]]\nname = "h{number}"\naddress = "127.0.0.1"\n' for number in range(hosts)))
     return path
@@ -181,8 +181,8 @@ def run(image: Path, vcpus: int, parameter: int, hosts: Path | None) -> tuple[di
 
 
 def stops_us(hosts: int, path: Path, folder: Path) -> float:
-    """The median time from the coordinator's asking to all hosts being stopped, by its journal. The vCPUs of
-    the other hosts are off: what they would add is their own turn on a core."""
+    """The median time from the coordinator's request until all hosts have stopped, by its journal. The vCPUs of the
+    other hosts are off: they would only add their wait for a core."""
     with Machine(
         LATENCY, vcpus=hosts, parameter=100 << 8 | 4, hosts=path, timeout=_DEADLINE_S, run_dir=folder, journal=True
     ) as machine:

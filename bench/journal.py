@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What journals cost a device access: `python -m bench.journal [--blocks N]`.
+"""The cost of journals for a device access: `python -m bench.journal [--blocks N]`.
 
 Two device servers run side by side, one with a journal and one without, and this process plays the worker to both, with
 the worker's own `Links` and, for the one, the records that a worker makes of an access: the exit and the access. Blocks
-of accesses alternate between the two, in an order that changes each time, so both see the same host. The guest's way
-out and in is not part of it, which makes the share of the journals larger than it is in a machine. Figures in
-microseconds belong to the host and the hour; the ratio is what counts, taken where the host disturbs least: at the
-tenth percentile of the blocks.
+of accesses alternate between the two, in an order that changes each time, so both see the same host. Exit and entry of
+the guest are not part of it, so the journals' share is larger than in a machine. Figures in microseconds depend on the
+host and the hour; the ratio counts, at the tenth percentile of the blocks, where the host disturbs least.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ class Side:
 
 @contextlib.contextmanager
 def _coordinator(config: MachineConfig) -> Iterator[None]:
-    """Somebody who welcomes the worker: `Links` connects to two servers, and only one of them is measured."""
+    """A stand-in that welcomes the worker: `Links` connects to two servers, and only one of them is measured."""
     code = (
         "import sys, zmq; from allstop.vm.wire.channel import listen; from allstop.vm.wire.codec import encode; "
         "from allstop.vm.wire.messages import PROTOCOL_VERSION, Welcome\n"

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What an exit costs: `python -m bench.latency [--rounds N] [--vcpus N] [--json]`.
+"""The cost of an exit: `python -m bench.latency [--rounds N] [--vcpus N] [--json]`.
 
 Operations are timed by the guest itself, from one instruction to another, and compared with the echo of `bench.echo`.
 One run alternates between the two, echo, machine, echo, machine, so that both see the same host; the ratio of a round
-is that of the operation's median to the mean of the echo's medians just before and just after it, and the figure that
-counts is the median of the rounds' ratios. Figures in microseconds are medians over the rounds, too, and belong to
-the host and the hour.
+is that of the operation's median to the mean of the echo's medians just before and just after it, and the median of the
+rounds' ratios counts. Figures in microseconds are medians over the rounds, too, and depend on the host and the hour.
 
-The time of a stop is the worker's: from sending StopWorld to having received WorldStopped.
+The worker measures a stop: from sending StopWorld until it has received WorldStopped.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ _TITLES = {
     "hypercall": "exit and resume without a device (HVC)",
     "stop_busy": "stop of the world, from request to all stopped, {others} busy vCPUs",
     "tlb_invalidate_busy": "TLB invalidation on {others} busy vCPUs",
-    "stop": "stop of the world, nobody else runs",
+    "stop": "stop of the world, no other vCPU runs",
     "fetched_read": "MMIO read without syndrome (stop, fetch, decode, emulate)",
     "fetched_read_busy": "MMIO read without syndrome, {others} busy vCPUs",
     "interrupt": "interrupt to self (three MMIO accesses: send, acknowledge, end)",
@@ -135,7 +134,7 @@ def _row(name: str, series: list[tuple[Latency, float]], vcpus: int) -> Row:
 
 
 def markdown(rows: list[Row]) -> str:
-    """The table as README quotes it."""
+    """The table as docs/performance.md quotes it."""
     lines = ["| operation | p50 | p99 | echo p50 | ratio (rounds) | target |", "|---|--:|--:|--:|--:|---|"]
     for row in rows:
         verdict = "" if row.met is None else ": met" if row.met else ": **missed**"

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Side by side with its peers: `python -m bench.peers [--rounds N] [--rows N,...] [--results DIR]`.
 
-Every row is measured on both sides in each round, in an order that changes from round to round, so that both see the
-same host. What counts is the median of the rounds' ratios. The peer is Debian's `apt-get install qemu-system-arm`, or
-the bare echo of `bench.echo`. `--kernel` and `--initrd` give row 6 its files, or `--fetch-kernel DIR` has apt-get
-download Debian's (see `bench.distribution`).
+Each round measures every row on both sides, in varying order, so that both see the same host. The median of the rounds'
+ratios counts. The peer is Debian's `apt-get install qemu-system-arm`, or the bare echo of `bench.echo`. `--kernel` and
+`--initrd` give row 6 its files, or `--fetch-kernel DIR` has apt-get download Debian's (see `bench.distribution`).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from bench.running import PeerError
 
 @dataclass
 class Result:
-    """A row over the rounds so far: both sides in order, or why there is nothing."""
+    """A row over the rounds so far: both sides in order, or the reason why there is nothing."""
 
     duel: Duel
     ours: list[float] = field(default_factory=list)
@@ -41,7 +40,7 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """What became of the goal; "" without a goal, or a figure."""
+        """Whether the goal was met; "" without a goal or a figure."""
         goal = self.duel.goal
         values = self.ours if goal is not None and goal.is_absolute else self.ratios
         if goal is None or not values:

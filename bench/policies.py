@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What policies and disciplines cost: `python -m bench.policies [--rounds N] [--vcpus N,...] [--json]`.
+"""The cost of policies and disciplines: `python -m bench.policies [--rounds N] [--vcpus N,...] [--json]`.
 
 The guest times an MMIO read without syndrome under each policy, and a TLB invalidation under each discipline, on
 machines of some sizes: once while the other vCPUs are off, once while all of them compute. As in `bench.latency`, every
-machine runs between two echoes, and what counts is the ratio to those.
+machine runs between two echoes, and the ratio to those counts.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ _ANSWER_S = 10.0
 
 
 def missing() -> str | None:
-    """Why there is no peer, as one sentence; None where there is one."""
+    """Why there is no peer, as one sentence; None if there is one."""
     if shutil.which(PROGRAM) is None:
         return f"{PROGRAM} is not installed: apt-get install {PROGRAM}"
     return None
@@ -61,7 +61,7 @@ class Qmp:
     """A connection to a machine that was started with `-qmp unix:PATH,server=on,wait=off`."""
 
     def __init__(self, path: Path) -> None:
-        """Connect and leave negotiation. The machine's console must have spoken before: then its socket is there."""
+        """Connect and leave negotiation. The machine's console must have printed before: then its socket exists."""
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(_ANSWER_S)
         self._socket.connect(str(path))

@@ -15,7 +15,7 @@ _QUOTED_CHARACTERS = 600
 
 
 class PeerError(RuntimeError):
-    """A command did not do what was to be measured; the text says what it did."""
+    """A command did not do what was measured; the text says what it did."""
 
 
 class Running:
@@ -61,7 +61,7 @@ class Running:
 
     @property
     def output(self) -> str:
-        """What it has written, as far as it was read."""
+        """Its output so far."""
         return self._output.decode(errors="replace")
 
     def until(self, text: str, deadline_s: float) -> float:

@@ -3,7 +3,7 @@
 
 The directory, the cache and the barrier are the real ones; hosts, network and time are simulated. A node handles one
 message after the other, each in `handling_s`; a message takes `latency_s` and its bytes' time on its sender's one link.
-The parameters are stated, and can be given: only the shapes are a claim, not the microseconds.
+The parameters are assumptions, and options set them: only the shapes are a claim, not the microseconds.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Network:
         self.later(self._node_free_s[target], arrive)
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Let time pass. Raises RuntimeError where nothing happens any more."""
+        """Let time pass. Raises RuntimeError if nothing happens any more."""
         while not until():
             if not self._queue:
                 raise RuntimeError("nothing happens any more, and the operation is not done")
@@ -107,7 +107,7 @@ class Pages:
         ]
 
     def access(self, host: int, write: bool) -> None:
-        """A vCPU of that host makes it and gets on; time passes until it has."""
+        """A vCPU of that host makes the access; time passes until it has made progress."""
         served = self.served
         self.network.later(self.network.now_s, lambda: self._obey(host, self._caches[host].wanted(0, 0, write, False)))
         self.network.run(lambda: self.served > served)
@@ -161,7 +161,7 @@ class Pages:
                         del self.entries[host]
                     self._obey(host, self._caches[host].revoked(effect, PAGE_BYTES if data else b"", False))
                 case Watch():
-                    pass  # its vCPU got on before time passed
+                    pass  # its vCPU made progress before time passed
 
     def _arrival(self, source: int, target: int, message: PageMessage) -> Callable[[], None]:
         return lambda: self._arrive(source, target, message)
@@ -180,7 +180,7 @@ def fault(parameters: Parameters, hosts: int, write: bool, readers: int) -> Figu
 
 
 def ping_pong(parameters: Parameters, hosts: int, turns: int = 20) -> Figures:
-    """Two hosts write to a page in turns, each as soon as the other has: what one turn costs."""
+    """Two hosts write to a page alternately, each right after the other: the cost of one turn."""
     network = Network(parameters, hosts)
     pages = Pages(network, hosts)
     for turn in range(turns):
@@ -189,7 +189,7 @@ def ping_pong(parameters: Parameters, hosts: int, turns: int = 20) -> Figures:
 
 
 def stop(parameters: Parameters, hosts: int) -> Figures:
-    """From the request to the grant: root, nodes, vCPUs. Each node is told of all its vCPUs at once."""
+    """From the request to the grant: root, nodes, vCPUs. Each node gets one message for all its vCPUs."""
     network = Network(parameters, hosts)
     vcpus = hosts * VCPUS_EACH
     machine = barrier.Barrier(vcpus)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What bad wires cost: `python -m bench.wires [--hosts N] [--seed N] [--results DIR]`.
+"""The cost of bad wires: `python -m bench.wires [--hosts N] [--seed N] [--results DIR]`.
 
 Guests on hosts that are network namespaces, on the wires that the tests have (`tests/hosts/wire.py`): a page of another
 host's and a page that goes to and fro (guest `pages`), a stop of the world (`swapper`), a TLB invalidation (`tlb`).
-Each wire once; the figures are those of the runs' verdicts. Needs root and `ip`, and /dev/net/tun where there is no
+Each wire once; the figures come from the runs' verdicts. Needs root and `ip`, and /dev/net/tun where there is no
 netem.
 """
 
@@ -95,7 +95,7 @@ def main() -> int:
         print(f"bench.wires: {error}", file=sys.stderr)
         return 1
     print(
-        "| each way | a page, p50 | p99 | a stop, p50 | a TLB invalidation, p50 | a page that goes to and fro, a turn"
+        "| each way | a page, p50 | p99 | a stop, p50 | a TLB invalidation, p50 | a page that moves to and fro, one move"
         " |\n|---|--:|--:|--:|--:|--:|"
     )
     for name, row in rows.items():

@@ -2,8 +2,8 @@
 """A hypervisor's user space that decodes for itself: `allstop run guest.elf --fetch user --fetch-handler
 examples/fetch_handler.py:fetch`.
 
-`fetch` reads the instruction where PC says that it is. It is `--fetch unprotected` once more, race included: nothing
-keeps another vCPU from changing the page between the trap and the read. The oracle finds that out.
+`fetch` reads the instruction where PC says that it is. It equals `--fetch unprotected`, race included: nothing keeps
+another vCPU from changing the page between the trap and the read. The oracle detects that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _WIDE = 0xE800  # a halfword from here on begins a Thumb instruction of two (ARM
 
 
 def fetch(trap: NoSyndrome) -> Answer:
-    """The instruction word at PC; None where PC does not translate any more: the guest shall take its own abort."""
+    """The instruction word at PC; None if PC no longer translates, so that the guest takes its own abort."""
     if not trap.thumb:
         word = trap.read_virtual(trap.pc, 4)
         return None if word is None else int.from_bytes(word, "little")
@@ -29,5 +29,5 @@ def fetch(trap: NoSyndrome) -> Answer:
 
 
 def refuse(trap: NoSyndrome) -> Answer:
-    """As hypervisors do that decode nothing: the guest gets an external data abort."""
+    """As hypervisors without a decoder do: the guest gets an external data abort."""
     return "abort"

@@ -123,7 +123,7 @@ class Store:
         store."""
         if not path.is_file():
             raise UsageError(f"there is no store {path}")
-        # Without write access one can read only a store that no campaign is writing. With it, SQLite removes its side files.
+        # Without write access only a store without a writer is readable; with it, SQLite tidies up its side files.
         can_tidy = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
         with _told(path, "opened"):
             uri = f"{path.absolute().as_uri()}?{'mode=rw' if can_tidy else 'mode=ro&immutable=1'}"

@@ -26,7 +26,7 @@ _WORDS_PER_LINE = 4
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ctl`: a run folder, and a command of its own."""
     parser.epilog = "exit status: 0 done, 1 the machine refused, 2 usage error, or the run is over, 4 no answer"
-    parser.add_argument("run_dir", metavar="RUN-DIR", type=Path, help="what --run-dir of a run named")
+    parser.add_argument("run_dir", metavar="RUN-DIR", type=Path, help="the folder of a run's --run-dir")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands", dest="what")
 
     def command(name: str, summary: str) -> argparse.ArgumentParser:

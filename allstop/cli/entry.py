@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The installed command's first module: Ctrl-C while the rest is still being loaded ends it in silence.
-
-Nothing has been started then: the process dies of SIGINT, which a shell shows as 130. A SIGINT that the caller ignores
-(nohup, a script's background) stays ignored. `_signal` is there from the interpreter's start on; `signal` is a file to
-find and read, long enough for a Ctrl-C.
+"""The installed command's first module: Ctrl-C while the other modules are loading ends the command silently. Nothing
+has started by then: the process dies of SIGINT, which a shell shows as 130. A SIGINT that the caller ignores (nohup, a
+script's background job) stays ignored. The interpreter has `_signal` built in; `signal` is a file to find and read,
+which takes long enough for a Ctrl-C.
 """
 
 import _signal  # type: ignore[import-not-found]  # not in the stubs: `signal` hides it
@@ -28,6 +27,6 @@ def main() -> int:
                 _signal.signal(_signal.SIGINT, _signal.default_int_handler)
             return run()
         finally:
-            _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # all is done and said: the exit status stands
-    except KeyboardInterrupt:  # outside of what `run` watches over, by an instruction or two
+            _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # everything is done and reported: the exit status stands
+    except KeyboardInterrupt:  # an instruction or two outside what `run` guards
         return _INTERRUPTED

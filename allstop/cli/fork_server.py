@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`python -m allstop.cli.fork_server --socket-fd N`: forks processes that are `allstop` with arguments.
 
-For `allstop.deploy.processes.fork_server`, which says why. It makes no thread, and no socket of ZeroMQ's, which
-do not survive a fork. A request is a message with descriptors: a socket for the answers, the arguments as JSON,
-and those that the new process gets under the numbers in the message. Answers are its process number, with a
-pidfd, and in the end its exit status.
+`allstop.deploy.processes.fork_server` says why. It makes no thread and no ZeroMQ socket, because neither survives a
+fork. A request is a message with descriptors: a socket for the answers, the arguments as JSON, and the descriptors that
+the new process gets under the numbers in the message. The answers are its process number, with a pidfd, and at the end
+its exit status.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from allstop.vm.process.lifetime import show_command_line
 
 
 def serve(link: socket.socket) -> None:
-    """Until whoever asks is gone."""
+    """Serve until the client is gone."""
     poller = select.poll()
     poller.register(link, select.POLLIN)
-    launchers: dict[int, tuple[int, socket.socket]] = {}  # by pidfd: process number, and whom to tell
+    launchers: dict[int, tuple[int, socket.socket]] = {}  # by pidfd: process number, and the socket for its exit status
     while True:
         for fd, _ in poller.poll():
             if fd != link.fileno():
@@ -47,7 +47,7 @@ def serve(link: socket.socket) -> None:
             if not message:
                 return
             if not fds:
-                continue  # there was no descriptor left for whom to answer: who asked finds that out
+                continue  # no descriptor was left for the answer: the client notices that
             asker = socket.socket(fileno=fds[0])
             numbers: list[int] = json.loads(message)["numbers"]
             try:
@@ -56,7 +56,7 @@ def serve(link: socket.socket) -> None:
                 answer(asker, {"error": str(error)})
                 asker.close()
                 continue
-            finally:  # before it is told of: from then on they are the launcher's alone
+            finally:  # before the answer: from then on only the launcher has them
                 for each in fds[1:]:
                     os.close(each)
             answer(asker, {"pid": pid}, pidfd)
@@ -80,7 +80,7 @@ def start(numbers: Sequence[int], fds: Sequence[int]) -> tuple[int, int]:
 
 
 def answer(asker: socket.socket, what: dict[str, object], *fds: int) -> None:
-    """Whoever asked may be gone."""
+    """Answer; the client may be gone."""
     try:
         socket.send_fds(asker, [json.dumps(what).encode()], list(fds))
     except OSError as error:
@@ -119,7 +119,7 @@ def run() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     load("run")
     gc.collect()
-    gc.freeze()  # a collection would write to every object, and so unshare its page
+    gc.freeze()  # a collection would write to every object and unshare its page
     with socket.socket(fileno=fd) as link:
         serve(link)
     return 0

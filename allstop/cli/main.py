@@ -2,7 +2,7 @@
 """The `allstop` command: one subcommand per module of this package.
 
 A subcommand's module has SUMMARY (a line of help), `add_arguments(parser)` and `execute(arguments) -> exit status`.
-Whatever goes wrong is one sentence on stderr and an exit status; ALLSTOP_DEBUG=1 shows the traceback instead.
+Any failure is one sentence on stderr and an exit status; ALLSTOP_DEBUG=1 shows the traceback instead.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ HARNESS_FAILURE = 4
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, and does not repeat the whole usage."""
+    """Reports an error in one sentence, without the whole usage."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
 def load(word: str | None) -> None:
-    """Load the subcommand that a command line's first word names, or all of them where it names none; `main` does so,
-    too, but this can be done before Ctrl-C is anybody's to handle."""
+    """Load the subcommand that a command line's first word names, or all of them if it names none. `main` does that,
+    too; a caller can do it earlier, before anything handles Ctrl-C."""
     for name in _needed(word):
         importlib.import_module(f"allstop.cli.{name}")
 
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(word: str | None = None) -> argparse.ArgumentParser:
-    """For a command line whose first word is this."""
+    """The parser for a command line with this first word."""
     parser = _Parser(
         prog="allstop", allow_abbrev=False, description="Run an SMP guest whose every vCPU is a process of its own."
     )
@@ -80,7 +80,7 @@ def _parser(word: str | None = None) -> argparse.ArgumentParser:
 
 
 def _open_standard_files() -> None:
-    """Have descriptors 0 to 2 open, or files of ours would take their place; on a closed one, writing still fails."""
+    """Open descriptors 0 to 2, so that none of our files takes their place; writing to a closed one still fails."""
     while (fd := os.open(os.devnull, os.O_RDONLY)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`allstop race`: the race of 2013 on a real guest, how often it is lost, and what each cure costs."""
+"""`allstop race`: the race of 2013 on a real guest, how often the fetch loses it, and the cost of each cure."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _HEAD = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `race`."""
-    parser.epilog = "exit status: 0 the world is as the theory says, 1 it is not"
+    parser.epilog = "exit status: 0 the results are as the theory says, 1 they are not"
     parser.add_argument("--vcpus", metavar="N", default="4", help="vCPUs of the guest (default %(default)s)")
     parser.add_argument(
         "--trials",
         metavar="N",
         default="1",
-        help=f"runs of each cell (default %(default)s); unprotected under broadcast is run on, for at "
+        help=f"runs of each cell (default %(default)s); unprotected under broadcast runs on, for at "
         f"most {PATIENCE_S:.0f} s, until it has been wrong {SHOWN} times",
     )
-    parser.add_argument("--seed", metavar="N", default="1", help="of the first trial (default %(default)s)")
+    parser.add_argument("--seed", metavar="N", default="1", help="seed of the first trial (default %(default)s)")
     parser.add_argument("--fetch", metavar="P,...", default=",".join(FETCHES), help="policies (default %(default)s)")
     parser.add_argument(
         "--tlb", metavar="D,...", default=",".join(DISCIPLINES), help="disciplines (default %(default)s)"
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--long",
         action="store_true",
-        help=f"until each cell has {LONG_FETCHES:,} fetches: a million over the sound cells",
+        help=f"run until each cell has {LONG_FETCHES:,} fetches: a million over the sound cells",
     )
     parser.add_argument(
         "--page", metavar="FILE", type=Path, help="write one HTML page with the matrix and the story of a wrong decode"

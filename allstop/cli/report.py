@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`allstop report`: a run as one page to look at."""
+"""`allstop report`: a run as one HTML page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STDOUT = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `report`."""
-    parser.add_argument("run_dir", metavar="RUN-DIR", type=Path, help="what --run-dir of a run named")
+    parser.add_argument("run_dir", metavar="RUN-DIR", type=Path, help="the folder of a run's --run-dir")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: report.html in RUN-DIR")
 
 

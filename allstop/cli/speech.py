@@ -7,7 +7,7 @@ import os
 
 
 def say(sentence: str) -> None:
-    """One sentence on stderr, as the command; nobody may be there to read it."""
+    """Print one sentence on stderr, as the command; stderr may be closed."""
     try:
         write_all(2, f"allstop: {sentence}\n")
     except OSError:
@@ -15,7 +15,7 @@ def say(sentence: str) -> None:
 
 
 def write_all(fd: int, text: str) -> None:
-    """Write all of `text`, unbuffered, so that nothing is left to fail at exit. Raises OSError."""
+    """Write all of `text`, unbuffered, so that nothing can fail at exit. Raises OSError."""
     data = text.encode(errors="replace")
     while data:
         data = data[os.write(fd, data) :]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from allstop.cli.speech import say, write_all
 
-SUMMARY = "make a trace of a run that kept journals, for ui.perfetto.dev"
+SUMMARY = "make a trace of a run with journals, for ui.perfetto.dev"
 _STDOUT = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `trace`."""
-    parser.add_argument("run_dir", metavar="RUN-DIR", type=Path, help="what --run-dir of a run with --journal named")
+    parser.add_argument("run_dir", metavar="RUN-DIR", type=Path, help="the folder of a --run-dir with --journal")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: trace.json in RUN-DIR")
 
 

@@ -3,11 +3,11 @@
  * Names are as there. Messages arrive in any order: at most one of each kind is under way to a host, and each has a
  * channel of its own. How long a page stays is not modelled: a recall may be obeyed at any time.
  *
- * Each host has WANTS accesses. CRASH: one host may die between any two of its steps; whoever notices ends its part.
+ * Each host has WANTS accesses. CRASH: one host may die between any two of its steps; a host that notices ends its part.
  *
  * Broken rules, by -D: OVERTAKE a recall is obeyed though its grant has not come; KEEP_COPY a writer has only one other give
  * up; KEEP_WRITING a recall to share does not take the right to write; OVERLAP a transaction begins while another
- * is under way; STALE contents are taken from whoever answers last; LOSE a recall that came too early is forgotten; REPLACE
+ * is under way; STALE the home takes contents from the host that answers last; LOSE a recall that came too early is forgotten; REPLACE
  * (with CRASH) a dead host counts as one that has given up.
  */
 #ifndef N

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Requests to vCPUs of other hosts, and stops of the world: cp_post_remote, cp_wait_exited, cp_post and cp_enter of
- * vm/control/control_page.h; take_outbox, end_stay, deliver, stop and resume of node_requests.c; coordinator/node/remote_requests.py and
- * remote_hosts.py. Host 0 has the coordinator, a vCPU B that has others flush, a device that posts and does not wait, and
+ * vm/control/; take_outbox, end_stay, deliver, stop and resume of node_requests.c; coordinator/node/remote_requests.py and
+ * coordinator/world/remote_stop.py. Host 0 has the coordinator, a vCPU B that has others flush, a device that posts and does not wait, and
  * a slot for each vCPU V, of which each of the REMOTES other hosts has one. Memory is sequentially consistent (the code uses
  * such atomics only); each connection keeps its order (ZeroMQ's), and several of them together keep none: the
  * coordinator's (StopHost, HostStopped, ResumeHost) and the nodes' (Posted, PostsDone).
@@ -135,7 +135,7 @@ proctype coordinator()
             missing--;
 #endif
             said = 0 }
-        :: missing != 0 && (stops < STOPS || GIVE_UP) -> missing = 0; break /* whoever asked is gone, or the run is over */
+        :: missing != 0 && (stops < STOPS || GIVE_UP) -> missing = 0; break /* the requester is gone, or the run is over */
         od;
         for (r : 0 .. REMOTES - 1) {
             stop[r] ! 0
@@ -145,7 +145,7 @@ proctype coordinator()
     over++
 }
 
-/* Whoever posts and does not wait: the device server, the debugger, a dump of all vCPUs in a stopped world. */
+/* Processes that post and do not wait: the device server, the debugger, a dump of all vCPUs in a stopped world. */
 proctype device()
 {
     byte r, times, seen, exiting;
@@ -325,7 +325,7 @@ proctype crash()
 }
 #endif
 
-/* Nothing can happen any more: whoever asked has got it, and nobody is parked. */
+/* The end: every request was granted, and no vCPU is parked. */
 proctype monitor()
 {
     byte r;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * More vCPUs than the host has cores: a relay in which all wait for the one whose turn it is, and a crowd asleep.
+ * More vCPUs than the host has cores: a relay in which all wait for the vCPU whose turn it is, and a sleeping crowd.
  *
  * The parameter is 10 * rounds + how: 0 waits by plain loads, 1 with YIELD, 2 with WFE; 3 lets all but the boot vCPU sleep in
  * WFI while that computes `rounds` times what one turn of the relay takes, a thousand times over.

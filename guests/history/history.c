@@ -7,8 +7,8 @@
  *
  *   back     a read gave an older version than this vCPU had seen of the word
  *   twice    two writes gave a shared word the same version, or one gave it a version that is not the next
- *   missing  at the end: a version that nobody wrote, or a word that is not at its last
- *   causal   word B told of a write that came after one to word A, with a DMB on both sides, and A was older
+ *   missing  at the end: a version that no vCPU wrote, or a word that is not at its last one
+ *   causal   word B showed a write that came after one to word A, with a DMB on both sides, but A was older
  *
  * The parameter is steps << 8 | seed (2000 steps, seed 1).
  */
@@ -22,9 +22,9 @@
 
 static struct {
     uint32_t shared[SHARED];
-} ALIGNED(4096) seen[MAX_VCPUS]; /* a vCPU's own memory is on pages of its own */
+} ALIGNED(4096) seen[MAX_VCPUS]; /* a vCPU's private memory is on separate pages */
 static uint32_t memory[PAGES][PAGE_WORDS] ALIGNED(4096) NOINIT;
-static uint8_t written[SHARED][MAX_STEPS * 4] ALIGNED(4096) NOINIT; /* who wrote this version, + 1 */
+static uint8_t written[SHARED][MAX_STEPS * 4] ALIGNED(4096) NOINIT; /* the vCPU that wrote this version, + 1 */
 static struct {
     uint32_t seen_own[MAX_VCPUS], seen_pair[MAX_VCPUS], mine, pairs, back, twice, causal, reads, writes;
 } ALIGNED(4096) vcpus[MAX_VCPUS];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Software-generated interrupts: masked and unmasked, by priority, nested; ping-pong between pairs; a ring; one to
- * all. Nobody polls: every vCPU sleeps in WFI with IRQs masked and lets the pending one in, so a lost interrupt or
+ * all. No vCPU polls: each sleeps in WFI with IRQs masked and lets the pending one in, so a lost interrupt or
  * a lost wake-up stops the run for good. The parameter is the number of ping-pong rounds and laps of the ring.
  */
 #include "gic.h"

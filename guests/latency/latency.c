@@ -4,7 +4,7 @@
  * counter around each, N times, and what two readings cost by themselves is subtracted.
  *
  * The parameter is samples << 8 | operations (a bit each, below); 0 is all of them, 200 times. Bit 7 has the other
- * vCPUs compute meanwhile, in a loop that neither exits nor gives its core away; else they are not even started. A
+ * vCPUs compute meanwhile, in a loop that neither exits nor gives its core away; otherwise they stay off. A
  * sample count of 0 is 200.
  */
 #include "gic.h"
@@ -140,9 +140,9 @@ static void sort(void)
 }
 
 /*
- * A vCPU that was asked for something in one round may still be outside of the guest in the next, on its way back
- * (on a host with fewer cores than vCPUs it waits for one), and an operation would find nobody to wait for. So let
- * each compute a little first.
+ * A vCPU that served a request in one round may still be outside the guest in the next, on its way back (on a host
+ * with fewer cores than vCPUs it waits for one), and an operation would have no vCPU to wait for. So let each vCPU
+ * compute a little first.
  */
 static void let_others_enter(void)
 {

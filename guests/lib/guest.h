@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What every guest program can rely on: the board's addresses, the vCPUs, exceptions, printing and the verdict.
+ * What every guest program may use: the board's addresses, the vCPUs, exceptions, printing and the verdict.
  *
  * A guest defines main(), which runs on the boot vCPU with the MMU off and IRQs masked, and returns the run's
  * status (0 passes). on_all_vcpus() starts the other vCPUs when it is first called.
@@ -85,7 +85,7 @@ void psci_system_off(void) __attribute__((noreturn));
 
 /*
  * Exceptions. Every exception is handled in SVC mode on the vCPU's SVC stack, so handlers nest. A handler may
- * change the frame, and answers whether the exception is dealt with; one that nobody expects ends the run.
+ * change the frame, and returns whether it handled the exception; an unhandled exception ends the run.
  * `pc` is the preferred return address: the faulting instruction, or the one after an SVC.
  */
 enum exception { RESET, UNDEFINED, SUPERVISOR_CALL, PREFETCH_ABORT, DATA_ABORT, HYP_TRAP, IRQ, FIQ, EXCEPTIONS };

@@ -56,7 +56,7 @@ void secondary_vcpu_main(unsigned id)
 }
 
 /*
- * How MPIDR numbers vCPUs is the machine's affair (clusters of 4, 8 or 16, or none): offer PSCI one affinity after
+ * The machine decides how MPIDR numbers vCPUs (clusters of 4, 8 or 16, or none): offer PSCI one affinity after
  * the other, cluster by cluster; an unknown one is refused.
  */
 static void start_secondaries(void)

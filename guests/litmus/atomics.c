@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Contended exclusives of every width, side by side in one doubleword and overlapping in another: all vCPUs add to
- * all of them, and nothing may be lost or spill into a neighbour. Whoever wraps a byte or halfword counts that,
+ * all of them, and nothing may be lost or spill into a neighbour. A vCPU that wraps a byte or halfword counts that,
  * so that a multiple of 256 lost is noticed as well. The parameter is the number of rounds by vCPU.
  */
 #include "guest.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Store buffering: one vCPU does x = 1; a = y and the other y = 1; b = x. That a = b = 0 is allowed, and seen on
- * real machines, unless a DMB stands between, be it ARMv6's: then it is forbidden. The parameter is the number of runs by pair; it
+ * real machines, unless a DMB (also ARMv6's) is between: then it is forbidden. The parameter is the number of runs by pair; it
  * is rounded up to full batches. `met` counts the runs that both began at the same moment: where it is low, the
  * host had no core for each vCPU and the counts say little.
  */

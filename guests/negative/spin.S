@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Never exits to anybody: only a kick stops this vCPU. */
+/* Never exits: only a kick stops this vCPU. */
         .section .text.start, "ax"
         .arm
         .global _start

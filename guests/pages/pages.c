@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What pages of other hosts cost, timed by the guest. vCPU 0 and the last vCPU play; the others wait for the end.
+ * The cost of pages of other hosts, timed by the guest. vCPU 0 and the last vCPU work; the others wait for the end.
  *
  *   read       the last vCPU reads a word in each of N pages that vCPU 0 has just written
  *   write      ... and then writes there
  *   fetch      vCPU 0 writes to those pages: they are the last vCPU's only
- *   pingpong   both add to a word in turns, N times each: a page that goes to and fro
+ *   pingpong   both add to a word alternately, N times each: a page that moves to and fro
  *   private    both compute in pages of their own
  *
  * The parameter is N (200).
@@ -54,7 +54,7 @@ static void tell(const char *operation)
           nanoseconds(samples[0]), nanoseconds(samples[n / 2]), nanoseconds(samples[n * 99 / 100]));
 }
 
-/* Who waits sleeps: it would need the core of somebody who is measured. */
+/* Waiting vCPUs sleep: spinning would take the core of a measured vCPU. */
 static void arrive(uint32_t number)
 {
     store_release(&phase.word, number);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Calls to the host, each by each of its instructions, with answers that are checked. Without --semihosting the first one
- * is an exception that nobody expects. The parameter says how it ends, for the one who tests that:
+ * Calls to the host, each by each of its instructions; the guest checks the answers. Without --semihosting the first call
+ * is an unexpected exception. The parameter says how the guest ends, for a test of that:
  *
  *   0   by SYS_EXIT_EXTENDED, status 0 where all is well      2   by SYS_EXIT, a run-time error
  *   1   by SYS_EXIT, which passes                             3   by SYS_EXIT_EXTENDED, status 7
  *   4   by PSCI SYSTEM_OFF, after "EXIT: STATUS=1"            5   by PSCI SYSTEM_OFF, after "EXIT: STATUS=7" of code 3
  *   6   by PSCI SYSTEM_OFF, and no such line
  *
- * The folder has, where there is one, a file "input" with the bytes "abcdefgh".
+ * The folder, if there is one, has a file "input" with the bytes "abcdefgh".
  */
 #include "guest.h"
 

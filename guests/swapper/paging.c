@@ -33,7 +33,7 @@ static void bring_in(unsigned number, unsigned half)
     dsb();
 }
 
-/* Write `arm` and `thumb`, two words each, where one of the two pages has routines: nobody looks at the rest. */
+/* Write `arm` and `thumb`, two words each, where one of the two pages has routines; the rest is unused. */
 static void fill(page frame, unsigned half, const uint32_t *arm, const uint32_t *thumb)
 {
     if (half == 0) {
@@ -48,7 +48,7 @@ static void fill(page frame, unsigned half, const uint32_t *arm, const uint32_t 
 }
 
 /*
- * Let a random moment pass. An invalidation waits for who is in the guest: a swapper that invalidates all the time does
+ * Let a random moment pass. An invalidation waits for vCPUs in the guest: a swapper that invalidates constantly does
  * little else, and finds accessors either not trapped yet or long emulated.
  */
 static void linger(struct group *group)
@@ -98,8 +98,8 @@ void paging_start(unsigned number, uint32_t seed)
 }
 
 /*
- * Swap for as long as there are calls to make. Pages that are taken away faster than anybody can use them would keep a
- * machine that is slow to fetch from ever getting on: as a kernel that sees itself thrash, wait for a call then.
+ * Swap for as long as there are calls to make. Pages that disappear faster than any vCPU can use them would keep a
+ * machine that fetches slowly from ever making progress: wait for a call then, as a thrashing kernel does.
  */
 void swap_on(unsigned number)
 {

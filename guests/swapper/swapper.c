@@ -5,7 +5,7 @@
  * and have another version of the routine in another frame, mapped at once or by the prefetch abort handler. Each call
  * must do exactly what one of the versions does; what a reused frame holds, does something else.
  *
- * Who decodes the access by reading the page after it trapped loses this race now and then:
+ * A hypervisor that decodes the access by reading the page after the trap loses this race now and then:
  *
  *   accessor                    its hypervisor                  swapper
  *   ldr r6, [r5], #4  traps
@@ -133,7 +133,7 @@ static bool returned(const struct vcpu *self)
            self->out.cpsr == (self->in.cpsr & ~CPSR_T);
 }
 
-/* Try every version on memory, from a page that nobody changes; from then on the page of data is the device's. */
+/* Try every version on memory, from a page that does not change; from then on the page of data is the device's. */
 static void learn(unsigned id)
 {
     struct vcpu *self = &vcpus[id];
@@ -231,7 +231,7 @@ static void access_once(unsigned id, unsigned number, uint32_t turn)
     check(id, kind);
 }
 
-/* What no call was to touch, is as it was. */
+/* Memory that no call may touch is unchanged. */
 static void check_rest(unsigned id)
 {
     for (unsigned index = 0; index < SLICE_WORDS; index++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A line editor's poorest relative: what is typed on the PL011 is echoed from an interrupt handler, a line is said
- * back reversed, and "quit" passes. The parameter is the number of characters that end the guest without "quit".
+ * A minimal line editor: an interrupt handler echoes the PL011's input, each line is printed reversed, and "quit"
+ * passes. The parameter is the number of characters that end the guest without "quit".
  *
  * Interrupts: RX at the trigger level of 8 and the receive timeout for what stays below it, with the FIFO on.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Virtio devices: sectors are read and written, entropy is read, the console printed on, each to its interrupt. Then
+ * Virtio devices: read and write sectors, read entropy, print on the console, each until its interrupt. Then
  * code is read from the disk into a page from which another vCPU executes all the while: what it calls after the
  * request is over must be the new code. The parameter is the number of such rounds.
  */
@@ -132,14 +132,14 @@ static void load_code(void)
         code_publish(code, 8);
         if (((function)code)() != round)
             stale++;
-        /* Where nobody has written: of a drive that keeps writes apart this is the image itself. */
+        /* Sectors that no vCPU has written: on a copy-on-write drive these are the image's own. */
         expect("the disk cannot be read", block_request(BLOCK_IN, 16 + round % 16, sectors, SECTOR, true) == 0);
         store_release(&round_done, round);
     }
     store_release(&over, 1);
 }
 
-/* Call the code that is loaded all the while. It is never older than the last load that was over before the call. */
+/* Call the code while it is loaded again and again. It is never older than the last load completed before the call. */
 static void call_code(void)
 {
     while (!load_acquire(&over)) {

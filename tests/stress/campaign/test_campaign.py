@@ -205,7 +205,7 @@ def test_a_full_disk_ends_it_with_a_sentence_and_it_goes_on_with_room(
     assert done.returncode == 4, done.stderr
     assert re.fullmatch(
         r"allstop: the store disk/spec\.store could not be written: .*: make room on its disk; .*"
-        r"the same command goes on from there\n",
+        r"the same command resumes from there\n",
         done.stderr,
     ), done.stderr
     kept = counts(tmp_path / "full.store")
@@ -220,7 +220,7 @@ def test_a_full_disk_ends_it_with_a_sentence_and_it_goes_on_with_room(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "say either what is to be run"),
+        ([], "name either a spec to run"),
         (["nowhere.toml"], "the spec nowhere.toml cannot be read: No such file"),
         (["spec.toml", "--jobs", "0"], "the number of jobs must be 1 to 1024"),
         (["spec.toml", "--jobs", "2", "--cluster", "tcp://127.0.0.1:1"], "--jobs is for this host"),
@@ -272,4 +272,4 @@ def test_ctrl_c_while_it_loads_what_it_needs_ends_it_like_any(spec: Callable[...
     words = (sys.executable, "-P", "-c", EARLY, spec("hello", top="repetitions = 40"))
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=child_environment())
     assert done.returncode == 4
-    assert done.stderr.endswith("runs are in spec.store; the same command goes on from there\n"), done.stderr
+    assert done.stderr.endswith("runs are in spec.store; the same command resumes from there\n"), done.stderr

@@ -130,7 +130,7 @@ def test_without_its_scheduler_a_campaign_ends_with_a_sentence_and_goes_on_here(
         cluster._processes[0].kill()
         out, err = process.communicate(timeout=60)
     assert process.returncode == 4 and len(err.decode().splitlines()) == 1, err
-    assert f"the Dask scheduler at {cluster.address} is gone" in err.decode() and "goes on from there" in err.decode()
+    assert f"the Dask scheduler at {cluster.address} is gone" in err.decode() and "resumes from there" in err.decode()
     before = {row.combination.identity: row.result for row in rows_of(store) if row.result}
     assert command("campaign", path, cwd=tmp_path).returncode == 0
     after = {row.combination.identity: row.result for row in rows_of(store)}
