@@ -21,9 +21,10 @@ from allstop.deploy.options.boot_options import boot_options
 from allstop.deploy.options.options import RunOptions, memory_size, number, scenario
 from allstop.deploy.paths import shown
 from allstop.vm.config.machine import DECODERS, FETCH_POLICIES, MAX_TIME_DILATION, MAX_VCPUS, TLB_DISCIPLINES
+from allstop.vm.config.policies import FETCH_ROWS
 
 MAX_RUNS = 1_000_000
-FETCHES = tuple(name for name in FETCH_POLICIES if name != "user")  # a handler is code on one host's disk
+FETCHES = tuple(row.name for row in FETCH_ROWS if not row.needs_handler)  # a handler is code on one host's disk
 _DEFAULT_TIMEOUT_S = 60.0
 _LONGEST_TIMEOUT_S = 86400.0
 _WORD = 1 << 32

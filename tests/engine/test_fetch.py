@@ -14,6 +14,7 @@ from allstop.vcpu_worker.engine import EXIT_NISV, EXIT_REQUEST, EngineError, Exi
 from allstop.vcpu_worker.events.performer import EventPerformer
 from allstop.vcpu_worker.fetch.fetch import Fetch, FetchStuckError
 from allstop.vcpu_worker.fetch.fetch_handler import FetchHandlerError
+from allstop.vcpu_worker.fetch.instruction_reader import InstructionReader
 from allstop.vcpu_worker.links import RunIsOver
 from allstop.vm.arm import psr
 from allstop.vm.arm.execution import Plan
@@ -401,18 +402,20 @@ def test_a_user_that_never_agrees_is_not_told_to_report_it(machine: Machine, tmp
             scene.fetch.plan(trap)
 
 
-def test_a_device_that_writes_code_in_a_stopped_world_is_noticed(machine: Machine) -> None:
+def test_a_device_that_writes_code_in_a_stopped_world_is_noticed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stop does not stop devices. The word that was executed is gone when it is read, so it is tried again."""
     scene = Scene(machine)
     memory = GuestMemory(machine.control_fd, machine.ram_fd, machine.stage2_fd)
-    trap, read_now = scene.trap(), scene.fetch._read_now
+    trap, read_now = scene.trap(), InstructionReader.read
 
-    def overwritten(trap: Exit) -> int | None:
+    def overwritten(reader: InstructionReader, trap: Exit) -> int | None:
         memory.write(machine.CODE, OTHER_LOAD.to_bytes(4, "little"))
-        return read_now(trap)
+        return read_now(reader, trap)
 
-    scene.fetch._read_now = overwritten  # type: ignore[method-assign]
+    monkeypatch.setattr(InstructionReader, "read", overwritten)
     assert scene.fetch.plan(trap) is None
     assert scene.counters().get("fetch_wrong") is None and scene.counters()["fetch_retry"] == 1
-    scene.fetch._read_now = read_now  # type: ignore[method-assign]
+    monkeypatch.undo()
     assert text(scene.fetch.plan(scene.trap())) == "ldr r2, [r1], #8"

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from allstop.vcpu_worker.engine import Exit
 from allstop.vcpu_worker.links import Links
+from allstop.vm.arm import psr
 from allstop.vm.arm.decoder import decode
 from allstop.vm.arm.instruction import UndecodableError
 from allstop.vm.control.control import COUNT_FETCH_WRONG, ControlPage
 from allstop.vm.wire.messages import Violated
-
-_THUMB = 1 << 5
 
 
 class Oracle:
@@ -41,14 +40,14 @@ class Oracle:
                 word,
                 trap.hdfar,
                 begun - trap.epoch,
-                trap.cpsr >> 5 & 1,
+                bool(trap.cpsr & psr.T),
             )
             journal.text(self._story(trap, word, begun))
         if not self._keep_going:
             self._links.tell(Violated(self._number, self._story(trap, word, begun)))
 
     def _story(self, trap: Exit, word: int, begun: int) -> str:
-        thumb = bool(trap.cpsr & _THUMB)
+        thumb = bool(trap.cpsr & psr.T)
         return (
             f"vCPU {self._number} executed {_text(trap.instruction, thumb)} at {trap.pc:#010x} and trapped on "
             f"{trap.hdfar:#010x}; what it fetched there to emulate it was {_text(word, thumb)}, after "

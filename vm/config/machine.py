@@ -12,13 +12,14 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from allstop.vm.config.policies import DECODERS as DECODERS
+from allstop.vm.config.policies import FETCH_POLICIES as FETCH_POLICIES
+from allstop.vm.config.policies import TLB_DISCIPLINES as TLB_DISCIPLINES
+
 RAM_BASE = 0x4000_0000
 MAX_MEMORY_BYTES = 0xB000_0000
 MAX_VCPUS = 128
 MAX_TIME_DILATION = 1000
-TLB_DISCIPLINES = ("broadcast", "ipi", "local", "early")
-FETCH_POLICIES = ("stop-world", "unprotected", "validate", "abort", "user")
-DECODERS = ("full", "kvm")
 DRIVE_MODES = ("cow", "ro", "rw")
 
 
@@ -136,9 +137,9 @@ class MachineConfig:
     devices_endpoint: str
     fds: SharedFds
     cores: int
-    tlb: str = "broadcast"
-    fetch: str = "stop-world"
-    decode: str = "full"
+    tlb: str = TLB_DISCIPLINES[0]
+    fetch: str = FETCH_POLICIES[0]
+    decode: str = DECODERS[0]
     seed: int = 0
     launcher_pid: int = 0
     as_shipped: bool = False
