@@ -15,12 +15,13 @@ from allstop.vcpu_worker.events.performer import EventPerformer
 from allstop.vcpu_worker.fetch.fetch import Fetch, FetchStuckError
 from allstop.vcpu_worker.fetch.fetch_handler import FetchHandlerError
 from allstop.vcpu_worker.fetch.instruction_reader import InstructionReader
-from allstop.vcpu_worker.links import RunIsOver
+from allstop.vcpu_worker.liveness import RunIsOver
 from allstop.vm.arm import psr
 from allstop.vm.arm.execution import Plan
-from allstop.vm.config.machine import HandlerSpec, MachineConfig, SharedFds
+from allstop.vm.config.machine import HandlerSpec
 from allstop.vm.memory.guest_memory import GuestMemory
 from allstop.vm.wire.messages import Message, ReleaseWorld, StopWorld, Violated, WorldStopped
+from tests.engine.contexts import context
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -41,7 +42,6 @@ class FakeLinks:
 
     before_grant: Callable[[], object] = lambda: None
     told: list[Message] = field(default_factory=list)
-    journal: None = None
 
     def tell(self, message: Message) -> None:
         self.told.append(message)
@@ -64,12 +64,8 @@ class Scene:
         self.machine = machine
         self.links = FakeLinks()
         self.vcpu = machine.vcpu()
-        fds = SharedFds(machine.control_fd, machine.ram_fd, machine.stage2_fd)
-        config = MachineConfig(1, machine.memory_bytes, "", "", "", fds, 2, **named)
-        links: Any = self.links
-        self.fetch = Fetch(
-            config, self.vcpu, 0, machine.page, links, EventPerformer(config, self.vcpu, 0, machine.page, links)
-        )
+        here = context(machine, self.vcpu, self.links, **named)
+        self.fetch = Fetch(here, EventPerformer(here))
         (machine.put_thumb if thumb else machine.put)(machine.CODE, word)
         self.vcpu.cp15(12, 0, 0, 0, False, machine.VECTORS)  # VBAR
         self.vcpu.power_on(machine.CODE | thumb, 0, machine.DEVICE, 0)

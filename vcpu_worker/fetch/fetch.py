@@ -8,29 +8,26 @@ fetches what is there now, and traps again or takes its own prefetch abort. That
 
 from __future__ import annotations
 
-import time
-
-from allstop.vcpu_worker.engine import EXIT_NISV, Exit, Vcpu
+from allstop.vcpu_worker.context import VcpuContext
+from allstop.vcpu_worker.engine import EXIT_NISV, Exit
 from allstop.vcpu_worker.events.performer import EventPerformer
 from allstop.vcpu_worker.exits.emulation import EngineState
 from allstop.vcpu_worker.fetch.instruction_reader import InstructionReader
 from allstop.vcpu_worker.fetch.oracle import Oracle
 from allstop.vcpu_worker.fetch.policies import ABORT, POLICIES, FetchMeans
 from allstop.vcpu_worker.fetch.stopped_world import StoppedWorld
-from allstop.vcpu_worker.links import Links
 from allstop.vm.arm import psr
 from allstop.vm.arm.decoder import DECODE
 from allstop.vm.arm.execution import Plan, plan
 from allstop.vm.arm.instruction import Instruction, UndecodableError
-from allstop.vm.config.machine import MachineConfig
 from allstop.vm.control.control import (
     ACTIVITY_FETCH,
     COUNT_FETCH_DISAGREED,
     COUNT_FETCH_REFUSED,
     COUNT_FETCH_RETRY,
     HISTOGRAM_FETCH,
-    ControlPage,
 )
+from allstop.vm.journal.recorder import Recorder
 
 _ALWAYS_DISAGREES = 10_000
 
@@ -42,27 +39,17 @@ class FetchStuckError(Exception):
 class Fetch:
     """Fetches and decodes for one vCPU."""
 
-    def __init__(
-        self, config: MachineConfig, vcpu: Vcpu, number: int, page: ControlPage, links: Links, performer: EventPerformer
-    ) -> None:
-        self._vcpu = vcpu
+    def __init__(self, context: VcpuContext, performer: EventPerformer) -> None:
+        self._vcpu = context.vcpu
         self._performer = performer
-        self._number = number
-        self._page = page
-        self._links = links
-        self._journal = links.journal
-        self._decode = DECODE[config.decode]
-        self._policy = POLICIES[config.fetch](
-            FetchMeans(
-                vcpu,
-                number,
-                InstructionReader(vcpu, page, performer),
-                StoppedWorld(number, page, links, performer),
-                self._retrying,
-                config.fetch_handler,
-            )
-        )
-        self._oracle = Oracle(number, page, links, config.keep_going)
+        self._number = context.number
+        self._control_page = context.control_page
+        self._telemetry = telemetry = context.telemetry
+        self._fetching = telemetry.step(activity=ACTIVITY_FETCH, histogram=HISTOGRAM_FETCH, record=Recorder.FETCHED)
+        self._decode = DECODE[context.config.decode]
+        reader, world = InstructionReader(context, performer), StoppedWorld(context, performer)
+        self._policy = POLICIES[context.config.fetch](FetchMeans(context, reader, world, self._retrying))
+        self._oracle = Oracle(context)
         self._stuck_at = (-1, -1)
         self._stuck_times = 0
 
@@ -70,58 +57,58 @@ class Fetch:
         """The plan of the trapped instruction; None when the vCPU has to enter the guest again, or has taken a data
         abort because the decoder refused the instruction; or another exit, to be handled first. Raises RunIsOver,
         FetchStuckError and FetchHandlerError."""
-        page, number = self._page, self._number
+        number = self._number
         if not self._policy.row.fetches:
-            self._vcpu.abort(trap.hdfar, is_write=trap.is_write == 1)
+            self._abort(trap)
             return None
-        started = time.perf_counter_ns()
-        page.set_activity(number, ACTIVITY_FETCH, trap.pc)
+        began_ns = self._fetching.begin(trap.pc)
         self._performer.step("after-trap", trap)
         word, trap = self._policy.word(trap)
-        page.record(number, HISTOGRAM_FETCH, time.perf_counter_ns() - started)
-        journal = self._journal
         if trap.kind != EXIT_NISV:
+            self._fetching.measure(began_ns, number)
             return trap
-        if journal is not None:
-            journal.span(
-                journal.FETCHED,
-                number,
-                started,
-                trap.pc,
-                trap.instruction if trap.length else -1,
-                -1 if word is None else word,
-                trap.hdfar,
-                page.epochs()[1] - trap.epoch,
-            )
+        self._fetching.end(
+            began_ns,
+            number,
+            trap.pc,
+            trap.instruction if trap.length else -1,
+            -1 if word is None else word,
+            trap.hdfar,
+            self._begun - trap.epoch,
+        )
         if word is None:
             self._retrying(trap)
             return None
         if word == ABORT:
-            self._vcpu.abort(trap.hdfar, is_write=trap.is_write == 1)
+            self._abort(trap)
             return None
         try:
             instruction: Instruction = self._decode(word, bool(trap.cpsr & psr.T))
             planned = plan(instruction, EngineState(self._vcpu))
         except UndecodableError:
-            self._oracle.look(trap, word, page.epochs()[1])
-            page.count(number, COUNT_FETCH_REFUSED)
-            if journal is not None:
-                journal.event(journal.FETCH_REFUSED, number, trap.pc, word)
-            self._vcpu.abort(trap.hdfar, is_write=trap.is_write == 1)
+            self._oracle.look(trap, word, self._begun)
+            self._telemetry.note(Recorder.FETCH_REFUSED, number, trap.pc, word, counter=COUNT_FETCH_REFUSED)
+            self._abort(trap)
             return None
         if self._policy.checks and not _agrees(planned, trap):
-            page.count(number, COUNT_FETCH_DISAGREED)
-            if journal is not None:
-                journal.event(journal.FETCH_DISAGREED, number, trap.pc, word, trap.hdfar)
+            self._telemetry.note(
+                Recorder.FETCH_DISAGREED, number, trap.pc, word, trap.hdfar, counter=COUNT_FETCH_DISAGREED
+            )
             self._disagreed(trap, instruction)
             return None
-        self._oracle.look(trap, word, page.epochs()[1])
+        self._oracle.look(trap, word, self._begun)
         return planned
 
+    @property
+    def _begun(self) -> int:
+        """How many invalidations have begun."""
+        return self._control_page.epochs()[1]
+
+    def _abort(self, trap: Exit) -> None:
+        self._vcpu.abort(trap.hdfar, is_write=trap.is_write == 1)
+
     def _retrying(self, trap: Exit) -> None:
-        self._page.count(self._number, COUNT_FETCH_RETRY)
-        if (journal := self._journal) is not None:
-            journal.event(journal.FETCH_RETRIED, self._number, trap.pc)
+        self._telemetry.note(Recorder.FETCH_RETRIED, self._number, trap.pc, counter=COUNT_FETCH_RETRY)
 
     def _disagreed(self, trap: Exit, instruction: Instruction) -> None:
         at = (trap.pc, instruction.word)

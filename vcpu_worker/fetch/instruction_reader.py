@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-from allstop.vcpu_worker.engine import Exit, Vcpu
+from allstop.vcpu_worker.context import VcpuContext
+from allstop.vcpu_worker.engine import Exit
 from allstop.vcpu_worker.events.performer import EventPerformer
 from allstop.vm.arm import psr
 from allstop.vm.arm.decoder import thumb_is_wide
-from allstop.vm.control.control import ControlPage
 
 
 class InstructionReader:
     """Reads instructions of one vCPU."""
 
-    def __init__(self, vcpu: Vcpu, control_page: ControlPage, performer: EventPerformer) -> None:
-        self._vcpu = vcpu
-        self._control_page = control_page
+    def __init__(self, context: VcpuContext, performer: EventPerformer) -> None:
+        self._vcpu = context.vcpu
+        self._control_page = context.control_page
         self._performer = performer
 
     def read(self, trap: Exit) -> int | None:

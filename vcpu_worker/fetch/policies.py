@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from allstop.vcpu_worker.engine import EXIT_NISV, Exit, Vcpu
+from allstop.vcpu_worker.context import VcpuContext
+from allstop.vcpu_worker.engine import EXIT_NISV, Exit
 from allstop.vcpu_worker.fetch.fetch_handler import FetchHandler
 from allstop.vcpu_worker.fetch.instruction_reader import InstructionReader
 from allstop.vcpu_worker.fetch.stopped_world import StoppedWorld
-from allstop.vm.config.machine import HandlerSpec
 from allstop.vm.config.policies import FetchRow, fetch_row
 
 ABORT = -1
@@ -27,12 +27,10 @@ _PATIENCE = 8
 class FetchMeans:
     """What a policy works with. `retrying(trap)` counts and journals a fetch that the policy itself tries again."""
 
-    vcpu: Vcpu
-    number: int
+    context: VcpuContext
     reader: InstructionReader
     world: StoppedWorld
     retrying: Callable[[Exit], None]
-    handler: HandlerSpec | None = None
 
 
 class FetchPolicy:
@@ -83,7 +81,7 @@ class StopWorld(FetchPolicy, name="stop-world"):
         means.retrying(trap)
         with means.world.held(may_share=False):
             writes = reader.code_writes()
-            trap = means.vcpu.run(1, True)
+            trap = means.context.vcpu.run(1, True)
             return (reader.unless_written(writes, reader.read(trap)) if trap.kind == EXIT_NISV else None), trap
 
 
@@ -143,9 +141,11 @@ class User(FetchPolicy, name="user"):
 
     def __init__(self, means: FetchMeans) -> None:
         super().__init__(means)
-        if means.handler is None:
+        context = means.context
+        handler = context.config.fetch_handler
+        if handler is None:
             raise ValueError("the fetch policy user needs a fetch handler")
-        self._handler = FetchHandler(means.handler, means.vcpu, means.number)
+        self._handler = FetchHandler(handler, context.vcpu, context.number)
 
     def word(self, trap: Exit) -> tuple[int | None, Exit]:
         answer = self._handler.ask(trap)

@@ -4,43 +4,41 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 
+from allstop.vcpu_worker.context import VcpuContext
 from allstop.vcpu_worker.events.performer import EventPerformer
-from allstop.vcpu_worker.links import Links
-from allstop.vm.control.control import ACTIVITY_OWN_WORLD, ACTIVITY_WAIT_WORLD, HISTOGRAM_STOP, ControlPage
+from allstop.vm.control.control import ACTIVITY_OWN_WORLD, ACTIVITY_WAIT_WORLD, HISTOGRAM_STOP
+from allstop.vm.journal.recorder import Recorder
 from allstop.vm.wire.messages import ReleaseWorld
 
 
 class StoppedWorld:
     """The stops that one vCPU asks for."""
 
-    def __init__(self, number: int, control_page: ControlPage, links: Links, performer: EventPerformer) -> None:
-        self._number = number
-        self._control_page = control_page
-        self._links = links
+    def __init__(self, context: VcpuContext, performer: EventPerformer) -> None:
+        self._number = context.number
+        self._coordinator = context.coordinator
+        self._telemetry = telemetry = context.telemetry
         self._performer = performer
+        self._wait = telemetry.step(
+            activity=ACTIVITY_WAIT_WORLD, histogram=HISTOGRAM_STOP, record=Recorder.STOP_GRANTED
+        )
+        self._hold = telemetry.step(activity=ACTIVITY_OWN_WORLD, record=Recorder.WORLD_HELD)
 
     @contextlib.contextmanager
     def held(self, may_share: bool) -> Iterator[None]:
         """Inside, every other vCPU is outside the guest, but for readers that share the stop. Raises RunIsOver."""
-        control_page, number = self._control_page, self._number
-        started = time.perf_counter_ns()
-        control_page.set_activity(number, ACTIVITY_WAIT_WORLD)
-        if (journal := self._links.journal) is not None:
-            journal.event(journal.STOP_ASKED, number, may_share)
-        stopped = self._links.stop_world("fetch without syndrome", may_share)
-        control_page.record(number, HISTOGRAM_STOP, time.perf_counter_ns() - started)
-        control_page.set_activity(number, ACTIVITY_OWN_WORLD)
-        if journal is not None:
-            journal.span(journal.STOP_GRANTED, number, started, stopped.epoch, may_share)
-            started = time.perf_counter_ns()
+        number = self._number
+        began_ns = self._wait.begin()
+        self._telemetry.note(Recorder.STOP_ASKED, number, may_share)
+        stopped = self._coordinator.stop_world("fetch without syndrome", may_share)
+        self._wait.end(began_ns, number, stopped.epoch, may_share)
+        began_ns = self._hold.begin()
         self._performer.world_is_ours = True
         try:
             yield
         finally:
             self._performer.world_is_ours = False
-            self._links.tell(ReleaseWorld(stopped.epoch))
-            if journal is not None:
-                journal.span(journal.WORLD_HELD, number, started, stopped.epoch)
+            self._coordinator.tell(ReleaseWorld(stopped.epoch))
+            self._hold.end(began_ns, number, stopped.epoch)
