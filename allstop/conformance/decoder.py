@@ -135,7 +135,7 @@ class Comparison:
             control = _memory(ControlPage.size_bytes(1), stack)
             ram = _memory(_MEMORY_BYTES, stack)
             tables = _memory(stage2.size_bytes(_MEMORY_BYTES), stack)
-            page = ControlPage.create(control, 1, 1)
+            control_page = ControlPage.create(control, 1, 1)
             with mmap.mmap(tables, 0) as buffer, memoryview(buffer) as view:
                 stage2.build(view, _MEMORY_BYTES)
             self._ram = mmap.mmap(ram, 0)
@@ -143,8 +143,10 @@ class Comparison:
             fds = SharedFds(control, ram, tables)
             config = MachineConfig(1, _MEMORY_BYTES, "", "", "", fds, 1, fetch="unprotected")
             self._device = DeviceRam(len(_DATA_PAGES) * _PAGE)
-            telemetry, liveness = Telemetry(page, 0, None), Liveness(page, 0)
-            context = VcpuContext(config, 0, self._vcpu, page, telemetry, NoCoordinator(), self._device, liveness)
+            telemetry, liveness = Telemetry(control_page, 0, None), Liveness(control_page, 0)
+            context = VcpuContext(
+                config, 0, self._vcpu, control_page, telemetry, NoCoordinator(), self._device, liveness
+            )
             self._worker = Worker(context, lambda: None)
             self._descriptors = stack.pop_all()
         self._rng = rng

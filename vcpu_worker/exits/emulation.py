@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from allstop.vcpu_worker.context import VcpuContext
 from allstop.vcpu_worker.engine import Vcpu
+from allstop.vm.arm import psr
 from allstop.vm.arm.execution import Access, CpuState, Effects, ExclusiveMonitor, Plan, finish
 from allstop.vm.arm.psr import Mode
 from allstop.vm.config.machine import RAM_BASE
@@ -43,7 +44,7 @@ class EngineState(CpuState):
 
     @property
     def spsr(self) -> int:
-        return self._vcpu.banked(self._cpsr & 0x1F, 16)
+        return self._vcpu.banked(psr.mode(self._cpsr), 16)
 
     @property
     def exclusive(self) -> ExclusiveMonitor:
