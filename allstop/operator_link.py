@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import zmq
 
-from allstop.deploy.errors import HarnessError, UsageError
 from allstop.deploy.outcome.control_file import find_run
+from allstop.vm.errors import HarnessError, UsageError
 from allstop.vm.wire.channel import OPERATOR_PREFIX, Channel, ChannelError
 from allstop.vm.wire.codec import MalformedError
 from allstop.vm.wire.messages import (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from allstop.deploy.outcome.verdict import Latency, Verdict
 from allstop.machine import Machine
+from allstop.vm.config.policies import BROKEN_DISCIPLINES
 
 IMAGE = Path(__file__).resolve().parents[1] / "guests" / "images" / "latency.elf"
 
@@ -52,7 +53,7 @@ def measure(
         tlb=tlb,
         fetch_handler=fetch_handler,
         timeout=_DEADLINE_S,
-        keep_going=tlb in ("local", "early"),
+        keep_going=tlb in BROKEN_DISCIPLINES,
     ) as machine:
         verdict = machine.wait()
         console = machine.console

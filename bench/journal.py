@@ -28,6 +28,7 @@ from allstop.vm.board import RAMDEV_BASE
 from allstop.vm.config.machine import MachineConfig, SharedFds
 from allstop.vm.control.control import ControlPage
 from allstop.vm.journal.open import open_journal
+from allstop.vm.telemetry.step import Telemetry
 from allstop.vm.wire.messages import ROLE_WORKER
 
 ACCESSES = 10
@@ -69,20 +70,20 @@ class Side:
         os.close(config_fd)
         self._journal = open_journal(config, "vcpu-0", ROLE_WORKER)
         with _coordinator(config):
-            self._links = Links(config, page, 0, self._journal)
+            self._links = Links(config, page, 0, Telemetry(page, 0, self._journal))
         stack.callback(self._links.close)
         self._sequence = 0
 
     def block(self) -> float:
         """Microseconds of an access, over a block of them."""
-        journal, links, clock = self._journal, self._links, time.perf_counter_ns
+        journal, devices, clock = self._journal, self._links.devices, time.perf_counter_ns
         before_ns = clock()
         for _ in range(ACCESSES):
             if journal is None:
-                links.mmio(RAMDEV_BASE, 4, False, 0)
+                devices.mmio(RAMDEV_BASE, 4, False, 0)
                 continue
             began_ns = clock()
-            links.mmio(RAMDEV_BASE, 4, False, 0)
+            devices.mmio(RAMDEV_BASE, 4, False, 0)
             journal.span(journal.EXIT, 0, began_ns, 0, 0x4000_0000, 0x9380_0006, RAMDEV_BASE, 0xE591_0000)
         return (clock() - before_ns) / ACCESSES / 1000
 

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
 
+from allstop.vm.config.policies import FETCH_ROWS, TLB_DISCIPLINES, fetch_row
 from bench import echo, guest
 from bench.latency import host, summarise
 
-POLICIES = ("unprotected", "validate", "stop-world", "user")
-DISCIPLINES = ("broadcast", "ipi", "local", "early")
+POLICIES = tuple(row.name for row in FETCH_ROWS if row.fetches)
+DISCIPLINES = TLB_DISCIPLINES
 HANDLER = f"{Path(__file__).resolve().parents[1] / 'examples' / 'fetch_handler.py'}:fetch"
 
 
@@ -52,12 +53,12 @@ def play_round(link: echo.Echo, sizes: Sequence[int], samples: int, busy_samples
                 ("tlb", DISCIPLINES, guest.TLB_INVALIDATE, "tlb_invalidate"),
             ):
                 for name in names:
-                    choice = {"fetch": "stop-world", "tlb": "broadcast", kind: name}
+                    choice = {kind: name}
                     result = guest.measure(
                         operation | (guest.BUSY if busy else 0),
                         busy_samples if busy else samples,
                         vcpus,
-                        fetch_handler=HANDLER if name == "user" else None,
+                        fetch_handler=HANDLER if kind == "fetch" and fetch_row(name).needs_handler else None,
                         **choice,
                     )
                     after_us = summarise(link.measure(samples)).p50_us

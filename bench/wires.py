@@ -95,8 +95,8 @@ def main() -> int:
         print(f"bench.wires: {error}", file=sys.stderr)
         return 1
     print(
-        "| each way | a page, p50 | p99 | a stop, p50 | a TLB invalidation, p50 | a page that moves to and fro, one move"
-        " |\n|---|--:|--:|--:|--:|--:|"
+        "| each way | a page, p50 | p99 | a stop, p50 | a TLB invalidation, p50 | a page that moves to and fro, "
+        "one move |\n|---|--:|--:|--:|--:|--:|"
     )
     for name, row in rows.items():
         cells = (f"{value / 1000:.{1 if value < 10_000 else 0}f} ms" for value in row.values())

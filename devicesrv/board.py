@@ -1,53 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The board: which devices a machine has, where they are, and which interrupts they drive."""
+"""The board at run time: it constructs the model of each row of `vm/board.py`, and then the user's devices."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from random import Random
+from typing import TypeVar
 
 from allstop.devicesrv import plugin
 from allstop.devicesrv.bus import Bus, BusError
 from allstop.devicesrv.console.input_line import InputLine
-from allstop.devicesrv.device import Wiring
+from allstop.devicesrv.device import Device, Wiring
 from allstop.devicesrv.gicv2.cpu_interface import CpuInterfaces
 from allstop.devicesrv.gicv2.distributor import Distributor
 from allstop.devicesrv.gicv2.state import INTIDS, Gic
-from allstop.devicesrv.models.counter import CounterDevice
 from allstop.devicesrv.models.pl011 import Pl011
 from allstop.devicesrv.models.pl031 import Pl031
-from allstop.devicesrv.models.ramdev import RamDevice
-from allstop.devicesrv.models.testdev import TestDevice
 from allstop.devicesrv.virtio import slots
 from allstop.devicesrv.virtio.console import VirtioConsole
 from allstop.devicesrv.virtio.window import VirtioTransports
-from allstop.vm.board import (
-    COUNTER_BASE,
-    GICC_BASE,
-    GICD_BASE,
-    PL011_BASE,
-    PL011_INTID,
-    PL031_BASE,
-    PL031_INTID,
-    RAM_BASE,
-    RAMDEV_BASE,
-    TEST_BASE,
-    VIRTIO_BASE,
-    VIRTIO_INTID,
-)
+from allstop.vm import board
+from allstop.vm.board import RAM_BASE, VIRTIO_INTID
 from allstop.vm.config.machine import MachineConfig
 from allstop.vm.memory.guest_memory import GuestMemory
 
 USER_INTID = 32 + 112  # QEMU's virt gives SPI 112 and up to devices that are added to the board
+D = TypeVar("D", bound=Device)
 
 
 class Board:
-    """The devices of one machine. What is typed on its console goes to `input`.
+    """The devices of one machine. `input` takes what the user types on its console.
 
-    The user's devices are attached in the order of the command line, and the n-th one, from zero, drives
-    INTID USER_INTID + n. Raises BusError or `plugin.PluginError` where one of them cannot be, DriveError for a
-    drive's image. `memory` is what virtio devices have of the guest's RAM, None where there is none;
-    `virtio_console` takes input by `receive`, if there is one.
+    The board attaches the user's devices in the order of the command line; the n-th one, from zero, drives INTID
+    USER_INTID + n. Raises BusError or `plugin.PluginError` for a device that does not fit, DriveError for a drive's
+    image. `memory` gives virtio devices the guest's RAM, and is None on a machine without them; `virtio_console`, if
+    there is one, takes input by `receive`.
     """
 
     def __init__(self, config: MachineConfig, outlets: Wiring, input_line: InputLine | None = None) -> None:
@@ -55,21 +43,15 @@ class Board:
         self._outlets = outlets
         self.gic = Gic(config.vcpus)
         self.bus = Bus()
-        unwired = self._wiring(None)
-        self.uart = Pl011(self._wiring(PL011_INTID))
-        self.clock = Pl031(self._wiring(PL031_INTID))
-        self.input = input_line or InputLine()
-        self.input.subscribe(self.uart, lambda: self.uart.opened)
-        self.bus.attach(GICD_BASE, Distributor(unwired, self.gic))
-        self.bus.attach(GICC_BASE, CpuInterfaces(unwired, self.gic))
-        self.bus.attach(PL011_BASE, self.uart)
-        self.bus.attach(PL031_BASE, self.clock)
         self.memory: GuestMemory | None = None
         self.virtio_console: VirtioConsole | None = None
-        self._attach_virtio()
-        self.bus.attach(TEST_BASE, TestDevice(self._wiring(None)))
-        self.bus.attach(COUNTER_BASE, CounterDevice(unwired))
-        self.bus.attach(RAMDEV_BASE, RamDevice(unwired))
+        self.input = input_line or InputLine()
+        for row in board.DEVICES:
+            self._attach(row)
+        self.uart = self.device(Pl011)
+        self.clock = self.device(Pl031)
+        self.input.subscribe(self.uart, lambda: self.uart.opened)
+        self._plug(self.device(VirtioTransports))
         for place, spec in enumerate(config.devices):
             intid = USER_INTID + place
             if intid >= INTIDS:
@@ -82,10 +64,27 @@ class Board:
                 )
             self.bus.attach(spec.ipa, device)
 
-    def _attach_virtio(self) -> None:
+    def device(self, model: type[D]) -> D:
+        """The board's own device of this model."""
+        return next(region.device for region in self.bus if isinstance(region.device, model))
+
+    def _attach(self, row: board.BoardDevice) -> None:
+        module, _, name = row.model.partition(":")
+        model: type[Device] = getattr(import_module(f".{module}", "allstop.devicesrv"), name)
+        wiring = self._wiring(row.intid if row.units == 1 else None)
+        if issubclass(model, (Distributor, CpuInterfaces)):
+            device: Device = model(wiring, self.gic)
+        elif issubclass(model, VirtioTransports):
+            device = model(wiring, self._config.virtio_legacy)
+        else:
+            device = model(wiring)
+        if device.size_bytes != row.size_bytes:
+            raise BusError(f"{name} has 0x{device.size_bytes:x} bytes, its row in vm/board.py 0x{row.size_bytes:x}")
+        self.bus.attach(row.base, device)
+
+    def _plug(self, window: VirtioTransports) -> None:
+        """Put the machine's virtio devices behind the transports of `window`."""
         config = self._config
-        window = VirtioTransports(self._wiring(None), config.virtio_legacy)
-        self.bus.attach(VIRTIO_BASE, window)
         functions = slots.functions(config, self._outlets)
         if not functions:
             return

@@ -26,8 +26,8 @@ from typing import Any
 from allstop.campaign.combination import Combination
 from allstop.campaign.result import ExecutorFailed, Finished, Lease, Lost, PlacesChanged, Report, Result
 from allstop.campaign.trial import TrialLost, perform
-from allstop.deploy.errors import HarnessError, UsageError
-from allstop.deploy.paths import shown
+from allstop.vm.config.paths import shown
+from allstop.vm.errors import HarnessError, UsageError
 from allstop.vm.version import __version__
 
 _CONNECT_S = 10.0

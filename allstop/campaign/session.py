@@ -14,7 +14,7 @@ from types import FrameType
 
 from allstop.campaign.result import Asked, Executor, ExecutorFailed, Finished, Lease, Lost, Report
 from allstop.campaign.store import Counts, Store
-from allstop.deploy.errors import HarnessError
+from allstop.vm.errors import HarnessError
 
 _TELLS_EVERY_S = 0.25
 

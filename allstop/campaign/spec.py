@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from allstop.campaign.combination import ADDED, FIRST, Combination, Value, digest_of
-from allstop.deploy.errors import UsageError
 from allstop.deploy.options.kinds import scenario
 from allstop.deploy.options.options import RunOptions
-from allstop.deploy.paths import shown
 from allstop.vm.config.kinds import WORD_MAX, Choice, Kind, Whole, number
 from allstop.vm.config.options import of_python, rows
+from allstop.vm.config.paths import shown
+from allstop.vm.errors import UsageError
 
 MAX_RUNS = 1_000_000
 _DEFAULT_TIMEOUT_S = 60.0

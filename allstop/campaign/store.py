@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from allstop.campaign.combination import Combination
 from allstop.campaign.result import Lease, Result
-from allstop.deploy.errors import HarnessError, UsageError
+from allstop.vm.errors import HarnessError, UsageError
 from allstop.vm.version import __version__
 
 MAX_TRIES = 3

@@ -16,9 +16,9 @@ from typing import Any
 
 from allstop.campaign.combination import Combination
 from allstop.campaign.result import Result
-from allstop.deploy.errors import HarnessError, UsageError
 from allstop.deploy.processes.fork_server import ForkServer
 from allstop.machine import Machine
+from allstop.vm.errors import HarnessError, UsageError
 
 CONSOLE_CHARACTERS = 4096
 _LOOKS_EVERY_S = 0.2

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allstop.cli.speech import say, write_all
-from allstop.deploy.errors import HarnessError, UsageError
 from allstop.vm.config.kinds import number
+from allstop.vm.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from allstop.cli.speech import write_all
 from allstop.conformance.conformance import CHECKS, FULL_RUNS, HOSTS_RUNS, QUICK_RUNS, Finding, run_check
-from allstop.deploy.errors import UsageError
 from allstop.vm.config.kinds import number
+from allstop.vm.errors import UsageError
 
 SUMMARY = "prove exclusives, barriers, TLB maintenance and code writes between processes"
 _STDOUT = 1

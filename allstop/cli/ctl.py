@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from allstop.cli.speech import say, write_all
-from allstop.deploy.errors import HarnessError, UsageError
 from allstop.deploy.outcome.telemetry import EXIT_KINDS
 from allstop.operator_link import OperatorLink, RefusedError
 from allstop.vm.config.kinds import number
+from allstop.vm.errors import HarnessError, UsageError
 from allstop.vm.wire.channel import ChannelError
 
 SUMMARY = "look into a running machine, pause it, disturb it, end it"

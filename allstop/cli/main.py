@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from allstop.cli.speech import say
-from allstop.deploy.errors import HarnessError, UsageError
+from allstop.vm.errors import HarnessError, UsageError
 from allstop.vm.version import __version__
 
 COMMANDS = ("run", "conformance", "race", "campaign", "report", "trace", "ctl")

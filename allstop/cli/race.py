@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 from allstop.cli.speech import say, write_all
-from allstop.deploy.errors import UsageError
 from allstop.race.race import DISCIPLINES, FETCHES, PATIENCE_S, RACE, SHOWN, Row, Trial, matrix, run_trial
 from allstop.vm.config.kinds import check_choice, number
-from allstop.vm.config.limits import FETCH_POLICIES, TLB_DISCIPLINES
+from allstop.vm.config.policies import FETCH_POLICIES, TLB_DISCIPLINES
+from allstop.vm.errors import UsageError
 
 SUMMARY = "measure how often each fetch policy decodes the wrong instruction"
 LONG_FETCHES = 200_000

@@ -20,8 +20,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
+from allstop.vcpu_worker.context import VcpuContext
+from allstop.vcpu_worker.coordinator_link import CoordinatorLink
+from allstop.vcpu_worker.devices.device_link import DeviceLink
 from allstop.vcpu_worker.engine import EXIT_FETCH, EXIT_LOST, EXIT_MMIO, EXIT_NISV, Exit, Vcpu
-from allstop.vcpu_worker.links import Links
+from allstop.vcpu_worker.liveness import Liveness
 from allstop.vcpu_worker.worker import Worker
 from allstop.vm import board
 from allstop.vm.arm import psr
@@ -33,6 +36,7 @@ from allstop.vm.config.limits import RAM_BASE
 from allstop.vm.config.machine import MachineConfig, SharedFds
 from allstop.vm.control.control import ControlPage
 from allstop.vm.memory import stage2
+from allstop.vm.telemetry.step import Telemetry
 from allstop.vm.wire.messages import MMIO_OK, MMIO_UNASSIGNED, Message, MmioReply
 
 _MEMORY_BYTES = 2 << 20
@@ -81,11 +85,20 @@ class State:
         return ", ".join(found)
 
 
-class DeviceRam(Links):
-    """Stands in for the device server: a device that is a RAM, in this process."""
+class NoCoordinator(CoordinatorLink):
+    """Stands for the coordinator, which this check does without."""
+
+    def __init__(self) -> None:
+        """Connect to nothing."""
+
+    def tell(self, message: Message) -> None:
+        raise AssertionError(f"the decoder's check tells nobody anything, but was told {message}")
+
+
+class DeviceRam(DeviceLink):
+    """Stands for the device server: a device that is a RAM, in this process."""
 
     def __init__(self, size: int) -> None:
-        self.journal = None
         self.content = bytearray(size)
         self.accesses = 0
 
@@ -98,9 +111,6 @@ class DeviceRam(Links):
             self.content[offset : offset + size] = value.to_bytes(size, "little")
             return MmioReply(0, MMIO_OK, 0, 0)
         return MmioReply(0, MMIO_OK, int.from_bytes(self.content[offset : offset + size], "little"), 0)
-
-    def tell(self, message: Message) -> None:
-        raise AssertionError(f"the decoder's check sends no messages, but was asked to send {message}")
 
 
 @dataclass
@@ -125,7 +135,7 @@ class Comparison:
             control = _memory(ControlPage.size_bytes(1), stack)
             ram = _memory(_MEMORY_BYTES, stack)
             tables = _memory(stage2.size_bytes(_MEMORY_BYTES), stack)
-            page = ControlPage.create(control, 1, 1)
+            control_page = ControlPage.create(control, 1, 1)
             with mmap.mmap(tables, 0) as buffer, memoryview(buffer) as view:
                 stage2.build(view, _MEMORY_BYTES)
             self._ram = mmap.mmap(ram, 0)
@@ -141,7 +151,11 @@ class Comparison:
                 fetch="unprotected",
             )
             self._device = DeviceRam(len(_DATA_PAGES) * _PAGE)
-            self._worker = Worker(config, 0, page, self._vcpu, self._device)
+            telemetry, liveness = Telemetry(control_page, 0, None), Liveness(control_page, 0)
+            context = VcpuContext(
+                config, 0, self._vcpu, control_page, telemetry, NoCoordinator(), self._device, liveness
+            )
+            self._worker = Worker(context, lambda: None)
             self._descriptors = stack.pop_all()
         self._rng = rng
         self._build_tables()

@@ -2,11 +2,8 @@
 """The fetch race, measured: how often each fetch policy decodes the wrong instruction under each TLB discipline.
 
 The guest `swapper` makes accesses without syndrome from pages that it keeps swapping. A cell of the matrix is one
-policy under one discipline; its trials differ in their seed. Each cell has what the theory predicts:
-
-    unprotected x broadcast   wrong: no invalidation waits for a hypervisor between its trap and its read
-    unprotected x ipi         right: an invalidation waits until the trap has been handled
-    stop-world, validate      right under both
+policy under one discipline; its trials differ in their seed. A policy's row in `vm/config/policies.py` says under which
+disciplines it decodes wrong and under which it never does; the policies' classes say why.
 
 A wrong decode needs an accessor and a swapper on two cores at once, and a busy host's scheduler may keep all vCPUs of a
 short run on one of them. So every vCPU of a trial is pinned to a core, and the cell that must be wrong runs
@@ -26,17 +23,13 @@ from allstop.conformance.results import results
 from allstop.deploy.outcome.verdict import Verdict
 from allstop.machine import Machine
 from allstop.vm.boot.bundled import IMAGES
+from allstop.vm.config.policies import FETCH_ROWS, TLB_ROWS, fetch_row
 
-FETCHES = ("unprotected", "stop-world", "validate", "abort")
-DISCIPLINES = ("broadcast", "ipi")
-_SOUND = {
-    ("unprotected", "ipi"),
-    ("stop-world", "broadcast"),
-    ("stop-world", "ipi"),
-    ("validate", "broadcast"),
-    ("validate", "ipi"),
-}
-RACE = ("unprotected", "broadcast")
+_RACED = sorted((row for row in FETCH_ROWS if not row.needs_handler), key=lambda row: not row.wrong_under)
+FETCHES = tuple(row.name for row in _RACED)  # those that the race must show first
+DISCIPLINES = tuple(row.name for row in TLB_ROWS if row.architectural)
+_SOUND = {(row.name, tlb) for row in FETCH_ROWS for tlb in row.sound_under}
+RACE = next((row.name, tlb) for row in FETCH_ROWS for tlb in row.wrong_under)
 SHOWN = 2  # wrong decodes in the race's cell: one could be an accident
 PATIENCE_S = 45.0
 
@@ -88,7 +81,7 @@ class Row:
             return self.failures[0]
         if self.theory == "wrong" and self.wrong < SHOWN:
             return (
-                f"unprotected x broadcast decoded {self.wrong} wrong in {self.fetches:,} fetches, in "
+                f"{self.fetch} x {self.tlb} decoded {self.wrong} wrong in {self.fetches:,} fetches, in "
                 f"{self.trials} {'run' if self.trials == 1 else 'runs'}: the race did not show"
             )
         if self.theory == "right":
@@ -149,7 +142,7 @@ def with_trial(row: Row, trial: Trial) -> Row:
     failures = row.failures
     if verdict.verdict not in ("pass", "fail") or not figures:
         failures += (f"{row.fetch} x {row.tlb} ended with {verdict.verdict}: {verdict.sentence}",)
-    fetches = verdict.fetches.count if row.fetch != "abort" else verdict.exits["nisv"]
+    fetches = verdict.fetches.count if fetch_row(row.fetch).fetches else verdict.exits["nisv"]
     return replace(
         row,
         trials=row.trials + 1,

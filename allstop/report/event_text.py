@@ -6,7 +6,7 @@ from __future__ import annotations
 from allstop.vm.arm.decoder import decode
 from allstop.vm.arm.instruction import UndecodableError
 from allstop.vm.arm.psci import PsciFunction
-from allstop.vm.config.limits import TLB_DISCIPLINES
+from allstop.vm.config.policies import TLB_DISCIPLINES
 from allstop.vm.control import control
 from allstop.vm.journal.format import EXIT_NAMES, NO_VCPU, NOTHING, Event, Kind
 from allstop.vm.wire.messages import ROLE_NAMES, VERDICTS

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from allstop.deploy.errors import UsageError
 from allstop.deploy.outcome.run_folder import VERDICT_NAME
 from allstop.deploy.outcome.verdict import Verdict
+from allstop.vm.errors import UsageError
 from allstop.vm.journal.format import FOLDER, SUFFIX, Journal, JournalError
 
 _TAIL_BYTES = 16384

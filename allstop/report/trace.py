@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from allstop.deploy.errors import UsageError
 from allstop.report.event_text import arguments, title
 from allstop.report.run import RecordedRun
+from allstop.vm.errors import UsageError
 from allstop.vm.journal.format import Event, Journal, Kind
 
 _GLOBAL = frozenset({Kind.VIOLATION, Kind.MMIO_WRONG, Kind.LOST, Kind.ENDED, Kind.DEVICE_FAILED})

@@ -146,12 +146,9 @@ class EventDispatch:
             if vcpu in self._lost:
                 return Impossible(index, _dead(vcpu))
         self._nonce = self._nonce + 1 & 0xFFFF_FFFF
-        record = {
-            key: value
-            for key, value in wanted.record().items()
-            if key not in ("at_ms", "every_ms", "instructions", "exit", "executes", "step")
-        }
-        message = PerformEvent(self._nonce, index, ALL_VCPUS if vcpu is None else vcpu, json.dumps(record))
+        message = PerformEvent(
+            self._nonce, index, ALL_VCPUS if vcpu is None else vcpu, json.dumps(wanted.immediate_record())
+        )
         self._asked[self._nonce] = _Asked(operator, vcpu if wanted.performer == WORKER else None, index)
         if wanted.performer == WORKER:
             assert vcpu is not None

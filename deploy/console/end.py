@@ -17,8 +17,8 @@ import tty
 from collections.abc import Callable
 
 from allstop.deploy.console.terminal import EscapeKey, Terminal
-from allstop.deploy.errors import UsageError
 from allstop.deploy.options.console_place import FILE, PTY, SOCKET, TTY, ConsolePlace
+from allstop.vm.errors import UsageError
 
 READ_BYTES = 1 << 12
 

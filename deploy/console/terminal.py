@@ -13,7 +13,7 @@ import signal
 import termios
 from types import FrameType, TracebackType
 
-from allstop.deploy.errors import UsageError
+from allstop.vm.errors import UsageError
 
 ESCAPE = 0x01
 LEAVE = ord("x")

@@ -33,8 +33,8 @@ from allstop.deploy.processes.subreaper import Subreaper
 from allstop.deploy.processes.watchdog import NODE_PATIENCE, Watchdog
 from allstop.deploy.processes.zygote import Zygote, ZygoteEndedError
 from allstop.deploy.run.shared_memory import swap_file
-from allstop.vm.config.limits import TLB_DISCIPLINES
 from allstop.vm.config.machine import HostsSpec, MachineConfig, SharedFds
+from allstop.vm.config.policies import TLB_DISCIPLINES
 from allstop.vm.control import control
 from allstop.vm.control.control import ControlPage
 from allstop.vm.events.scenario import Scenario

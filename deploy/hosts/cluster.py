@@ -21,8 +21,8 @@ import sys
 from typing import Any
 from urllib.parse import urlsplit
 
-from allstop.deploy.errors import UsageError
 from allstop.deploy.hosts.hosts_file import HostEntry
+from allstop.vm.errors import UsageError
 
 CONNECT_S = 5.0
 LEASE_S = 5.0

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from allstop.deploy.errors import UsageError
+from allstop.vm.errors import UsageError
 
 MAX_HOSTS = 32
 DEADLINE_S = 5.0

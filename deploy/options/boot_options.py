@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from allstop.deploy.errors import UsageError
 from allstop.vm.boot.boot import Startup, prepare
 from allstop.vm.boot.device_tree import RunFacts, adapt
 from allstop.vm.boot.images import Image, ImageError
 from allstop.vm.boot.tree_blob import MAX_TREE_BYTES
+from allstop.vm.errors import UsageError
 
 LINUX_COMMAND_LINE_BYTES = 1024
 """COMMAND_LINE_SIZE of 32-bit ARM Linux, which cuts off silently what is longer (the terminating zero counts)."""

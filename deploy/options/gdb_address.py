@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from allstop.deploy.errors import UsageError
+from allstop.vm.errors import UsageError
 
 DEFAULT_HOST = "127.0.0.1"
 

@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from allstop.deploy.errors import UsageError
 from allstop.vm.board import FIXED_RANGES
 from allstop.vm.config.limits import RAM_BASE
 from allstop.vm.config.specs import DeviceSpec
+from allstop.vm.errors import UsageError
 
 PAGE_BYTES = 4096
 _IPA_END = 1 << 32

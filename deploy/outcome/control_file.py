@@ -9,10 +9,10 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from allstop.deploy.errors import UsageError
 from allstop.deploy.outcome.run_folder import VERDICT_NAME
 from allstop.deploy.outcome.verdict import Verdict
 from allstop.vm.config.machine import MachineConfig
+from allstop.vm.errors import UsageError
 
 CONTROL_NAME = "control.json"
 CONTROL_MODE = 0o600

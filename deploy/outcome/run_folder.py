@@ -22,8 +22,8 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
-from allstop.deploy.errors import UsageError
 from allstop.vm.config.paths import absolute
+from allstop.vm.errors import UsageError
 
 VERDICT_NAME = "verdict.json"
 

@@ -7,9 +7,9 @@ import contextlib
 import os
 import socket
 
-from allstop.deploy.errors import UsageError
 from allstop.deploy.options.gdb_address import GdbAddress
 from allstop.vm.config.machine import GdbSpec
+from allstop.vm.errors import UsageError
 
 _STDERR = 2
 

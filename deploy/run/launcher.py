@@ -16,7 +16,6 @@ from allstop.deploy.console.end import ConsoleEnd, PtyEnd, TerminalEnd, open_end
 from allstop.deploy.console.port import ConsolePort
 from allstop.deploy.console.relay import ConsoleRelay
 from allstop.deploy.console.status_line import StatusLine
-from allstop.deploy.errors import HarnessError, UsageError
 from allstop.deploy.hosts.agents import Agents, AgentsError
 from allstop.deploy.hosts.bounces import bounces
 from allstop.deploy.hosts.hosts_file import place_vcpus
@@ -37,6 +36,7 @@ from allstop.deploy.run.shared_memory import Assembly, assemble
 from allstop.deploy.run.supervisor import Supervisor
 from allstop.vm.boot.boot import Startup
 from allstop.vm.control import control
+from allstop.vm.errors import HarnessError, UsageError
 from allstop.vm.events.scenario import Scenario
 from allstop.vm.wire.messages import ROLE_DEBUGGER, ROLE_HOST, Boot
 

@@ -15,8 +15,8 @@ from allstop.deploy.hosts.agents import Agents
 from allstop.deploy.options.options import RunOptions
 from allstop.deploy.run.gdb_listener import open_gdb
 from allstop.vm.boot.images import Image
-from allstop.vm.config.limits import TLB_DISCIPLINES
 from allstop.vm.config.machine import HostsSpec, MachineConfig, SemihostingSpec, SharedFds
+from allstop.vm.config.policies import TLB_DISCIPLINES
 from allstop.vm.control.control import ControlPage
 from allstop.vm.memory import stage2
 from allstop.vm.memory.memory import create_memory, load_image

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A scenario's events at the device server: replies that come late, never or twice, interrupts that come or do not.
+"""A scenario's events at the device server: it delays, drops or repeats replies, raises or withholds interrupts.
 
-No socket and no clock: times come in as seconds, and what is to be sent comes out.
+No socket and no clock: times come in as seconds, and the replies to send come out.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from allstop.devicesrv.gicv2.state import Gic
+from allstop.vm.events.performers import Performers, rows_of
 from allstop.vm.events.scenario import Scenario
 from allstop.vm.events.selector import Selector
 from allstop.vm.events.vocabulary import DEVICE_STEP, DEVICES, Event
@@ -21,18 +23,26 @@ _NO_EVENT = 0xFFFF
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply on its way to the vCPU that goes by `identity`."""
+    """A reply on its way to the worker of `vcpu`, whose peer is `identity`."""
 
     identity: bytes
     vcpu: int
     data: bytes
 
 
-class ReplyEvents:
-    """The events of one machine's devices. `happened(index, vcpu, sentence)` is told of each: "" is done.
+_OnReply: TypeAlias = Callable[["ReplyEvents", Event, Reply, float, int], int]
+_OnInterrupt: TypeAlias = Callable[["ReplyEvents", Event, int, float], bool]
+performs_reply: Performers[_OnReply] = Performers(rows_of(DEVICES, on_reply=True))
+"""How often to send the reply, which would be sent so many times without the event."""
+performs: Performers[_OnInterrupt] = Performers(rows_of(DEVICES))
+"""Whether the event was done to the interrupt line of a vCPU that has a CPU interface."""
 
-    A vCPU has one access under way, so its requests are ignored while the reply to it is held back: the worker asks
-    again, and gets that reply when it is due, once.
+
+class ReplyEvents:
+    """The events of one machine's devices. It calls `happened(index, vcpu, sentence)` for each; "" means done.
+
+    A vCPU has one access under way. While its reply is held back, the device server ignores its requests: the worker
+    asks again, and gets that reply once, when it is due.
     """
 
     def __init__(
@@ -56,27 +66,19 @@ class ReplyEvents:
 
     @property
     def next_due_s(self) -> float | None:
-        """When something is to be done by `due`; None when nothing is."""
+        """When `due` has something to do; None when nothing waits."""
         return self._due[0][0] if self._due else None
 
     def replies(self, reply: Reply, ipa: int, now_s: float) -> int:
-        """How often to send this reply to an access at `ipa` now: 1 where no event happens."""
+        """How often to send this reply to an access at `ipa` now; 1 when no event happens."""
         times = 1
         for index, wanted, selector in self._entries[reply.vcpu]:
             if wanted.device is not None and wanted.device != ipa & _PAGE or not selector.takes():
                 continue
-            match wanted.action:
-                case "reply-drop":
-                    times = 0
-                case "reply-repeat":
-                    times += times
-                case "reply-delay":
-                    times = 0
-                    self.held.add(reply.vcpu)
-                    self._at(now_s + wanted.for_ms / 1000, reply)
-                case _:
-                    self.perform(index, wanted, reply.vcpu, now_s)
-                    continue
+            if not wanted.row.on_reply:
+                self.perform(index, wanted, reply.vcpu, now_s)
+                continue
+            times = performs_reply[wanted.action](self, wanted, reply, now_s, times)
             self._happened(index, reply.vcpu, "")
         return times
 
@@ -89,22 +91,40 @@ class ReplyEvents:
         )
         done = False
         for target in targets:
-            if target >= len(self._gic.interfaces):
-                continue
-            if wanted.action == "irq-spurious":
-                done |= self._gic.raise_spuriously(target)
-            else:
-                done = True
-                self._gic.withheld.add(target)
-                self._gic.update((self._gic.interfaces[target],))
-                self._at(now_s + wanted.for_ms / 1000, target)
+            if target < len(self._gic.interfaces):
+                done |= performs[wanted.action](self, wanted, target, now_s)
         sentence = "" if done else "the line is high already, or the vCPU has no CPU interface"
         if index != _NO_EVENT:
             self._happened(index, vcpu, sentence)
         return sentence
 
+    @performs_reply("reply-drop")
+    def _drop(self, wanted: Event, reply: Reply, now_s: float, times: int) -> int:
+        return 0
+
+    @performs_reply("reply-repeat")
+    def _repeat(self, wanted: Event, reply: Reply, now_s: float, times: int) -> int:
+        return 2 * times
+
+    @performs_reply("reply-delay")
+    def _delay(self, wanted: Event, reply: Reply, now_s: float, times: int) -> int:
+        self.held.add(reply.vcpu)
+        self._at(now_s + wanted.for_ms / 1000, reply)
+        return 0
+
+    @performs("irq-spurious")
+    def _raise_spuriously(self, wanted: Event, target: int, now_s: float) -> bool:
+        return self._gic.raise_spuriously(target)
+
+    @performs("irq-withhold")
+    def _withhold(self, wanted: Event, target: int, now_s: float) -> bool:
+        self._gic.withheld.add(target)
+        self._gic.update((self._gic.interfaces[target],))
+        self._at(now_s + wanted.for_ms / 1000, target)
+        return True
+
     def due(self, now_s: float) -> list[Reply]:
-        """Replies whose time has come; interrupts that were withheld are let through."""
+        """Replies whose time has come. Interrupts whose time has come are no longer withheld."""
         replies = []
         while self._due and self._due[0][0] <= now_s:
             _, _, what = heapq.heappop(self._due)

@@ -10,7 +10,7 @@ import pytest
 
 import allstop.cli.run
 from allstop.cli.main import main
-from allstop.deploy.errors import HarnessError
+from allstop.vm.errors import HarnessError
 from allstop.vm.version import __version__
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from allstop.deploy.errors import HarnessError, UsageError
 from allstop.deploy.outcome.control_file import CONTROL_NAME
 from allstop.operator_link import OperatorLink, RefusedError
 from allstop.vm.boot.images import parse_elf
+from allstop.vm.errors import HarnessError, UsageError
 
 PATIENCE_S = 30.0
 Start = Callable[..., contextlib.AbstractContextManager[Any]]

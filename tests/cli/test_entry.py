@@ -27,7 +27,7 @@ from allstop.cli.entry import main
 sys.argv = ["allstop", "--version"]
 sys.exit(main())
 """
-MODULES = ["allstop.cli.main", "allstop.deploy.errors", "allstop.cli.run", "zmq", "allstop.cli.ctl"]
+MODULES = ["allstop.cli.main", "allstop.vm.errors", "allstop.cli.run", "zmq", "allstop.cli.ctl"]
 
 
 def interrupted(module: str, how: str) -> subprocess.CompletedProcess[str]:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from allstop import Machine
-from allstop.deploy.errors import UsageError
 from allstop.deploy.options.options import RunOptions
 from allstop.vm.boot.device_tree import RunFacts, build
 from allstop.vm.boot.tree_blob import parse
 from allstop.vm.config.limits import RAM_BASE
 from allstop.vm.config.options import to_arguments
+from allstop.vm.errors import UsageError
 
 # Passes if r0 is 0, r1 is 0xffffffff and r2 points to the magic number of a device tree.
 CHECK_REGISTERS = struct.pack(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from allstop.deploy.errors import UsageError
 from allstop.deploy.outcome.verdict import Verdict
 from allstop.machine import Machine
+from allstop.vm.errors import UsageError
 
 IMAGES = Path(__file__).parents[2] / "guests" / "images"
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from allstop import Machine
-from allstop.deploy.errors import UsageError
+from allstop.vm.errors import UsageError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fetch_handler.py"
 TIMEOUT_S = 60.0

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from allstop import HarnessError, Machine
-from allstop.deploy.errors import UsageError
 from allstop.deploy.processes.fork_server import ForkServer
 from allstop.deploy.processes.processes import child_environment
+from allstop.vm.errors import UsageError
 
 
 @pytest.fixture

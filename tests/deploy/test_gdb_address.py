@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from allstop.deploy.errors import UsageError
 from allstop.deploy.options.gdb_address import GdbAddress, gdb_address
 from allstop.deploy.options.options import RunOptions
+from allstop.vm.errors import UsageError
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.deploy.errors import UsageError
 from allstop.deploy.hosts.hosts_file import HostsFile, parse_hosts, place_vcpus, read_hosts
+from allstop.vm.errors import UsageError
 
 HERE: dict[str, Any] = {"name": "here", "address": "10.0.0.1"}
 THERE: dict[str, Any] = {"name": "there", "address": "10.0.0.2"}

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allstop.deploy.errors import UsageError
 from allstop.deploy.options.options import RunOptions
 from allstop.vm.config.kinds import Device, memory_size, number
 from allstop.vm.config.specs import DeviceSpec
+from allstop.vm.errors import UsageError
 
 IMAGE = Path("guest.elf")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from allstop.deploy.errors import UsageError
 from allstop.deploy.outcome.run_folder import RunFolder
+from allstop.vm.errors import UsageError
 
 
 def test_a_folder_is_made_with_its_parents_and_kept(tmp_path: Path) -> None:

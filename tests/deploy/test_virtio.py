@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from allstop.deploy.errors import UsageError
 from allstop.machine import Machine
+from allstop.vm.errors import UsageError
 
 IMAGES = Path(__file__).parents[2] / "guests" / "images"
 GUEST = IMAGES / "virtio.elf"

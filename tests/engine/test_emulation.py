@@ -15,6 +15,7 @@ from allstop.vm.arm import psr
 from allstop.vm.arm.decoder import decode
 from allstop.vm.arm.execution import plan
 from allstop.vm.wire.messages import MMIO_FAILED, MMIO_OK, MMIO_UNASSIGNED, MmioReply
+from tests.engine.contexts import context
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -54,8 +55,7 @@ class Scene:
         vcpu.cp15(12, 0, 0, 0, False, machine.VECTORS)  # VBAR
         vcpu.cp15(1, 0, 0, 0, False, vcpu.cp15(1, 0, 0, 0) | 1)  # SCTLR.M
         vcpu.set_core(16, vcpu.core()[16])
-        links: Any = self.links
-        self.emulation = Emulation(vcpu, 0, machine.page, links, machine.memory_bytes)
+        self.emulation = Emulation(context(machine, vcpu, devices=self.links))
 
     def perform(self, word: int, thumb: bool = False, **registers: int) -> bool:
         """Emulate one instruction at CODE."""
@@ -255,10 +255,9 @@ def test_ram_ends_where_it_ends(machine: Machine) -> None:
     """Without MMU, the word behind the end of RAM is a device's."""
     vcpu: Vcpu = machine.vcpu()
     links = FakeLinks()
-    as_links: Any = links
     end = machine.RAM + machine.memory_bytes
     machine.put(end - 4, 5)
     vcpu.set_core(1, end - 4)
-    emulation: Callable[[Any], bool] = Emulation(vcpu, 0, machine.page, as_links, machine.memory_bytes).perform
+    emulation: Callable[[Any], bool] = Emulation(context(machine, vcpu, devices=links)).perform
     assert emulation(plan(decode(0xE8B1000D, False), EngineState(vcpu)))  # ldm r1!, {r0, r2, r3}
     assert vcpu.core()[0] == 5 and [ipa for ipa, *_ in links.asked] == [end, end + 4]

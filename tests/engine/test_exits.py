@@ -9,7 +9,7 @@ import pytest
 
 from allstop.vcpu_worker.engine import EXIT_FETCH, EXIT_HVC, EXIT_LOST, EXIT_MMIO, EXIT_NISV, EXIT_SMC, EXIT_WALK, Vcpu
 from allstop.vm.arm import psr
-from allstop.vm.arm.syndrome import ExceptionClass, Syndrome
+from allstop.vm.arm.syndrome import ExceptionClass, Syndrome, ipa
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -127,6 +127,7 @@ def test_an_access_with_syndrome_is_described_whole(machine: Machine, access: Ac
     )
     assert (leave.hdfar, leave.hpfar, leave.ipa, leave.pc) == (address, address >> 12 << 4, address, at)
     assert (leave.size, leave.is_write) == (access.size, access.write)
+    assert (leave.size, leave.is_write, leave.ipa) == (syndrome.sas, syndrome.wnr, ipa(leave.hpfar, leave.hdfar))
     assert leave.value == (STORED & (1 << 8 * access.size) - 1 if access.write else 0)
     before = vcpu.core()
     vcpu.answer(0x1_9ABC_8DEF)
@@ -149,7 +150,7 @@ def test_an_access_without_syndrome_comes_with_the_instruction(machine: Machine,
     syndrome = Syndrome(leave.hsr)
     assert leave.kind == EXIT_NISV
     assert not syndrome.isv and leave.hsr >> 14 & 0x3FF == 0
-    assert syndrome.wnr == access.write == leave.is_write
+    assert syndrome.wnr == access.write == leave.is_write and leave.ipa == ipa(leave.hpfar, leave.hdfar)
     assert (leave.hdfar, leave.hpfar, leave.ipa, leave.pc) == (address, address >> 12 << 4, address, at)
     assert (leave.instruction, leave.length) == (access.word, access.length)
     assert vcpu.core()[:3] == (STORED, machine.DEVICE, 4), "the base was written back before the access was made"

@@ -14,13 +14,14 @@ from allstop.vcpu_worker.engine import EXIT_NISV, EXIT_REQUEST, EngineError, Exi
 from allstop.vcpu_worker.events.performer import EventPerformer
 from allstop.vcpu_worker.fetch.fetch import Fetch, FetchStuckError
 from allstop.vcpu_worker.fetch.fetch_handler import FetchHandlerError
-from allstop.vcpu_worker.links import RunIsOver
+from allstop.vcpu_worker.fetch.instruction_reader import InstructionReader
+from allstop.vcpu_worker.liveness import RunIsOver
 from allstop.vm.arm import psr
 from allstop.vm.arm.execution import Plan
-from allstop.vm.config.machine import MachineConfig, SharedFds
 from allstop.vm.config.specs import HandlerSpec
 from allstop.vm.memory.guest_memory import GuestMemory
 from allstop.vm.wire.messages import Message, ReleaseWorld, StopWorld, Violated, WorldStopped
+from tests.engine.contexts import context
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -41,7 +42,6 @@ class FakeLinks:
 
     before_grant: Callable[[], object] = lambda: None
     told: list[Message] = field(default_factory=list)
-    journal: None = None
 
     def tell(self, message: Message) -> None:
         self.told.append(message)
@@ -64,20 +64,8 @@ class Scene:
         self.machine = machine
         self.links = FakeLinks()
         self.vcpu = machine.vcpu()
-        fds = SharedFds(machine.control_fd, machine.ram_fd, machine.stage2_fd)
-        config = MachineConfig(
-            memory_bytes=machine.memory_bytes,
-            token="",
-            coordinator_endpoint="",
-            devices_endpoint="",
-            fds=fds,
-            cores=2,
-            **named,
-        )
-        links: Any = self.links
-        self.fetch = Fetch(
-            config, self.vcpu, 0, machine.page, links, EventPerformer(config, self.vcpu, 0, machine.page, links)
-        )
+        here = context(machine, self.vcpu, self.links, **named)
+        self.fetch = Fetch(here, EventPerformer(here))
         (machine.put_thumb if thumb else machine.put)(machine.CODE, word)
         self.vcpu.cp15(12, 0, 0, 0, False, machine.VECTORS)  # VBAR
         self.vcpu.power_on(machine.CODE | thumb, 0, machine.DEVICE, 0)
@@ -410,18 +398,20 @@ def test_a_user_that_never_agrees_is_not_told_to_report_it(machine: Machine, tmp
             scene.fetch.plan(trap)
 
 
-def test_a_device_that_writes_code_in_a_stopped_world_is_noticed(machine: Machine) -> None:
+def test_a_device_that_writes_code_in_a_stopped_world_is_noticed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stop does not stop devices. The word that was executed is gone when it is read, so it is tried again."""
     scene = Scene(machine)
     memory = GuestMemory(machine.control_fd, machine.ram_fd, machine.stage2_fd)
-    trap, read_now = scene.trap(), scene.fetch._read_now
+    trap, read_now = scene.trap(), InstructionReader.read
 
-    def overwritten(trap: Exit) -> int | None:
+    def overwritten(reader: InstructionReader, trap: Exit) -> int | None:
         memory.write(machine.CODE, OTHER_LOAD.to_bytes(4, "little"))
-        return read_now(trap)
+        return read_now(reader, trap)
 
-    scene.fetch._read_now = overwritten  # type: ignore[method-assign]
+    monkeypatch.setattr(InstructionReader, "read", overwritten)
     assert scene.fetch.plan(trap) is None
     assert scene.counters().get("fetch_wrong") is None and scene.counters()["fetch_retry"] == 1
-    scene.fetch._read_now = read_now  # type: ignore[method-assign]
+    monkeypatch.undo()
     assert text(scene.fetch.plan(scene.trap())) == "ldr r2, [r1], #8"

@@ -12,11 +12,12 @@ import pytest
 from allstop.devicesrv.semihosting.semihosting import Semihosting as Host
 from allstop.vcpu_worker.engine import EXIT_SEMIHOSTING, Vcpu
 from allstop.vcpu_worker.exits.semihosting import Semihosting
-from allstop.vcpu_worker.links import RunIsOver
+from allstop.vcpu_worker.liveness import RunIsOver
 from allstop.vm.arm import psr
 from allstop.vm.arm.semihosting import Call
 from allstop.vm.config.machine import SemihostingSpec
 from allstop.vm.wire.messages import HostCall, HostReturn
+from tests.engine.contexts import context
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Machine
@@ -113,14 +114,7 @@ def test_calls_with_blocks_of_anything_are_answered(machine: Machine, tmp_path: 
     machine.put(machine.CODE, ARM["svc"], 0xEAFF_FFFD)  # b .-4
     links = HostHere(str(tmp_path))
     end = machine.RAM + machine.memory_bytes
-    calls = Semihosting(
-        SemihostingSpec(str(tmp_path), "a line"),
-        vcpu,
-        0,
-        machine.page,
-        links,  # type: ignore[arg-type]
-        machine.memory_bytes,
-    )
+    calls = Semihosting(context(machine, vcpu, links, links), SemihostingSpec(str(tmp_path), "a line"))
     dice = random.Random(20)
     words = [
         0,
@@ -174,14 +168,7 @@ def test_a_call_moves_what_a_message_can_carry(machine: Machine, tmp_path: objec
     """Would break: a name of a mebibyte that is in memory, or a buffer of several."""
     vcpu = prepared(machine)
     links = HostHere(str(tmp_path))
-    calls = Semihosting(
-        SemihostingSpec(str(tmp_path)),
-        vcpu,
-        0,
-        machine.page,
-        links,  # type: ignore[arg-type]
-        machine.memory_bytes,
-    )
+    calls = Semihosting(context(machine, vcpu, links, links), SemihostingSpec(str(tmp_path)))
 
     def ask(operation: Call, *block: int) -> int:
         machine.put(machine.CODE, ARM["svc"])

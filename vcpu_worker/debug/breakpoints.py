@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where a vCPU stops before an instruction, for events and for a debugger: the engine has one list."""
+"""Breakpoints for events and for a debugger: the engine has one list for both."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from allstop.vcpu_worker.engine import Vcpu
 
 
 class Breakpoints:
-    """Those of one vCPU."""
+    """The breakpoints of one vCPU."""
 
     def __init__(self, vcpu: Vcpu) -> None:
         self._vcpu = vcpu
         self._events: frozenset[int] = frozenset()
         self.debugger: frozenset[int] = frozenset()
-        """The debugger's."""
+        """Those of the debugger."""
 
     def set_events(self, addresses: Iterable[int]) -> None:
-        """The events' are these."""
+        """Replace those of events."""
         self._events = frozenset(addresses)
         self.renew()
 
     def set_debugger(self, addresses: Iterable[int]) -> None:
-        """The debugger's are these. Raises ValueError when there are more than the engine takes, and keeps what was."""
+        """Replace the debugger's. Raises ValueError for more than the engine takes, and changes nothing then."""
         wanted = frozenset(addresses)
         self._vcpu.set_breakpoints(sorted(self._events | wanted))
         self.debugger = wanted
 
     def renew(self) -> None:
-        """The one that was hit last is hit again."""
+        """Have the vCPU stop again at the breakpoint that it hit last."""
         self._vcpu.set_breakpoints(sorted(self._events | self.debugger))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A vCPU as a debugger has it: held outside the guest, looked at, changed, stepped, let go.
+"""A vCPU under a debugger: held outside the guest, read, changed, stepped, let go.
 
-Commands come whenever the worker looks at the coordinator's messages. All but one can be carried out there and then,
-for the vCPU is outside the guest; a step waits for the worker's loop, as does the answer to HoldVcpu: it comes when the
-exit that was under way is over, or at once where the vCPU is switched off, and waits for PowerOn in the middle of it.
+The worker gets a command whenever it looks at the coordinator's messages. The vCPU is outside the guest then, so the
+worker carries it out at once, but for two: a step waits for the worker's loop, and the answer to HoldVcpu waits until
+the exit under way is over. A vCPU that is switched off waits for PowerOn in the middle of an exit and answers at once.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from allstop.vcpu_worker.context import VcpuContext
 from allstop.vcpu_worker.debug.breakpoints import Breakpoints
 from allstop.vcpu_worker.debug.registers import read_all_registers, write_register
-from allstop.vcpu_worker.engine import EXIT_BREAKPOINT, EXIT_NISV, EXIT_REQUEST, EXIT_TIMER, EXIT_WATCHPOINT, Exit, Vcpu
-from allstop.vcpu_worker.links import Links
-from allstop.vm.control.control import ACTIVITY_OFF, ACTIVITY_PARKED, TLB_FLUSH, ControlPage
+from allstop.vcpu_worker.engine import EXIT_BREAKPOINT, EXIT_NISV, EXIT_REQUEST, EXIT_TIMER, EXIT_WATCHPOINT, Exit
+from allstop.vm.control.control import ACTIVITY_OFF, ACTIVITY_PARKED, TLB_FLUSH
 from allstop.vm.wire.messages import (
     HIT_BREAKPOINT,
     HIT_WATCHPOINT,
@@ -41,19 +41,11 @@ _NOT_HELD = "the vCPU is not held"
 class Debuggee:
     """The vCPU `number`. `turn(budget)` enters the guest once and handles the exit."""
 
-    def __init__(
-        self,
-        vcpu: Vcpu,
-        number: int,
-        page: ControlPage,
-        links: Links,
-        breakpoints: Breakpoints,
-        turn: Callable[[int], Exit],
-    ) -> None:
-        self._vcpu = vcpu
-        self._number = number
-        self._page = page
-        self._links = links
+    def __init__(self, context: VcpuContext, breakpoints: Breakpoints, turn: Callable[[int], Exit]) -> None:
+        self._vcpu = context.vcpu
+        self._number = context.number
+        self._control_page = context.control_page
+        self._coordinator = context.coordinator
         self._breakpoints = breakpoints
         self._turn = turn
         self.held = False
@@ -61,7 +53,7 @@ class Debuggee:
         self.stepping = False
         self._hold_nonce: int | None = None
         self._step_nonce: int | None = None
-        links.debug = self.obey
+        context.coordinator.debug = self.obey
 
     def obey(self, message: Message) -> None:
         """Do what the debugger says, or note it for `stay`."""
@@ -84,7 +76,7 @@ class Debuggee:
                 self._done(nonce, read_all_registers(self._vcpu))
             case WriteVcpu(nonce, _, name, value):
                 known = write_register(self._vcpu, name, value)
-                self._page.post(self._number, TLB_FLUSH)
+                self._control_page.post(self._number, TLB_FLUSH)
                 self._done(nonce, sentence="" if known else f"there is no register {name}")
             case PeekMemory(nonce, _, address, length_bytes, physical):
                 self._done(nonce, self._peek(address, length_bytes, physical))
@@ -103,10 +95,10 @@ class Debuggee:
             if self._step_nonce is not None:
                 self._step()
                 continue
-            self._page.set_activity(self._number, ACTIVITY_PARKED)
+            self._control_page.set_activity(self._number, ACTIVITY_PARKED)
             self._vcpu.rest(True)
             try:
-                self._links.attend()
+                self._coordinator.attend()
             finally:
                 self._vcpu.rest(False)
 
@@ -116,22 +108,22 @@ class Debuggee:
         if self.stepping or is_breakpoint and leave.pc not in self._breakpoints.debugger:
             return
         self.held = True
-        self._page.head_start(self._number)
-        self._links.tell(
+        self._control_page.head_start(self._number)
+        self._coordinator.tell(
             VcpuHit(self._number, HIT_BREAKPOINT if is_breakpoint else HIT_WATCHPOINT, leave.pc, leave.hdfar)
         )
 
     def went_off(self) -> None:
-        """The vCPU has switched itself off, and now waits to be switched on: nothing that was asked waits for that."""
+        """The vCPU has switched itself off and waits for PowerOn: answer what is still open."""
         self._say_held()
         self._say_stepped(b"")
 
     @property
     def _is_off(self) -> bool:
-        return self._page.activity(self._number)[0] == ACTIVITY_OFF
+        return self._control_page.activity(self._number)[0] == ACTIVITY_OFF
 
     def _step(self) -> None:
-        """One instruction. One that traps without syndrome may have to be tried again; a breakpoint on it is passed."""
+        """Execute one instruction, past a breakpoint on it. One that traps without syndrome may need several tries."""
         self.stepping = True
         try:
             tries = 0
@@ -158,7 +150,7 @@ class Debuggee:
             self._step_nonce = None
 
     def _done(self, nonce: int, data: bytes = b"", sentence: str = "") -> None:
-        self._links.tell(DebugDone(nonce, self._number, data, sentence))
+        self._coordinator.tell(DebugDone(nonce, self._number, data, sentence))
 
     def _set_stops(self, stops: str) -> str:
         wanted = json.loads(stops)

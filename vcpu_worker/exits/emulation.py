@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Carry out an instruction that the engine could not: its accesses go to RAM or to devices, then it retires.
+"""Emulate an instruction: its accesses go to RAM or to devices, then it retires.
 
-The order is that of DESIGN 7: every address is translated before anything is touched, so that an abort leaves the
-instruction as if it had not begun; devices are asked once for each access; registers, writeback, flags and PC change
-together, last.
+The order matters. Every address is translated before anything is touched, so an abort leaves the instruction as if it
+had not begun. Each access asks its device once. Registers, writeback, flags and PC change together, last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from allstop.vcpu_worker.context import VcpuContext
 from allstop.vcpu_worker.engine import Vcpu
-from allstop.vcpu_worker.links import Links
+from allstop.vm.arm import psr
 from allstop.vm.arm.execution import Access, CpuState, Effects, ExclusiveMonitor, Plan, finish
 from allstop.vm.arm.psr import Mode
 from allstop.vm.config.limits import RAM_BASE
-from allstop.vm.control.control import COUNT_MMIO_READ, COUNT_MMIO_WRITE, COUNT_UNASSIGNED, ControlPage
+from allstop.vm.control.control import COUNT_MMIO_READ, COUNT_MMIO_WRITE, COUNT_UNASSIGNED
 from allstop.vm.wire.messages import MMIO_OK, MMIO_UNASSIGNED
 
 _PAGE = 4096
 
 
 class DeviceFailedError(Exception):
-    """A device could not answer; the device server has told the coordinator why."""
+    """A device failed to answer; the device server has told the coordinator why."""
 
 
 class EngineState(CpuState):
@@ -44,7 +44,7 @@ class EngineState(CpuState):
 
     @property
     def spsr(self) -> int:
-        return self._vcpu.banked(self._cpsr & 0x1F, 16)
+        return self._vcpu.banked(psr.mode(self._cpsr), 16)
 
     @property
     def exclusive(self) -> ExclusiveMonitor:
@@ -68,15 +68,15 @@ def _pieces(access: Access) -> list[tuple[int, int, int]]:
 class Emulation:
     """Performs plans for one vCPU."""
 
-    def __init__(self, vcpu: Vcpu, number: int, page: ControlPage, links: Links, memory_bytes: int) -> None:
-        self._vcpu = vcpu
-        self._number = number
-        self._page = page
-        self._links = links
-        self._ram_end = RAM_BASE + memory_bytes
+    def __init__(self, context: VcpuContext) -> None:
+        self._vcpu = context.vcpu
+        self._number = context.number
+        self._control_page = context.control_page
+        self._devices = context.devices
+        self._ram_end = context.ram_end
 
     def perform(self, plan: Plan, before_retire: Callable[[], None] = lambda: None) -> bool:
-        """Make the accesses of `plan` and retire it; False when it ended in an abort, which the guest has taken.
+        """Make the accesses of `plan` and retire it; False when the guest has taken an abort instead.
 
         Raises RunIsOver and DeviceFailedError."""
         vcpu = self._vcpu
@@ -115,13 +115,13 @@ class Emulation:
                 return 0
             data = self._vcpu.read_ram(ipa, size)
             return None if data is None else int.from_bytes(data, "little")
-        self._page.count(self._number, COUNT_MMIO_WRITE if is_write else COUNT_MMIO_READ)
-        reply = self._links.mmio(ipa, size, is_write, value)
-        self._page.set_line(self._number, reply.line)
+        self._control_page.count(self._number, COUNT_MMIO_WRITE if is_write else COUNT_MMIO_READ)
+        reply = self._devices.mmio(ipa, size, is_write, value)
+        self._control_page.set_line(self._number, reply.line)
         if reply.status == MMIO_OK:
             return reply.value
         if reply.status == MMIO_UNASSIGNED:
-            self._page.count(self._number, COUNT_UNASSIGNED)
+            self._control_page.count(self._number, COUNT_UNASSIGNED)
             self._vcpu.abort(gva, is_write=is_write)
             return None
         raise DeviceFailedError(f"the device at {ipa:#010x} failed")

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from allstop.vcpu_worker.engine import Exit, Vcpu
-from allstop.vcpu_worker.links import Links, RunIsOver
+from allstop.vcpu_worker.context import VcpuContext
+from allstop.vcpu_worker.engine import Exit
+from allstop.vcpu_worker.liveness import RunIsOver
 from allstop.vm.arm import psr
 from allstop.vm.arm.semihosting import APPLICATION_EXIT, FAILED, MOST_BYTES, TICKS_PER_S, Call
 from allstop.vm.config.limits import RAM_BASE
 from allstop.vm.config.machine import SemihostingSpec
-from allstop.vm.control.control import COUNT_SEMIHOSTING_BAD, ControlPage
+from allstop.vm.control.control import COUNT_SEMIHOSTING_BAD
 from allstop.vm.wire.messages import HostReturn, Shutdown
 
 _PAGE = 4096
@@ -34,11 +35,14 @@ class _BadCallError(Exception):
 class Semihosting:
     """The calls of one vCPU."""
 
-    def __init__(
-        self, spec: SemihostingSpec, vcpu: Vcpu, number: int, page: ControlPage, links: Links, memory_bytes: int
-    ) -> None:
-        self._spec, self._vcpu, self._number, self._page, self._links = spec, vcpu, number, page, links
-        self._memory_end = RAM_BASE + memory_bytes
+    def __init__(self, context: VcpuContext, spec: SemihostingSpec) -> None:
+        self._spec = spec
+        self._vcpu = context.vcpu
+        self._number = context.number
+        self._control_page = context.control_page
+        self._devices = context.devices
+        self._coordinator = context.coordinator
+        self._memory_end = context.ram_end
         self._errno = 0
         self._order: Literal["little", "big"] = "little"
         self._operations: dict[int, Callable[[int], int | None]] = {
@@ -76,7 +80,7 @@ class Semihosting:
                 raise _BadCallError(_ENOSYS)
             answer = perform(parameter)
         except _BadCallError as error:
-            self._page.count(self._number, COUNT_SEMIHOSTING_BAD)
+            self._control_page.count(self._number, COUNT_SEMIHOSTING_BAD)
             self._errno, answer = error.args[0], FAILED
         if answer is not None:
             self._vcpu.set_core(0, answer)
@@ -85,7 +89,7 @@ class Semihosting:
         self, operation: Call, handle: int = 0, number: int = 0, data: bytes = b"", more: bytes = b""
     ) -> HostReturn:
         """Have the device server do it; an error of its is the guest's errno."""
-        answer = self._links.ask_host(operation, handle, number, data, more)
+        answer = self._devices.ask_host(operation, handle, number, data, more)
         if answer.error:
             self._errno = answer.error
         return answer
@@ -245,5 +249,5 @@ class Semihosting:
 
     def _end(self, reason: int, status: int) -> None:
         self._ask(Call.EXIT, status if reason == APPLICATION_EXIT else 0, reason)
-        self._links.wait(Shutdown)
+        self._coordinator.wait(Shutdown)
         raise RunIsOver

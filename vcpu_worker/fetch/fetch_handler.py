@@ -7,6 +7,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from allstop.vm.arm import psr
 from allstop.vm.config.specs import HandlerSpec
 from allstop.vm.process.user_code import function, words
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from allstop.vcpu_worker.engine import Exit, Vcpu
 
 _PAGE = 4096
-_THUMB = 1 << 5
-_USER = 0x10
-_WRITE = 1 << 6
 Answer: TypeAlias = int | None | Literal["abort"]
 
 
@@ -49,7 +47,7 @@ class NoSyndrome:
         data = b""
         while len(data) < size:
             at = gva + len(data) & 0xFFFFFFFF
-            ipa = self._vcpu.translate(at, False, self.cpsr & 0x1F != _USER)
+            ipa = self._vcpu.translate(at, False, psr.privileged(self.cpsr))
             piece = None if ipa is None else self._vcpu.read_ram(ipa, min(size - len(data), _PAGE - at % _PAGE))
             if piece is None:
                 return None
@@ -76,9 +74,9 @@ class FetchHandler:
 
     def ask(self, trap: Exit) -> Answer:
         """A word to emulate, None to enter again, or "abort". Raises FetchHandlerError."""
-        thumb = bool(trap.cpsr & _THUMB)
+        thumb = bool(trap.cpsr & psr.T)
         given = NoSyndrome(
-            self._number, trap.pc, trap.cpsr, trap.hsr, trap.hdfar, trap.ipa, bool(trap.hsr & _WRITE), thumb, self._vcpu
+            self._number, trap.pc, trap.cpsr, trap.hsr, trap.hdfar, trap.ipa, trap.is_write == 1, thumb, self._vcpu
         )
         try:
             answer = self._ask(given)

@@ -7,6 +7,7 @@ KVM/ARM in 2012 and 2013, and refuses the rest, as that one did.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from allstop.vm.arm.a32 import decode_a32
@@ -54,3 +55,7 @@ def decode_kvm(word: int, thumb: bool) -> Instruction:
     if instruction.indexing is Indexing.OFFSET:
         raise UndecodableError("The KVM decoder takes only accesses with writeback.")
     return instruction
+
+
+DECODE: dict[str, Callable[[int, bool], Instruction]] = {"full": decode, "kvm": decode_kvm}
+"""By the names of `vm/config/policies.py`'s rows."""

@@ -3,8 +3,9 @@
 
 `build` describes the board; `adapt` takes a user's own tree and changes in it what only the run knows. Both give the
 blob that lies in guest memory. Nodes, names and properties are those of QEMU's `virt` machine with `-cpu cortex-a15`
-and GICv2, as far as this board has the device (QEMU, hw/arm/virt.c and hw/arm/boot.c). The board's test devices and a
-user's devices have no node: what finds its devices by the tree has no driver for them.
+and GICv2, as far as this board has the device (QEMU, hw/arm/virt.c and hw/arm/boot.c). A device's row in `vm/board.py`
+describes its node. The board's test devices and a user's devices have none: a guest that finds its devices by the tree
+has no driver for them.
 
 Source of the format: Devicetree Specification 0.4, chapter 3.
 """
@@ -24,14 +25,8 @@ from allstop.vm.boot.images import ImageError
 from allstop.vm.boot.tree_blob import blob, parse
 
 _AFFINITY_MASK = 0x00FF_FFFF
-_CLOCK_PHANDLE = 0x8000
-_GIC_PHANDLE = 0x8001
-_FIRST_CPU_PHANDLE = 0x8002
 _CLOCK_HZ = 24_000_000
-_GIC_REGION_BYTES = 0x1_0000
-_DEVICE_BYTES = 0x1000
 _SPI, _PPI = 0, 1
-_EDGE_RISING, _LEVEL_HIGH = 1, 4
 _TIMER_PPIS = (13, 14, 11, 10)  # secure, physical, virtual, hypervisor: the binding's order
 _SPI_BASE = 32
 
@@ -56,17 +51,14 @@ def build(facts: RunFacts) -> bytes:
     root = fdt.Node("/")
     _fill(
         root,
-        _words("interrupt-parent", _GIC_PHANDLE),
+        _words("interrupt-parent", board.GIC_PHANDLE),
         _strings("model", "linux,dummy-virt"),
         _words("#size-cells", 2),
         _words("#address-cells", 2),
         _strings("compatible", "linux,dummy-virt"),
         _psci(),
         _memory(facts.memory_bytes, 2, 2),
-        *_virtio(),
-        _pl031(),
-        _pl011(),
-        _gic(),
+        *(node for row in reversed(board.DEVICES) if row.node is not None for node in _device(row, row.node)),
         _cpus(facts.vcpus),
         _timer(facts.vcpus),
         _clock(),
@@ -121,52 +113,29 @@ def _memory(memory_bytes: int, address_cells: int, size_cells: int) -> fdt.Node:
     )
 
 
-def _virtio() -> Iterator[fdt.Node]:
-    for slot in range(board.VIRTIO_TRANSPORTS):
-        ipa = board.VIRTIO_BASE + slot * board.VIRTIO_BYTES
+def _device(row: board.BoardDevice, described: board.TreeNode) -> Iterator[fdt.Node]:
+    """The nodes of a device: one for each of its units."""
+    size_bytes = row.size_bytes // row.units
+    for unit in range(row.units):
+        ipa = row.base + unit * size_bytes
         yield _node(
-            f"virtio_mmio@{ipa:x}",
-            fdt.Property("dma-coherent"),
-            _spi(board.VIRTIO_INTID + slot, _EDGE_RISING),
-            _reg((ipa, board.VIRTIO_BYTES)),
-            _strings("compatible", "virtio,mmio"),
+            f"{described.name}@{ipa:x}",
+            *_properties(described.before),
+            *(() if row.intid is None else (_spi(row.intid + unit, described.trigger),)),
+            _reg(*(described.regions or ((ipa, size_bytes),))),
+            _strings("compatible", *described.compatible),
+            *_properties(described.after),
         )
 
 
-def _pl031() -> fdt.Node:
-    return _node(
-        f"pl031@{board.PL031_BASE:x}",
-        _strings("clock-names", "apb_pclk"),
-        _words("clocks", _CLOCK_PHANDLE),
-        _spi(board.PL031_INTID, _LEVEL_HIGH),
-        _reg((board.PL031_BASE, _DEVICE_BYTES)),
-        _strings("compatible", "arm,pl031", "arm,primecell"),
-    )
-
-
-def _pl011() -> fdt.Node:
-    return _node(
-        f"pl011@{board.PL011_BASE:x}",
-        _strings("clock-names", "uartclk", "apb_pclk"),
-        _words("clocks", _CLOCK_PHANDLE, _CLOCK_PHANDLE),
-        _spi(board.PL011_INTID, _LEVEL_HIGH),
-        _reg((board.PL011_BASE, _DEVICE_BYTES)),
-        _strings("compatible", "arm,pl011", "arm,primecell"),
-    )
-
-
-def _gic() -> fdt.Node:
-    return _node(
-        f"intc@{board.GICD_BASE:x}",
-        _words("phandle", _GIC_PHANDLE),
-        _reg((board.GICD_BASE, _GIC_REGION_BYTES), (board.GICC_BASE, _GIC_REGION_BYTES)),
-        _strings("compatible", "arm,cortex-a15-gic"),
-        fdt.Property("ranges"),
-        _words("#size-cells", 2),
-        _words("#address-cells", 2),
-        fdt.Property("interrupt-controller"),
-        _words("#interrupt-cells", 3),
-    )
+def _properties(properties: board.Properties) -> Iterator[fdt.Property]:
+    for name, values in properties:
+        if not values:
+            yield fdt.Property(name)
+        elif isinstance(values[0], str):
+            yield _strings(name, *map(str, values))
+        else:
+            yield _words(name, *map(int, values))
 
 
 def _cpus(vcpus: int) -> fdt.Node:
@@ -176,14 +145,14 @@ def _cpus(vcpus: int) -> fdt.Node:
     for vcpu in range(vcpus):
         cluster, core = divmod(vcpu, board.CPUS_PER_CLUSTER)
         place = clusters.setdefault(cluster, _node(f"cluster{cluster}"))
-        place.append(_node(f"core{core}", _words("cpu", _FIRST_CPU_PHANDLE + vcpu)))
+        place.append(_node(f"core{core}", _words("cpu", board.FIRST_CPU_PHANDLE + vcpu)))
     cpus.append(_node("cpu-map", _node("socket0", *clusters.values())))
     for vcpu in range(vcpus):
         affinity = board.mpidr(vcpu) & _AFFINITY_MASK
         cpus.append(
             _node(
                 f"cpu@{affinity:x}",
-                _words("phandle", _FIRST_CPU_PHANDLE + vcpu),
+                _words("phandle", board.FIRST_CPU_PHANDLE + vcpu),
                 _words("reg", affinity),
                 _strings("enable-method", "psci"),
                 _strings("compatible", "arm,cortex-a15"),
@@ -195,7 +164,7 @@ def _cpus(vcpus: int) -> fdt.Node:
 
 def _timer(vcpus: int) -> fdt.Node:
     # A PPI's flags hold the set of its CPUs in bits 15:8, of which a GICv2 has eight.
-    flags = (1 << min(vcpus, board.GIC_MAX_CPUS)) - 1 << 8 | _LEVEL_HIGH
+    flags = (1 << min(vcpus, board.GIC_MAX_CPUS)) - 1 << 8 | board.LEVEL_HIGH
     return _node(
         "timer",
         _words("interrupts", *(cell for ppi in _TIMER_PPIS for cell in (_PPI, ppi, flags))),
@@ -207,7 +176,7 @@ def _timer(vcpus: int) -> fdt.Node:
 def _clock() -> fdt.Node:
     return _node(
         "apb-pclk",
-        _words("phandle", _CLOCK_PHANDLE),
+        _words("phandle", board.CLOCK_PHANDLE),
         _strings("clock-output-names", "clk24mhz"),
         _words("clock-frequency", _CLOCK_HZ),
         _words("#clock-cells", 0),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The bounds of a machine, and the names of its choices; the first name of each is the default."""
+"""The bounds of a machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,4 @@ MEMORY_STEP_BYTES = 2 << 20
 MAX_MEMORY_BYTES = 0xB000_0000
 MAX_VCPUS = 128
 MAX_TIME_DILATION = 1000
-TLB_DISCIPLINES = ("broadcast", "ipi", "local", "early")
-FETCH_POLICIES = ("stop-world", "unprotected", "validate", "abort", "user")
-DECODERS = ("full", "kvm")
 DRIVE_MODES = ("cow", "ro", "rw")

@@ -28,7 +28,8 @@ from allstop.vm.config.kinds import (
     Switch,
     Whole,
 )
-from allstop.vm.config.limits import DECODERS, FETCH_POLICIES, MAX_TIME_DILATION, MAX_VCPUS, TLB_DISCIPLINES
+from allstop.vm.config.limits import MAX_TIME_DILATION, MAX_VCPUS
+from allstop.vm.config.policies import DECODERS, FETCH_POLICIES, FETCH_ROWS, TLB_DISCIPLINES
 from allstop.vm.errors import UsageError
 
 _KEY = "option"
@@ -105,7 +106,7 @@ class GuestOptions:
         "how the hypervisor fetches an instruction without syndrome",
         "POLICY",
         axis=True,
-        axis_kind=Choice([name for name in FETCH_POLICIES if name != "user"]),  # a handler is code on one host's disk
+        axis_kind=Choice([row.name for row in FETCH_ROWS if not row.needs_handler]),  # which is code on one host's disk
     )
     fetch_handler: Any = option(
         None,

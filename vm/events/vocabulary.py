@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The one vocabulary of events, which scenario files, `allstop ctl` and the Python API share.
 
-An event is an action, what it acts on, and a trigger. Everything that is wrong with one is found by `event`, from
-the tables below: a key that is not in them, or does not belong to the action, is refused by name.
+An event is an action, what it acts on, and a trigger. `event` finds everything that is wrong with one, from the tables
+below: it refuses by name a key that is not in them or does not belong to the action.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 WORKER = "worker"
 DEVICES = "devices"
-"""Who performs an action."""
+"""The processes that perform actions."""
 
 STEPS = ("after-trap", "after-translate", "before-read", "before-retire")
 """Steps of the hypervisor, in their order, on the way of an instruction without a syndrome."""
@@ -38,35 +38,89 @@ class EventError(ValueError):
 
 @dataclass(frozen=True)
 class Action:
-    """What may be said of an action: its keys, those it needs, and who performs it."""
+    """One row: an action, who performs it (WORKER or DEVICES), the keys that it takes, and what it does.
 
+    `needs` are keys that it cannot do without, of `either` it takes exactly one. An action that `changes_page` is done
+    by an actor beside the vCPU, which the stopped world and the `ipi` discipline hold up. One that is `on_reply` is
+    done to the reply of an access, at the step DEVICE_STEP. What performs a row registers under its name: see
+    `vm/events/performers.py`.
+    """
+
+    name: str
     performer: str
     keys: tuple[str, ...]
+    meaning: str
     needs: tuple[str, ...] = ()
-    meaning: str = ""
+    either: tuple[str, ...] = ()
+    changes_page: bool = False
+    on_reply: bool = False
 
 
-ACTIONS: dict[str, Action] = {
-    "swap-out": Action(WORKER, ("page", "ipa", "fill"), (), "write a page to the swap file, and reuse its frame"),
-    "swap-in": Action(WORKER, ("page", "ipa"), (), "bring a page back, as its next use would"),
-    "remap": Action(
+_ROWS = (
+    Action(
+        "swap-out",
+        WORKER,
+        ("page", "ipa", "fill"),
+        "break the page's stage-2 entry, flush every vCPU, write the page to the swap file, fill its frame",
+        either=("page", "ipa"),
+        changes_page=True,
+    ),
+    Action(
+        "swap-in",
+        WORKER,
+        ("page", "ipa"),
+        "bring the page back, as its next use by a vCPU or by the hypervisor would",
+        either=("page", "ipa"),
+        changes_page=True,
+    ),
+    Action(
+        "remap",
         WORKER,
         ("page", "to", "fill"),
-        ("to",),
-        "map a virtual page to the frame `to`, a copy, and reuse the frame it had, as the guest's kernel would",
+        "copy the page to the frame `to`, change its small-page entry in the guest's tables, invalidate, fill the old "
+        "frame; the next one takes it back",
+        needs=("to", "page"),
+        changes_page=True,
     ),
-    "flush-tlb": Action(WORKER, ("target",), (), "have vCPUs forget their translations"),
-    "invalidate-late": Action(WORKER, (), (), "the vCPU's next TLB invalidation is over before others have flushed"),
-    "invalidate-dropped": Action(WORKER, (), (), "the vCPU's next TLB invalidation reaches nobody else"),
-    "invalidate-doubled": Action(WORKER, (), (), "the vCPU's next TLB invalidation is done twice"),
-    "stall": Action(WORKER, ("for_ms",), ("for_ms",), "the vCPU does nothing for a while"),
-    "kill": Action(WORKER, (), (), "the vCPU's process dies by SIGKILL"),
-    "irq-spurious": Action(DEVICES, ("target",), (), "signal an interrupt to a vCPU which has none pending"),
-    "irq-withhold": Action(DEVICES, ("target", "for_ms"), ("for_ms",), "keep interrupts from a vCPU for a while"),
-    "reply-delay": Action(DEVICES, ("device", "for_ms"), ("for_ms",), "the reply to an access comes late"),
-    "reply-drop": Action(DEVICES, ("device",), (), "the reply to an access is lost; the worker asks again"),
-    "reply-repeat": Action(DEVICES, ("device",), (), "the reply to an access comes twice"),
-}
+    Action("flush-tlb", WORKER, ("target",), "post a spurious TLB flush"),
+    Action(
+        "invalidate-late",
+        WORKER,
+        (),
+        "the vCPU's next TLB invalidation is over before others have flushed, which the TLB oracle reports",
+    ),
+    Action(
+        "invalidate-dropped",
+        WORKER,
+        (),
+        "the vCPU's next TLB invalidation reaches no other vCPU, which the TLB oracle reports",
+    ),
+    Action("invalidate-doubled", WORKER, (), "the vCPU's next TLB invalidation is done twice, which is harmless"),
+    Action("stall", WORKER, ("for_ms",), "the vCPU stays outside the guest", needs=("for_ms",)),
+    Action("kill", WORKER, (), "the vCPU's process dies by SIGKILL: the run is lost"),
+    Action(
+        "irq-spurious", DEVICES, ("target",), "the vCPU's IRQ line rises with nothing pending; the guest reads 1023"
+    ),
+    Action("irq-withhold", DEVICES, ("target", "for_ms"), "the line stays low", needs=("for_ms",)),
+    Action(
+        "reply-delay",
+        DEVICES,
+        ("device", "for_ms"),
+        "the reply to an access comes late (after half a second the worker asks again, in vain)",
+        needs=("for_ms",),
+        on_reply=True,
+    ),
+    Action(
+        "reply-drop",
+        DEVICES,
+        ("device",),
+        "the reply is lost; the worker asks again, and the access is performed once",
+        on_reply=True,
+    ),
+    Action("reply-repeat", DEVICES, ("device",), "the reply comes twice; the access is performed once", on_reply=True),
+)
+ACTIONS = {row.name: row for row in _ROWS}
+"""Every action, by its name. A new one is a row here and what performs it."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +159,14 @@ class Event:
     for_ms: float = 0.0
 
     @property
+    def row(self) -> Action:
+        """The action's."""
+        return ACTIONS[self.action]
+
+    @property
     def performer(self) -> str:
         """WORKER or DEVICES."""
-        return ACTIONS[self.action].performer
+        return self.row.performer
 
     @property
     def trigger(self) -> str | None:
@@ -122,6 +181,10 @@ class Event:
             for key, value in asdict(self).items()
             if key in ("action", "name") or value != getattr(defaults, key)
         }
+
+    def immediate_record(self) -> dict[str, Any]:
+        """The same without its trigger, for the process that performs it now."""
+        return {key: value for key, value in self.record().items() if key not in (*TRIGGERS, "every_ms")}
 
 
 def _whole(low: int, high: int) -> Callable[[Any], str]:
@@ -234,7 +297,7 @@ def _check_trigger(found: Event, immediate: bool) -> None:
     if immediate:
         if triggers:
             raise EventError(f"an event that is for now has no trigger ({triggers[0]})", triggers[0])
-        if found.action.startswith("reply-"):
+        if found.row.on_reply:
             raise EventError(
                 f'the action {found.action} is for accesses to come: it needs step = "{DEVICE_STEP}" in a scenario',
                 "action",
@@ -246,18 +309,17 @@ def _check_trigger(found: Event, immediate: bool) -> None:
     if found.every_ms is not None and found.at_ms is None:
         raise EventError("every_ms goes with at_ms", "every_ms")
     on_reply = found.step == DEVICE_STEP
-    if found.action.startswith("reply-") and not on_reply:
+    if found.row.on_reply and not on_reply:
         raise EventError(f'the action {found.action} needs step = "{DEVICE_STEP}"', triggers[0])
     if on_reply and found.performer != DEVICES:
         raise EventError(f"the step {DEVICE_STEP} is the device server's: {found.action} is a worker's", "step")
 
 
 def _check_place(found: Event) -> None:
-    if found.action in ("swap-out", "swap-in") and (found.page is None) == (found.ipa is None):
-        blamed = "ipa" if found.ipa is not None else "action"
-        raise EventError(f"the action {found.action} needs either page or ipa", blamed)
-    if found.action == "remap" and found.page is None:
-        raise EventError("the action remap needs page", "action")
+    given = [key for key in found.row.either if getattr(found, key) is not None]
+    if found.row.either and len(given) != 1:
+        blamed = given[-1] if given else "action"
+        raise EventError(f"the action {found.action} needs either {' or '.join(found.row.either)}", blamed)
     if found.page == "pc" and found.trigger in (None, "at_ms"):
         raise EventError('page = "pc" needs a trigger on a vCPU, which a time is not', "page")
     for key in ("ipa", "to", "device"):

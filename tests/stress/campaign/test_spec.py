@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from allstop.campaign.combination import Combination
 from allstop.campaign.spec import AXES, MAX_RUNS, read_spec
-from allstop.vm.config.limits import FETCH_POLICIES
+from allstop.vm.config.policies import FETCH_POLICIES
 from allstop.vm.errors import UsageError
 
 SCENARIO = '[[event]]\naction = "stall"\nat_ms = 1\nvcpu = 1\nfor_ms = 1\n'

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from allstop.campaign.combination import Combination
 from allstop.campaign.result import Lease, Result
 from allstop.campaign.store import _SCHEMA, MAX_TRIES, Counts, Store, StoreError
-from allstop.deploy.errors import UsageError
 from allstop.deploy.processes.processes import child_environment
+from allstop.vm.errors import UsageError
 
 RESULT = Result("pass", "because", 0.5, "{}", "hello\n", "here", 1.0, 0.7)
 
@@ -186,7 +186,7 @@ import sys
 from pathlib import Path
 from allstop.campaign.store import Store, StoreError
 from tests_store import RESULT, planned
-from allstop.deploy.errors import HarnessError
+from allstop.vm.errors import HarnessError
 try:
     with Store.to_write(Path(sys.argv[1])) as store:
         store.plan("test", planned(200), {})
