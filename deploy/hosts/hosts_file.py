@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""hosts.toml: the hosts of a machine, and which vCPUs are where. Pure, but for reading the file.
+"""hosts.toml: the hosts of a machine, and which vCPUs each of them has. Pure, but for reading the file.
 
-    [machine]                # may be left out
-    deadline_s = 5.0         # who is not heard of for so long is lost, and the run with it
-    start_s = 20.0           # how long the hosts may take to answer at first
+    [machine]                # optional
+    deadline_s = 5.0         # a host that is silent for so long is lost, and the run with it
+    start_s = 20.0           # how long the hosts may take to answer at the start
 
     [[host]]
     name = "here"            # the first one is this host
     address = "10.0.0.1"     # under which the others reach it
-    vcpus = 2                # how many vCPUs it has; the rest is shared out evenly
+    vcpus = 2                # how many vCPUs it has; hosts without this key share the rest evenly
 
     [[host]]
     name = "there"
     address = "10.0.0.2"
-    ssh = "me@there"         # how to get there; or
-    command = ["ip", "netns", "exec", "there"]    # what to put before the agent's own command line
+    ssh = "me@there"         # how to start its agent; or
+    command = ["ip", "netns", "exec", "there"]    # a prefix to the agent's command line
     python = "/opt/allstop/bin/python"            # its interpreter with allstop; default: this one
 
-What ssh is given it joins by spaces for a shell there: the words are quoted for that. It carries no environment over,
-so the interpreter there has to have allstop installed.
+ssh joins its arguments by spaces for the remote shell, so they are quoted for that. It passes no environment on, so the
+interpreter there must have allstop installed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from allstop.deploy.errors import UsageError
+from allstop.vm.errors import UsageError
 
 MAX_HOSTS = 32
 DEADLINE_S = 5.0
@@ -50,8 +50,7 @@ _KEYS = {"name": str, "address": str, "vcpus": int, "ssh": str, "command": list,
 
 @dataclass(frozen=True)
 class HostEntry:
-    """One host. `vcpus` None: a share of those that nobody asked for. `prefix` gets us there, `python` runs the
-    agent."""
+    """One host. `vcpus` None: an equal share of the rest. `prefix` starts commands there, `python` runs the agent."""
 
     name: str
     address: str
@@ -63,15 +62,15 @@ class HostEntry:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """The command line that starts the host's agent. What ssh gets it joins by spaces, for a shell there."""
+        """The command line that starts the host's agent. ssh joins its arguments by spaces, for the remote shell."""
         words = (self.python, *self.arguments)
         return (*self.prefix, *(map(shlex.quote, words) if self.by_ssh else words))
 
 
 @dataclass(frozen=True)
 class HostsFile:
-    """What a hosts file says: the hosts, this one first; for how long each of them may be silent while the machine
-    runs, and before its agent is there."""
+    """A hosts file: the hosts, this one first; how long a host may be silent while the machine runs, and how long its
+    agent may take to start."""
 
     hosts: tuple[HostEntry, ...]
     deadline_s: float = DEADLINE_S
@@ -79,7 +78,7 @@ class HostsFile:
 
 
 def read_hosts(path: Path) -> HostsFile:
-    """What a file says. Raises UsageError."""
+    """The hosts in a file. Raises UsageError."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -90,7 +89,7 @@ def read_hosts(path: Path) -> HostsFile:
 
 
 def parse_hosts(raw: Mapping[str, Any], source: str) -> HostsFile:
-    """The same of parsed TOML. Raises UsageError."""
+    """The hosts in parsed TOML. Raises UsageError."""
     unknown = sorted(raw.keys() - {"host", "machine"})
     if unknown:
         raise UsageError(
@@ -111,7 +110,7 @@ def parse_hosts(raw: Mapping[str, Any], source: str) -> HostsFile:
 
 
 def place_vcpus(hosts: tuple[HostEntry, ...], vcpus: int) -> tuple[int, ...]:
-    """For each vCPU the number of its host: neighbours are together. Raises UsageError."""
+    """For each vCPU the number of its host; a host's vCPUs are consecutive. Raises UsageError."""
     asked = sum(host.vcpus or 0 for host in hosts)
     open_ = [number for number, host in enumerate(hosts) if host.vcpus is None]
     if asked > vcpus or (asked < vcpus and not open_):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The socket for the gdb server, opened by the launcher: a port in use is found before anything starts."""
+"""The gdb server's socket. The launcher opens it, so that a port in use is found before any process starts."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import contextlib
 import os
 import socket
 
-from allstop.deploy.errors import UsageError
 from allstop.deploy.options.gdb_address import GdbAddress
 from allstop.vm.config.machine import GdbSpec
+from allstop.vm.errors import UsageError
 
 _STDERR = 2
 
 
 def open_gdb(address: GdbAddress, waits: bool, stack: contextlib.ExitStack) -> GdbSpec:
-    """Take the address; the gdb server listens when the machine is up. `stack` closes. A port that was chosen is told
-    on stderr. Raises UsageError where that cannot be."""
+    """Bind the address; the gdb server listens when the machine is up. `stack` closes the socket. A port that the
+    kernel chose is printed on stderr. Raises UsageError when the address cannot be bound."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

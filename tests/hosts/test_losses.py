@@ -230,7 +230,7 @@ def test_a_host_that_is_lost_when_all_is_over(hosts: Any, guests: Path) -> None:
         hosts=hosts.file(2, agents={1: stub("end", "kill")}),
     )
     assert (done.status, done.verdict["verdict"]) == (0, "pass"), done.verdict["sentence"]
-    assert "host there did not tell in time what its vCPUs have done" in " ".join(done.verdict["notes"])
+    assert "host there did not report in time what its vCPUs have done" in " ".join(done.verdict["notes"])
 
 
 @pytest.mark.parametrize("step", STEPS)
