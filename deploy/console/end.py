@@ -123,7 +123,7 @@ class PtyEnd(ConsoleEnd):
         try:
             master, self._slave = os.openpty()
         except OSError as error:
-            raise UsageError(f"the host has no pseudo-terminal for the console: {error.strerror}") from None
+            raise UsageError(f"this host has no pseudo-terminal for the console: {error.strerror}") from None
         tty.setraw(self._slave)  # an echo would become the guest's input
         os.set_blocking(master, False)
         super().__init__(master, master)

@@ -43,11 +43,11 @@ class ConsolePort:
         """What was lost, in sentences for the verdict."""
         notes = []
         if self.relay.dropped_bytes:
-            notes.append(f"{self.relay.dropped_bytes} bytes of the console were dropped, for nobody read them")
+            notes.append(f"{self.relay.dropped_bytes} bytes of the console were dropped, because they were not read")
         if self.relay.failure and not self.end.on_terminal:
             notes.append(f"the console could not be written to its end: {self.relay.failure}")
         if self._feed is not None and self._feed.dropped_bytes:
-            notes.append(f"{self._feed.dropped_bytes} bytes that were typed were dropped, for the guest did not read")
+            notes.append(f"{self._feed.dropped_bytes} bytes of input were dropped, because the guest did not read them")
         return notes
 
     def open(self, context: zmq.Context[zmq.Socket[bytes]], config: MachineConfig) -> None:

@@ -55,7 +55,7 @@ class Terminal:
             )
         self.fd = fd
         if not self._is_ours():
-            raise UsageError("the console tty needs the terminal, which a process in the background does not have")
+            raise UsageError("the console tty needs the terminal, which a background process cannot use")
         self._saved = termios.tcgetattr(fd)
 
     def __enter__(self) -> Terminal:

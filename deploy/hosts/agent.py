@@ -74,7 +74,7 @@ class Agent:
             listener.bind((address, 0))
             listener.listen()
         except OSError as error:
-            raise AgentError(f"{address} is no address of this host: {error.strerror}") from None
+            raise AgentError(f"{address} is not an address of this host: {error.strerror}") from None
         self._listen_fd = listener.fileno()
         shown = f"[{address}]" if ":" in address else address
         context = zmq.Context()
@@ -147,7 +147,7 @@ class Agent:
         patience_s = self._deadline_s if self._part is not None else max(self._deadline_s, self._start_s)
         if now_s - self._heard_s > patience_s:
             raise CutOffError(
-                f"the launcher has not been heard of for {patience_s:g} s: it is dead, hangs or is "
+                f"the launcher has been silent for {patience_s:g} s: it is dead, hangs or is "
                 "cut off, so this host's part of the machine ends"
             )
         if now_s >= self._beat_s:
@@ -182,7 +182,7 @@ class Agent:
             try:
                 self._journals = JournalFiles(hosts.own_vcpus, self._stack)
             except OSError as error:
-                raise AgentError(f"there is no place for journals: {error}") from None
+                raise AgentError(f"journals cannot be kept on this host: {error}") from None
             hosts = replace(hosts, journal_fds=self._journals.fds)
         try:
             self._part = self._stack.enter_context(HostPart(replace(plan, hosts=hosts), memory_log))

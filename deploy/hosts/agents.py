@@ -145,7 +145,7 @@ class Agents(OtherHosts):
                 if status is not None:
                     words = last_line(child.log)
                     said = f'; its last words: "{words}"' if words else ""
-                    raise AgentsError(f"{self._name(number)} could not be had: its agent {describe_exit(status)}{said}")
+                    raise AgentsError(f"{self._name(number)} cannot be used: its agent {describe_exit(status)}{said}")
             if time.monotonic() >= deadline_s:
                 raise AgentsError(
                     f"{' and '.join(map(self._name, missing))} did not answer within {self._start_s:g} s: "
@@ -258,7 +258,7 @@ class Agents(OtherHosts):
         for number in silent:
             self._heard_s[number] = now_s
         return [
-            f"{self._name(number)} has not been heard of for {self._deadline_s:g} s: it is dead, hangs or is cut off"
+            f"{self._name(number)} has been silent for {self._deadline_s:g} s: it is dead, hangs or is cut off"
             for number in silent
         ]
 
@@ -315,7 +315,7 @@ class Agents(OtherHosts):
             child = ChildProcess.leading(Member.of_host(number, host.name), host.command, log, child_environment())
         except (OSError, ValueError) as error:
             log.close()
-            raise AgentsError(f"{self._name(number)} could not be had: {error}") from None
+            raise AgentsError(f"{self._name(number)} cannot be used: {error}") from None
         with contextlib.suppress(OSError):  # it has exited already: `gather` finds that out, with its last words
             child.say(bootstrap.to_line())
         return child
@@ -329,8 +329,8 @@ class Agents(OtherHosts):
         except OSError as error:
             listener.close()
             raise AgentsError(
-                f"{self._hosts[0].address}, the address of host {self._hosts[0].name}, is none of this "
-                f"host: {error.strerror}"
+                f"{self._hosts[0].address}, the address of host {self._hosts[0].name}, is not an "
+                f"address of this host: {error.strerror}"
             ) from None
         return listener
 

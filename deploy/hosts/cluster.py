@@ -109,7 +109,7 @@ def main() -> int:
                 with contextlib.suppress(Exception):  # the scheduler takes it back anyway
                     lease.release()
     except Exception as error:  # Dask raises a dozen kinds; each of them means no place
-        print(f"the place {worker} cannot be had: {_first_line(error)}", file=sys.stderr)
+        print(f"the place {worker} cannot be used: {_first_line(error)}", file=sys.stderr)
         return 1
 
 

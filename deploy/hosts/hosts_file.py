@@ -84,7 +84,7 @@ def read_hosts(path: Path) -> HostsFile:
     except OSError as error:
         raise UsageError(f"the hosts in {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path} is no TOML: {error}") from None
+        raise UsageError(f"{path} is not TOML: {error}") from None
     return parse_hosts(raw, str(path))
 
 
@@ -93,14 +93,13 @@ def parse_hosts(raw: Mapping[str, Any], source: str) -> HostsFile:
     unknown = sorted(raw.keys() - {"host", "machine"})
     if unknown:
         raise UsageError(
-            f"{source}: {unknown[0]!r} is nothing that a hosts file has: it has [[host]] tables, and "
-            "may have a [machine]"
+            f"{source}: unknown key {unknown[0]!r}: a hosts file has [[host]] tables and an optional [machine]"
         )
     tables = raw.get("host", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise UsageError(f"{source}: hosts are written as [[host]] tables")
     if not 2 <= len(tables) <= MAX_HOSTS:
-        raise UsageError(f"{source}: a machine across hosts has 2 to {MAX_HOSTS} of them, not {len(tables)}")
+        raise UsageError(f"{source}: a machine has 2 to {MAX_HOSTS} hosts, not {len(tables)}")
     hosts = tuple(_entry(table, place, source) for place, table in enumerate(tables))
     for what, values in (("name", [host.name for host in hosts]), ("address", [host.address for host in hosts])):
         twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
@@ -114,7 +113,7 @@ def place_vcpus(hosts: tuple[HostEntry, ...], vcpus: int) -> tuple[int, ...]:
     asked = sum(host.vcpus or 0 for host in hosts)
     open_ = [number for number, host in enumerate(hosts) if host.vcpus is None]
     if asked > vcpus or (asked < vcpus and not open_):
-        raise UsageError(f"the hosts are to have {asked} vCPUs and the machine has {vcpus}: change one of them")
+        raise UsageError(f"the hosts file asks for {asked} vCPUs and the machine has {vcpus}: change one of them")
     counts = [host.vcpus or 0 for host in hosts]
     for rank, number in enumerate(open_):
         counts[number] = (vcpus - asked + len(open_) - 1 - rank) // len(open_)
@@ -126,7 +125,7 @@ def _seconds(table: Any, source: str) -> dict[str, float]:
         raise UsageError(f"{source}: machine must be a table, [machine], not {table!r}")
     for key, value in table.items():
         if key not in ("deadline_s", "start_s"):
-            raise UsageError(f"{source}: [machine] has {key!r}, which it cannot have: choose of deadline_s, start_s")
+            raise UsageError(f"{source}: [machine] has the unknown key {key!r}: choose deadline_s or start_s")
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not _LEAST_S <= value <= _MOST_S:
             raise UsageError(
                 f"{source}: [machine]: {key} must be a number of seconds, {_LEAST_S:g} to {_MOST_S:g}, not {value!r}"
@@ -139,7 +138,7 @@ def _entry(table: Mapping[str, Any], place: int, source: str) -> HostEntry:
     for key, value in table.items():
         kind = _KEYS.get(key)
         if kind is None:
-            raise UsageError(f"{where} has {key!r}, which no host has: choose of {', '.join(_KEYS)}")
+            raise UsageError(f"{where} has the unknown key {key!r}: choose from {', '.join(_KEYS)}")
         if not isinstance(value, kind) or isinstance(value, bool):
             raise UsageError(f"{where}: {key} must be {_KINDS[kind]}, not {value!r}")
     name = table.get("name", "")
@@ -158,20 +157,20 @@ def _entry(table: Mapping[str, Any], place: int, source: str) -> HostEntry:
     if "%" in table["address"] and not _ZONE.fullmatch(table["address"]):
         raise UsageError(f"{where}: the address must be one such as 10.0.0.1, not {table['address']!r}")
     if address.is_unspecified or address.is_multicast:
-        raise UsageError(f"{where}: {address} is no address under which others reach it")
+        raise UsageError(f"{where}: other hosts cannot reach it under {address}")
     words = table.get("command", [])
     if not all(isinstance(word, str) and word and "\0" not in word for word in words):
         raise UsageError(f"{where}: command must be a list of words")
     if "ssh" in table and "command" in table:
-        raise UsageError(f"{where} has both ssh and command: one of them gets us there")
+        raise UsageError(f"{where} has both ssh and command: give one of them")
     if not _SSH.fullmatch(table.get("ssh", "x")):
         raise UsageError(f"{where}: ssh must be a destination such as me@there, not {table['ssh']!r}")
     if not _PATH.fullmatch(table.get("python", sys.executable)):
         raise UsageError(f"{where}: python must be the path of an interpreter, not {table['python']!r}")
     if place == 0 and ("ssh" in table or "command" in table):
-        raise UsageError(f"{where} is the first, which is this host: nothing has to get us there")
+        raise UsageError(f"{where} is the first, which is this host: it takes neither ssh nor command")
     if table.get("vcpus", 0) < 0:
-        raise UsageError(f"{where}: {table['vcpus']} is no number of vCPUs")
+        raise UsageError(f"{where}: vcpus must be 0 or more, not {table['vcpus']}")
     prefix = ("ssh", "-T", "-o", "BatchMode=yes", "--", table["ssh"]) if "ssh" in table else tuple(words)
     return HostEntry(
         table["name"], str(address), table.get("vcpus"), prefix, table.get("python", sys.executable), "ssh" in table

@@ -58,21 +58,21 @@ class ControlFile:
 def find_run(folder: Path) -> ControlFile:
     """The run that goes on in `folder`. Raises UsageError: the run is over, was killed, or never existed."""
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder: name the folder of a run, what its --run-dir named")
+        raise UsageError(f"{folder} is not a folder: give the folder that the --run-dir of a run named")
     _refuse_what_is_over(folder)
     try:
         control = ControlFile.from_json((folder / CONTROL_NAME).read_text())
     except FileNotFoundError:
         _refuse_what_is_over(folder)  # it may just have ended
         if any(folder.iterdir()) and _is_locked(folder):  # an empty folder may be about to be used by a run
-            raise UsageError(f"the run in {folder} has only begun: ask again") from None
+            raise UsageError(f"the run in {folder} is still starting: try again") from None
         raise UsageError(
-            f"{folder} is no run folder, for it holds no {CONTROL_NAME}: name what the --run-dir of a run named"
+            f"{folder} is not a run folder, it holds no {CONTROL_NAME}: give the one that the --run-dir of a run named"
         ) from None
     except OSError as error:
         raise UsageError(f"{folder / CONTROL_NAME} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{folder / CONTROL_NAME} is not what a run writes") from None
+        raise UsageError(f"{folder / CONTROL_NAME} is not a control file of a run") from None
     if not _is_locked(folder):
         _refuse_what_is_over(folder)
         raise UsageError(

@@ -183,9 +183,9 @@ def words_of_the_named(sentence: str, children: Iterable[ChildProcess]) -> str:
 
 
 def describe_exit(status: int) -> str:
-    """A phrase for "PROCESS ...": how a process ended, from its exit status as `ChildProcess` gives it."""
+    """A phrase for "PROCESS ...": how a process ended, from its status as `ChildProcess` gives it."""
     if status >= 0:
-        return f"left with exit status {status}"
+        return f"exited with status {status}"
     try:
         return f"was killed by {signal.Signals(-status).name}"
     except ValueError:

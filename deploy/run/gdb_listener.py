@@ -25,7 +25,7 @@ def open_gdb(address: GdbAddress, waits: bool, stack: contextlib.ExitStack) -> G
     except OSError as error:
         raise UsageError(f"gdb cannot be served on {address}: {error.strerror or error}") from None
     except UnicodeError:
-        raise UsageError(f"gdb cannot be served on {address}: that is no host name") from None
+        raise UsageError(f"gdb cannot be served on {address}: that is not a host name") from None
     notice_fd = os.dup(_STDERR)
     stack.callback(os.close, notice_fd)
     if address.port == 0:

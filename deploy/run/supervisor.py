@@ -108,7 +108,7 @@ class Supervisor:
         for fd in self._lifeline_fds & ready.keys():
             self._poller.unregister(fd)
             self._lifeline_fds.discard(fd)
-            self._perform(self._lifecycle.interrupted("stopped by the program that had started it", time.monotonic()))
+            self._perform(self._lifecycle.interrupted("stopped by the program that started it", time.monotonic()))
         if self._socket in ready:
             self._receive()
         self._console.serve(ready)
