@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The user's end of the console: standard output, a terminal, a pseudo-terminal, a file, a Unix socket.
 
-An end has descriptors, -1 where there is none at the moment, and never blocks: poll says when to read and to write.
+An end has descriptors, -1 for one that is not open at the moment, and never blocks: poll says when to read and write.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ READ_BYTES = 1 << 12
 
 
 class ConsoleEnd:
-    """Standard output, and input from wherever `in_fd` is.
+    """Standard output, and input from `in_fd`.
 
     out_fd      where output goes
-    in_fd       where input comes from; `read` it when poll says so
-    listen_fd   where somebody asks to be connected: `accept` him
-    returns     whether output is kept while there is no out_fd, for whoever comes
-    reads_ahead whether input should be read although the guest has not taken what was read before
+    in_fd       where input comes from; call `read` when poll says so
+    listen_fd   where a client connects; call `accept` then
+    returns     whether output is kept while out_fd is -1, for the next client
+    reads_ahead whether input is read before the guest has taken what was read earlier
     on_terminal whether the launcher itself writes to the same place
-    left        why the user wants the run to end; "" while he does not
+    left        why the user ends the run; "" until then
     """
 
     returns = False
@@ -46,7 +46,7 @@ class ConsoleEnd:
         self.left = ""
 
     def read(self) -> bytes:
-        """What has come, b"" for nothing; at its end `in_fd` becomes -1."""
+        """The input that has come, b"" for none; at its end `in_fd` becomes -1."""
         try:
             data = os.read(self.in_fd, READ_BYTES)
         except BlockingIOError:
@@ -58,22 +58,22 @@ class ConsoleEnd:
         return data
 
     def accept(self) -> None:
-        """Somebody wants to be connected."""
+        """Connect the client that waits."""
 
     def hang_up(self) -> bytes:
-        """Poll says that nobody is at the other end any more: what he has sent before."""
+        """The other end was closed, as poll says; the input that it had sent before."""
         return self.read() if self.in_fd >= 0 else b""
 
     def unread_bytes(self) -> int:
-        """How much of what was written would be lost by `close`."""
+        """How much of the output `close` would discard."""
         return 0
 
     def close(self) -> None:
-        """Release what is ours."""
+        """Release the descriptors that this end has opened."""
 
 
 class FileEnd(ConsoleEnd):
-    """A file that gets the output; input is as with standard output."""
+    """Output goes to a file; input comes from `in_fd`."""
 
     on_terminal = False
 
@@ -103,7 +103,7 @@ class TerminalEnd(ConsoleEnd):
         try:
             data = self._key.filter(os.read(self.in_fd, READ_BYTES))
         except OSError:
-            self.in_fd = -1  # it has gone, and SIGHUP is about to come
+            self.in_fd = -1  # the terminal is gone, and SIGHUP is about to come
             return b""
         if self._key.left:
             self.left = "the user left by Ctrl-A x"
@@ -115,7 +115,7 @@ class TerminalEnd(ConsoleEnd):
 
 
 class PtyEnd(ConsoleEnd):
-    """The master of a pseudo-terminal. The slave is kept open here, so that nobody's coming and going is seen."""
+    """The master of a pseudo-terminal. The slave stays open here, so that readers may come and go unseen."""
 
     on_terminal = False
 
@@ -123,8 +123,8 @@ class PtyEnd(ConsoleEnd):
         try:
             master, self._slave = os.openpty()
         except OSError as error:
-            raise UsageError(f"the host has no pseudo-terminal for the console: {error.strerror}") from None
-        tty.setraw(self._slave)  # an echo would be the guest's input
+            raise UsageError(f"this host has no pseudo-terminal for the console: {error.strerror}") from None
+        tty.setraw(self._slave)  # an echo would become the guest's input
         os.set_blocking(master, False)
         super().__init__(master, master)
         self.path = os.ttyname(self._slave)
@@ -148,7 +148,7 @@ class PtyEnd(ConsoleEnd):
 
 
 class SocketEnd(ConsoleEnd):
-    """A Unix socket that listens at `path`. One client at a time: the next waits until that one has gone."""
+    """A Unix socket that listens at `path`. It serves one client at a time; the next one waits."""
 
     returns = True
     on_terminal = False
@@ -167,7 +167,7 @@ class SocketEnd(ConsoleEnd):
 
     def _bind(self) -> None:
         _remove_stale(self._path)
-        mask = os.umask(0o177)  # the user's own
+        mask = os.umask(0o177)  # only the user may connect
         try:
             self._listener.bind(self._path)
         finally:
@@ -208,7 +208,7 @@ class SocketEnd(ConsoleEnd):
 
 
 def _remove_stale(path: str) -> None:
-    """Take away a socket that nobody listens at any more: that of a launcher that was killed."""
+    """Remove a socket without a listener, which a killed launcher has left."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return
@@ -227,8 +227,8 @@ def _remove_stale(path: str) -> None:
 def open_end(
     place: ConsolePlace, console_fd: int, input_fd: int, enter: Callable[[Terminal], Terminal], terminal_fd: int = 0
 ) -> ConsoleEnd:
-    """The end at `place`. `console_fd` is the standard one's output, `input_fd` where its input comes from, -1 for
-    none; `enter` enters a context that lasts until the end. Raises UsageError."""
+    """The end at `place`. `console_fd` is the output of the standard end, `input_fd` its input, -1 for none; `enter`
+    enters a context that lasts as long as the end. Raises UsageError."""
     if place.kind == TTY:
         return TerminalEnd(console_fd, enter(Terminal(terminal_fd)))
     if place.kind == PTY:

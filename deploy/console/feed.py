@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The console's input on its way to the device server: no more is sent than the devices are known to take soon.
+"""The console's input on its way to the device server: the window of input that the devices accept limits what is sent.
 
-The rest waits here. Whoever can be made to wait (a pipe, a file, a socket) is not read while something waits; a
-terminal is, for its escape key must work, and then MAX_WAITING_BYTES are kept, and what comes on top is dropped and
-counted.
+The rest waits here. A pipe, a file or a socket is not read while input waits. A terminal is, because its escape key
+must work; then at most MAX_WAITING_BYTES are kept, and the rest is dropped and counted.
 """
 
 from __future__ import annotations
@@ -29,28 +28,28 @@ class ConsoleFeed:
 
     @property
     def socket(self) -> zmq.Socket[bytes] | None:
-        """What to poll; `receive` when something has come."""
+        """What to poll; call `receive` when a message has come."""
         return None if self._channel is None else self._channel.socket
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits, and more could be sent."""
+        """Whether no input waits, and more could be sent."""
         return self._credit > 0 and not self._waiting
 
     def open(self, context: zmq.Context[zmq.Socket[bytes]], config: MachineConfig) -> None:
-        """Connect; what is added before the server is there waits for it."""
+        """Connect; input that is added before the server is up waits."""
         self._channel = Channel.connect(context, config.devices_endpoint, LAUNCHER, config.token, ROLE_LAUNCHER)
-        self._channel.socket.sndtimeo = 0  # the launcher waits for nobody
+        self._channel.socket.sndtimeo = 0  # the launcher never blocks
 
     def add(self, data: bytes) -> None:
-        """More has been typed."""
+        """Send more input."""
         room = max(0, MAX_WAITING_BYTES - len(self._waiting))
         self.dropped_bytes += max(0, len(data) - room)
         self._waiting += data[:room]
         self._send()
 
     def receive(self) -> None:
-        """Take what the device server says."""
+        """Take the device server's messages."""
         while self._channel is not None:
             try:
                 message = self._channel.receive(0)
@@ -76,6 +75,6 @@ class ConsoleFeed:
             try:
                 self._channel.send(ConsoleInput(data))
             except ChannelError:
-                return  # a server that reads nothing is about to be found out; `add` and `receive` try again
+                return  # a server that reads nothing hangs, which the watchdog finds; `add` and `receive` try again
             self._credit -= len(data)
             del self._waiting[: len(data)]

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The machine's console as the launcher's loop sees it: the guest's pipe and wire on one side, the user on the
-other."""
+"""The machine's console as the launcher's loop sees it: the device server on one side, the user on the other."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from allstop.deploy.console.feed import ConsoleFeed
 from allstop.deploy.console.relay import ConsoleRelay
 from allstop.vm.config.machine import MachineConfig
 
-# How long, at the end, output waits for a reader of whom nobody knows whether he exists.
+# How long, at the end, output waits for a reader that may not exist.
 LAST_READ_S = 0.5
 _LOOK_S = 0.01
 
@@ -31,24 +30,24 @@ class ConsolePort:
 
     @property
     def left(self) -> str:
-        """Why the user at the console wants the run to end; "" while he does not."""
+        """Why the user at the console ends the run; "" until then."""
         return self.end.left
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the launcher may write a line of its own where the console is."""
+        """Whether the launcher may write a line of its own to the console's terminal."""
         return not self.end.on_terminal or self.relay.at_line_start and not self.relay.pending
 
     @property
     def notes(self) -> list[str]:
-        """What got lost, in sentences for the verdict."""
+        """What was lost, in sentences for the verdict."""
         notes = []
         if self.relay.dropped_bytes:
-            notes.append(f"{self.relay.dropped_bytes} bytes of the console were dropped, for nobody read them")
+            notes.append(f"{self.relay.dropped_bytes} bytes of the console were dropped, because they were not read")
         if self.relay.failure and not self.end.on_terminal:
             notes.append(f"the console could not be written to its end: {self.relay.failure}")
         if self._feed is not None and self._feed.dropped_bytes:
-            notes.append(f"{self._feed.dropped_bytes} bytes that were typed were dropped, for the guest did not read")
+            notes.append(f"{self._feed.dropped_bytes} bytes of input were dropped, because the guest did not read them")
         return notes
 
     def open(self, context: zmq.Context[zmq.Socket[bytes]], config: MachineConfig) -> None:
@@ -62,7 +61,7 @@ class ConsolePort:
             self._feed.close()
 
     def register(self, poller: zmq.Poller) -> None:
-        """Have the poller wait for what matters now."""
+        """Have the poller wait for what can happen now."""
         wanted = self._wanted()
         if wanted == self._polled:
             return
@@ -73,17 +72,17 @@ class ConsolePort:
             poller.register(place, flags)
         self._polled = wanted
 
-    def serve(self, events: Mapping[Any, int]) -> None:
-        """Do what poll says can be done."""
+    def serve(self, ready: Mapping[Any, int]) -> None:
+        """Read and write what poll says is ready."""
         end, feed = self.end, self._feed
-        if self.relay.source_fd in events:
+        if self.relay.source_fd in ready:
             self.relay.read()
-        if end.listen_fd in events:
+        if end.listen_fd in ready:
             end.accept()
         if feed is not None:
-            if feed.socket in events:
+            if feed.socket in ready:
                 feed.receive()
-            happened = events.get(end.in_fd, 0) if end.in_fd >= 0 else events.get(end.out_fd, 0)
+            happened = ready.get(end.in_fd, 0) if end.in_fd >= 0 else ready.get(end.out_fd, 0)
             if happened & zmq.POLLERR:
                 feed.add(end.hang_up())
             elif happened & zmq.POLLIN and end.in_fd >= 0:
@@ -91,12 +90,12 @@ class ConsolePort:
         self.write()
 
     def write(self) -> None:
-        """Pass on as much output as the user takes now."""
+        """Pass on as much output as the user's end accepts now."""
         self.relay.out_fd = self.end.out_fd
         self.relay.write()
 
     def finish(self, wait: Callable[[int], bool]) -> None:
-        """Pass on the rest, as far as somebody reads it; `wait` as for `ConsoleRelay.finish`."""
+        """Pass on the rest, as far as it is read; `wait` as for `ConsoleRelay.finish`."""
         self.write()
         if self.end.on_terminal:
             self.relay.finish(wait)
@@ -127,5 +126,5 @@ class ConsolePort:
         if end.in_fd >= 0 and (end.reads_ahead or feed.is_idle):
             wanted[end.in_fd] = wanted.get(end.in_fd, 0) | zmq.POLLIN
         elif end.returns and end.out_fd >= 0:
-            wanted[end.out_fd] = wanted.get(end.out_fd, 0) | zmq.POLLERR  # to see him go
+            wanted[end.out_fd] = wanted.get(end.out_fd, 0) | zmq.POLLERR  # to notice that the client goes
         return wanted

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The guest's console on its way out: from the device server's pipe to the user, and to the run folder.
 
-The launcher must go on watching while nobody reads its output (a pager, a full pipe), so it never blocks here: what
-cannot be written yet is kept, up to MAX_PENDING_BYTES; what comes on top of that is dropped and counted. The output's
-descriptor is shared with others and stays in blocking mode, hence the rule to write no more at once than what poll
-promises to take.
+The launcher must keep watching when its output is not read (a pager, a full pipe), so it never blocks here: up to
+MAX_PENDING_BYTES wait, and the rest is dropped and counted. Other processes share the output's descriptor, which stays
+in blocking mode; hence no write is longer than what poll guarantees to accept.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ _READ_BYTES = 1 << 16
 class ConsoleRelay:
     """Copies what arrives on `source_fd`, which must not block, to `logs` and to descriptor `out_fd`.
 
-    `returns`: whether somebody may come again after an `out_fd` that fails. There is nobody while it is -1: then what
-    arrives is kept for whoever comes.
+    `returns`: whether a client may come again after `out_fd` has failed. While `out_fd` is -1, output is kept for the
+    next client.
     """
 
     def __init__(
@@ -48,11 +47,11 @@ class ConsoleRelay:
 
     @property
     def pending(self) -> bool:
-        """Whether something waits for `out_fd` to take it."""
+        """Whether output waits for `out_fd`."""
         return bool(self._pending) and self.out_fd >= 0
 
     def read(self) -> bool:
-        """Take some of what has arrived; False when there is nothing."""
+        """Read some of the output; False when there is none."""
         try:
             data = os.read(self.source_fd, _READ_BYTES)
         except BlockingIOError:
@@ -68,7 +67,7 @@ class ConsoleRelay:
         return True
 
     def write(self) -> None:
-        """Pass on as much as the output takes now. An output that is closed gets nothing more."""
+        """Pass on as much as `out_fd` accepts now. One that has failed gets nothing more."""
         while self.pending and self._writable():
             self._before_write()
             try:
@@ -87,7 +86,7 @@ class ConsoleRelay:
             del self._pending[:written]
 
     def finish(self, wait: Callable[[int], bool]) -> None:
-        """Pass on the rest. `wait(fd)` waits until fd may be written to; it says False to give up."""
+        """Pass on the rest. `wait(fd)` waits until fd may be written to, and returns False to give up."""
         while self.read():
             pass
         self.write()
@@ -95,10 +94,10 @@ class ConsoleRelay:
             self.write()
         if not self.at_line_start and self._out_open and os.isatty(self.out_fd):
             with contextlib.suppress(OSError):
-                os.write(self.out_fd, b"\n")  # what is said of the run begins on a line of its own
+                os.write(self.out_fd, b"\n")  # the summary begins on a line of its own
 
     def drop_rest(self, unread_bytes: int) -> None:
-        """Nobody will read what waits, nor the last `unread_bytes` of what was written."""
+        """Drop and count what waits, and the last `unread_bytes` that were written but not read."""
         self.dropped_bytes += len(self._pending) + unread_bytes
         self._pending.clear()
 

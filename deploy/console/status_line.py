@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One line that says how a run is going, kept at the bottom of a terminal."""
+"""One line of status, kept at the bottom of a terminal while a run goes on."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def status_text(elapsed_s: float, before: Activity, now: Activity) -> str:
 
 
 class StatusLine:
-    """Draws on a terminal's descriptor; a terminal that takes nothing now is left alone."""
+    """Draws on a terminal's descriptor, unless the terminal would block."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._shown = False
 
     def show(self, text: str) -> None:
-        """Draw the line anew, cut to the terminal's width."""
+        """Redraw the line, cut to the terminal's width."""
         try:
             columns = os.get_terminal_size(self._fd).columns
         except OSError:
@@ -39,7 +39,7 @@ class StatusLine:
         self._shown = True
 
     def clear(self) -> None:
-        """Take the line away: something else is about to be written."""
+        """Erase the line, before other output."""
         if self._shown:
             self._write(_CLEAR)
             self._shown = False

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The user's terminal as the guest's console: every key goes to the guest, but for one that leads out.
+"""The user's terminal as the guest's console: every key goes to the guest, but for the escape key.
 
-Ctrl-A x leaves, Ctrl-A Ctrl-A sends one Ctrl-A. Ctrl-C and Ctrl-Z are the guest's. The terminal is put back when the
-block ends, and for as long as the launcher is stopped from outside (SIGTSTP); after SIGCONT it is the guest's again.
+Ctrl-A x ends the run, Ctrl-A Ctrl-A sends one Ctrl-A. Ctrl-C and Ctrl-Z go to the guest. The terminal is restored when
+the block ends, and while the launcher is stopped from outside (SIGTSTP); after SIGCONT it is the guest's again.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _IFLAG, _OFLAG, _CFLAG, _LFLAG, _CC = 0, 1, 2, 3, 6
 
 
 class EscapeKey:
-    """Looks for the escape in what is typed. `left` is set when the user wants to leave."""
+    """Looks for the escape sequence in the input. `left` is set by Ctrl-A x."""
 
     def __init__(self) -> None:
         self.left = False
         self._escaped = False
 
     def filter(self, data: bytes) -> bytes:
-        """What of `data` is for the guest. Ctrl-A and a key that means nothing behind it are both sent."""
+        """The part of `data` that is for the guest. Ctrl-A and an unknown key after it are both sent."""
         out = bytearray()
         for byte in data:
             if self._escaped:
@@ -45,17 +45,17 @@ class EscapeKey:
 
 
 class Terminal:
-    """While entered, the terminal at `fd` gives each key at once and as it is. Main thread only."""
+    """While entered, the terminal at `fd` is in raw mode: it passes each key at once. Main thread only."""
 
     def __init__(self, fd: int) -> None:
-        """Raises UsageError where there is no terminal that is ours."""
+        """Raises UsageError unless `fd` is a terminal, and this process is in its foreground."""
         if not os.isatty(fd):
             raise UsageError(
                 "the console tty needs a terminal as standard input: use --console pty or socket:PATH, or --input"
             )
         self.fd = fd
         if not self._is_ours():
-            raise UsageError("the console tty needs the terminal, which a process in the background does not have")
+            raise UsageError("the console tty needs the terminal, which a background process cannot use")
         self._saved = termios.tcgetattr(fd)
 
     def __enter__(self) -> Terminal:
@@ -88,7 +88,7 @@ class Terminal:
         raw[_OFLAG] |= termios.OPOST  # a guest that ends its lines with LF alone is readable
         raw[_CFLAG] = raw[_CFLAG] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
         raw[_LFLAG] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG)
-        raw[_CC][termios.VMIN] = 0  # a read never waits: poll does, and another reader may have been quicker
+        raw[_CC][termios.VMIN] = 0  # a read never waits: another reader may have been quicker than poll
         raw[_CC][termios.VTIME] = 0
         self._set(raw)
 
@@ -96,7 +96,7 @@ class Terminal:
         self._set(self._saved)
 
     def _set(self, attributes: list[int | list[bytes | int]]) -> None:
-        """Unless it is another job's by now, or gone. What was typed and not read is dropped when it is given back."""
+        """Set the attributes, unless another job has the terminal, or it is gone. The way back drops unread input."""
         old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         try:
             if self._is_ours():
@@ -117,5 +117,5 @@ class Terminal:
         self._take()
 
     def _continue(self, number: int, frame: FrameType | None) -> None:
-        """Also after a SIGSTOP, which nobody can see coming: the shell has set the terminal for itself meanwhile."""
+        """Also after a SIGSTOP, which cannot be caught: the shell has set the terminal for itself meanwhile."""
         self._take()

@@ -1,37 +1,39 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The other hosts of a machine, as the launcher sees them: their agents are started, gathered, given a plan, heard,
-ended.
+"""The agents of a machine's other hosts: the launcher gathers them, sends each a plan, hears them, and ends them.
 
-All or nothing: before anything of the machine itself is started every agent has said HostReady, under the fence of this
-run; else all are ended. An agent that is not heard of for the deadline is lost, and so is the run: nothing is tried
-again.
+All or nothing: before any process of the machine starts, every agent has said HostReady under the fence of this run;
+otherwise the launcher ends them all. An agent that is silent for the deadline is lost, and the run with it: nothing is
+tried again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
 import secrets
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import zmq
 
-from allstop.deploy.hosts.hosts_file import HostEntry, HostsFile
+from allstop.deploy.hosts.agreement import Bootstrap, beat_s, engine
+from allstop.deploy.hosts.bounces import bounces
+from allstop.deploy.hosts.gathering import AgentsError, Gathering, SendPing
+from allstop.deploy.hosts.hosts_file import HostEntry, HostsFile, place_vcpus
 from allstop.deploy.hosts.journal_intake import JournalIntake
+from allstop.deploy.hosts.other_hosts import OtherHosts
+from allstop.deploy.hosts.reports import HostReports
+from allstop.deploy.outcome.run_folder import RunFolder
+from allstop.deploy.processes.host_memory import HostMemory
 from allstop.deploy.processes.members import Member
 from allstop.deploy.processes.processes import ChildProcess, child_environment, describe_exit, last_line, printable
 from allstop.vm.config.machine import HostsSpec, MachineConfig
-from allstop.vm.version import __version__
 from allstop.vm.wire.channel import MAX_FRAME_BYTES
 from allstop.vm.wire.codec import MalformedError, decode, encode
-from allstop.vm.wire.messages import PROTOCOL_VERSION, Message, Ping, Pong
+from allstop.vm.wire.messages import Message, Pong
 from allstop.vm.wire.messages_hosts import (
     HostBeat,
     HostEnded,
@@ -48,54 +50,53 @@ from allstop.vm.wire.messages_hosts import (
 )
 from allstop.vm.wire.security import Guard, KeyPair, key_of, open_to_hosts
 
-BEAT_S = 0.5
-CUT_OFF_EXIT_CODE = 3
-"""An agent's, which has not heard of the launcher for the deadline."""
-_BEATS_IN_A_DEADLINE = 5
 _MESSAGES_AT_ONCE = 256
 _REPORTS_S = 2.0  # a wire that loses packets may need a second
-_LOG = re.compile(r"node|vcpu-\d{1,3}")
 _POLL_MS = 20
-_TRIPS = 8  # of which the quickest counts: a host that is starting is slow
 
 
-class AgentsError(OSError):
-    """The hosts cannot be had; one sentence."""
+def gather(file: HostsFile | None, vcpus: int, create_log: Callable[[str], BinaryIO], stop_fd: int) -> OtherHosts:
+    """The machine's other hosts, ready to begin; none without a `file`. Raises AgentsError, also when `stop_fd` becomes
+    readable, and UsageError."""
+    if file is None:
+        return OtherHosts()
+    agents = Agents(file, place_vcpus(file.hosts, vcpus))
+    try:
+        agents.gather(create_log, stop_fd)
+    except BaseException:
+        agents.close()
+        raise
+    return agents
 
 
-class Agents:
-    """The agents of all hosts but the first, which is this one. `hosts[0]` says under which address it is reached.
-
-    `began_ns` is when the guest's counters were 0 by our clock; `intake` takes the other hosts' journals, where there
-    are any."""
+class Agents(OtherHosts):
+    """The agents of all hosts but the first, which is this one; `hosts[0]` has the address under which the others reach
+    it."""
 
     def __init__(self, file: HostsFile, vcpu_hosts: tuple[int, ...]) -> None:
         """Listen for them. Raises AgentsError."""
         hosts = file.hosts
         self._hosts = hosts
+        self._names = tuple(host.name for host in hosts)
         self._vcpu_hosts = vcpu_hosts
         self._deadline_s = file.deadline_s
         self._start_s = file.start_s
         self._keys = [KeyPair.make() for _ in hosts]
-        self._token = secrets.token_hex(16)
         self._fence = secrets.randbits(63)
-        self._stack = contextlib.ExitStack()
+        self._gathering = Gathering(
+            [self._name(number) for number in range(len(hosts))],
+            [key.public for key in self._keys],
+            self._fence,
+            engine(),
+        )
+        self._reports = HostReports(self._names, vcpu_hosts)
         self._children: dict[int, ChildProcess] = {}
-        self._identities: dict[bytes, int] = {}
-        self._endpoints: list[str] = [""] * len(hosts)
         self._heard_s: dict[int, float] = {}
-        self._pinged_s: dict[int, float] = {}
-        self._trips_s: dict[int, list[float]] = {}
-        self._ended: dict[int, bytes] = {}
         self._beat_s = 0.0
         self._beats = 0
         self._stopping = False
-        self.bounces: list[Any] = []
-        self._events: dict[int, list[tuple[int, int]]] = {}
-        self.told: Callable[[int, bytes], None] = lambda vcpu, data: None
-        self.killed: Callable[[VcpuKilled], None] = lambda message: None
-        self.intake: JournalIntake | None = None
-        self.began_ns = 0
+        self._memory: HostMemory | None = None
+        self._intake: JournalIntake | None = None
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(self._listener()) for _ in range(4)]
             self._listen_fds = tuple(each.fileno() for each in sockets)
@@ -112,42 +113,39 @@ class Agents:
                 self.socket, self._address(3), os.dup(self._listen_fds[3]), self._keys[0], 2 * self._deadline_s
             )
             self._guard.watch(self.socket)
-            self._endpoints[0] = self._address(0)
+            self._gathering.endpoints[0] = self._address(0)
             self._stack = stack.pop_all()
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """What the hosts are called."""
-        return tuple(host.name for host in self._hosts)
+    def children(self) -> Mapping[int, ChildProcess]:
+        return self._children
 
     @property
-    def inherited_fds(self) -> tuple[int, ...]:
-        """The listening sockets of this host's node and servers."""
-        return self._listen_fds[:3]
+    def sockets(self) -> Sequence[zmq.Socket[bytes]]:
+        return (self.socket,)
 
     @property
-    def trip_s(self) -> float:
-        """How long a message takes to the farthest host and back."""
-        return max(min(trips_s) for trips_s in self._trips_s.values())
+    def silent_vcpus(self) -> Sequence[int]:
+        return self._reports.silent_vcpus
 
     def gather(self, create_log: Callable[[str], BinaryIO], stop_fd: int) -> None:
-        """Start all agents, wait for them, and measure how far away they are. Raises AgentsError; also when `stop_fd`
+        """Start all agents, wait for them, and measure how far away they are. Raises AgentsError, also when `stop_fd`
         becomes readable."""
         for number, host in enumerate(self._hosts[1:], 1):
             self._children[number] = self._start(number, host, create_log(f"host-{host.name}"))
         deadline_s = time.monotonic() + self._start_s
-        while missing := self._missing():
+        while missing := self._gathering.missing:
             if select.select([stop_fd], [], [], 0)[0]:
                 raise AgentsError("interrupted while the hosts were gathered")
             if self.socket.poll(_POLL_MS):
                 self._gather_one()
-            self.beat(time.monotonic())  # who came first must not take us for dead while we wait for others
+            self._beat(time.monotonic())  # an agent that came early must not give us up while we wait for the others
             for number, child in self._children.items():
                 status = child.exit_status()
                 if status is not None:
                     words = last_line(child.log)
                     said = f'; its last words: "{words}"' if words else ""
-                    raise AgentsError(f"{self._name(number)} could not be had: its agent {describe_exit(status)}{said}")
+                    raise AgentsError(f"{self._name(number)} cannot be used: its agent {describe_exit(status)}{said}")
             if time.monotonic() >= deadline_s:
                 raise AgentsError(
                     f"{' and '.join(map(self._name, missing))} did not answer within {self._start_s:g} s: "
@@ -155,141 +153,114 @@ class Agents:
                 )
         self._heard_s = dict.fromkeys(self._children, time.monotonic())
 
-    def spec(self, number: int, doorbell_fd: int = -1) -> HostsSpec:
-        """What the processes of this host are told of the others."""
-        return HostsSpec(
-            number,
-            tuple(self._endpoints),
-            self._vcpu_hosts,
-            tuple(key.public for key in self._keys),
-            self._keys[number].secret,
-            doorbell_fd,
-            self._listen_fds[:3] if number == 0 else (),
-            self._address(1),
-            self._address(2),
-            self._deadline_s * 1.5,
-            self.names,
-            trip_s=self.trip_s,
-        )
+    def this_host(self) -> HostsSpec:
+        return self._spec(0)
 
-    def send_plans(self, config: MachineConfig) -> None:
-        """Have every host start its part of the machine."""
-        for identity, number in self._identities.items():
-            plan = config.for_host(self.spec(number))
-            self._send(identity, HostPlan(plan.to_json().encode()))
+    def begin(self, plan: MachineConfig, memory: HostMemory, folder: RunFolder | None) -> None:
+        self._memory = memory
+        if folder is not None and plan.journal:
+            self._intake = JournalIntake(folder, self._names, self._vcpu_hosts, memory.node_memory.clock_base())
+        for identity, number in self._gathering.identities.items():
+            self._send(identity, HostPlan(plan.for_host(self._spec(number)).to_json().encode()))
 
-    def child(self, number: int) -> ChildProcess:
-        """The process that is, or leads to, a host's agent."""
-        return self._children[number]
-
-    def receive(self) -> list[str]:
-        """Take what has come; sentences about what was lost."""
-        sentences = []
-        for _ in range(_MESSAGES_AT_ONCE):
-            if not self.socket.poll(0):
-                break
-            identity, message, _ = self._take()
-            number = self._identities.get(identity)
-            if number is None or message is None:
-                continue
-            self._heard_s[number] = time.monotonic()
-            if isinstance(message, HostStatus):
-                sentences.append(f"{self._name(number)}: {printable(message.sentence)}")
-            elif isinstance(message, VcpuTold) and self._has(number, message.vcpu):
-                with contextlib.suppress(ValueError):  # what no vCPU tells of itself
-                    self.told(message.vcpu, message.told)
-            elif isinstance(message, VcpuKilled) and self._has(number, message.vcpu):
-                self.killed(message._replace(sentence=printable(message.sentence)))
-            elif isinstance(message, JournalsBegun | JournalPiece) and self.intake is not None:
-                self.intake.take(number, message)
-                if isinstance(message, JournalPiece):
-                    self._send(identity, JournalTaken())
-            elif isinstance(message, HostEnded):
-                self._ended[number] = message.report
-                with contextlib.suppress(ValueError, TypeError, AttributeError, IndexError):  # it can tell anything
-                    raw = json.loads(message.report)
-                    self.bounces += list(raw.get("pages", []))
-                    self._events[number] = [(int(done), int(refused)) for done, refused in raw.get("events", [])]
-        return sentences
-
-    def beat(self, now_s: float) -> list[str]:
-        """Say that we live, from time to time; sentences about who does not."""
-        if now_s < self._beat_s:
-            return []
-        self._beat_s = now_s + beat_s(self._deadline_s)
-        self._beats += 1
-        for identity in self._identities:
-            self._send(identity, HostBeat(self._beats))
-        silent = [
-            number
-            for number, heard_s in self._heard_s.items()
-            if now_s - heard_s > self._deadline_s and number not in self._ended
-        ]
-        for number in silent:
-            self._heard_s[number] = now_s
-        return [
-            f"{self._name(number)} has not been heard of for {self._deadline_s:g} s: it is dead, hangs or is cut off"
-            for number in silent
-        ]
+    def serve(self, now_s: float) -> list[str | VcpuKilled]:
+        return [*self._receive(), *self._beat(now_s)]
 
     def kill(self, vcpu: int) -> None:
-        """Have the host of this vCPU kill its process; `killed` is called with the answer."""
-        for identity, number in self._identities.items():
+        for identity, number in self._gathering.identities.items():
             if self._has(number, vcpu):
                 self._send(identity, KillVcpu(vcpu))
 
     def stop(self) -> None:
-        """Have all of them end. Once."""
         if not self._stopping:
             self._stopping = True
-            for identity in self._identities:
+            for identity in self._gathering.identities:
                 self._send(identity, HostStop())
 
+    def take_progress(self) -> bool:
+        return self._intake is not None and self._intake.take_progress()
+
     def await_reports(self) -> None:
-        """Give the reports of agents that have left in peace a moment to arrive."""
         end_s = time.monotonic() + _REPORTS_S
         while time.monotonic() < end_s and any(
-            child.exit_status() in (0, 1) for number, child in self._children.items() if number not in self._ended
+            child.exit_status() in (0, 1) for number, child in self._children.items() if number not in self._reports
         ):
             if self.socket.poll(_POLL_MS):
-                self.receive()
+                self._receive()
 
-    @property
-    def refused(self) -> int:
-        """How many connections to the launcher did not come in."""
-        return self._guard.refused
-
-    @property
-    def untold(self) -> tuple[str, ...]:
-        """The hosts that have left without a word on what their vCPUs have done."""
-        return tuple(host.name for number, host in enumerate(self._hosts) if number and number not in self._ended)
-
-    @property
-    def untold_vcpus(self) -> tuple[int, ...]:
-        """The vCPUs of these hosts."""
-        untold = self.untold
-        return tuple(vcpu for vcpu, number in enumerate(self._vcpu_hosts) if self._hosts[number].name in untold)
-
-    def reports(self) -> Iterator[tuple[str, list[str], dict[str, str]]]:
-        """Of each host that has ended in peace: its name, the notes and the logs of its processes."""
-        for number, report in sorted(self._ended.items()):
-            try:
-                raw = json.loads(report)
-                notes, logs = [str(note) for note in raw["notes"]], {str(a): str(b) for a, b in raw["logs"].items()}
-            except (ValueError, KeyError, TypeError, AttributeError):
-                notes, logs = ["its report cannot be read"], {}
-            yield self._hosts[number].name, notes, {name: text for name, text in logs.items() if _LOG.fullmatch(name)}
+    def notes(self, folder: RunFolder | None, verdict: str) -> list[str]:
+        notes = []
+        if self._guard.refused:
+            notes.append(f"launcher: refused {self._guard.refused} x a connection without a key of this run")
+        notes += self._reports.keep(folder)
+        if self._intake is not None:
+            notes += self._intake.finish()
+        if verdict not in ("lost", "error"):  # after those a host without a report is no news
+            notes += [
+                f"host {self._names[number]} did not report in time what its vCPUs have done: the figures may lack "
+                "some, and their accesses to devices were not compared"
+                for number in self._reports.silent
+            ]
+        return notes
 
     def event_counts(self, index: int) -> tuple[int, int]:
-        """How often an event of the scenario was performed on the other hosts, and refused."""
-        counts = [events[index] for events in self._events.values() if index < len(events)]
-        return sum(done for done, _ in counts), sum(refused for _, refused in counts)
+        return self._reports.event_counts(index)
+
+    def bounces(self, own: Sequence[Any], symbols: Callable[[], dict[str, int]]) -> list[dict[str, Any]]:
+        return bounces([*self._reports.moved_pages, *own], self._names, symbols())
 
     def close(self) -> None:
-        """Make sure that the processes of ours are gone; an agent whose launcher is gone ends by itself."""
+        """Make sure that our processes are gone; an agent without a launcher ends by itself."""
         for child in self._children.values():
             child.close()
+        if self._intake is not None:
+            self._intake.close()
         self._stack.close()
+
+    def _receive(self) -> list[str | VcpuKilled]:
+        heard: list[str | VcpuKilled] = []
+        for _ in range(_MESSAGES_AT_ONCE):
+            if not self.socket.poll(0):
+                break
+            identity, message, _ = self._take()
+            number = self._gathering.identities.get(identity)
+            if number is None or message is None:
+                continue
+            self._heard_s[number] = time.monotonic()
+            if isinstance(message, HostStatus):
+                heard.append(f"{self._name(number)}: {printable(message.sentence)}")
+            elif isinstance(message, VcpuTold) and self._has(number, message.vcpu) and self._memory is not None:
+                with contextlib.suppress(ValueError):  # what no vCPU tells of itself
+                    self._memory.node_memory.tell(message.vcpu, message.told)
+            elif isinstance(message, VcpuKilled) and self._has(number, message.vcpu):
+                heard.append(message._replace(sentence=printable(message.sentence)))
+            elif isinstance(message, JournalsBegun | JournalPiece) and self._intake is not None:
+                self._intake.take(number, message)
+                if isinstance(message, JournalPiece):
+                    self._send(identity, JournalTaken())
+            elif isinstance(message, HostEnded):
+                self._reports.take(number, message.report)
+        return heard
+
+    def _beat(self, now_s: float) -> list[str]:
+        """Send a sign of life, from time to time; sentences about hosts that send none."""
+        if now_s < self._beat_s:
+            return []
+        self._beat_s = now_s + beat_s(self._deadline_s)
+        self._beats += 1
+        for identity in self._gathering.identities:
+            self._send(identity, HostBeat(self._beats))
+        silent = [
+            number
+            for number, heard_s in self._heard_s.items()
+            if now_s - heard_s > self._deadline_s and number not in self._reports
+        ]
+        for number in silent:
+            self._heard_s[number] = now_s
+        return [
+            f"{self._name(number)} has been silent for {self._deadline_s:g} s: it is dead, hangs or is cut off"
+            for number in silent
+        ]
 
     def _take(self) -> tuple[bytes, Message | None, str]:
         """The next message, from which identity and with which key; None for what is no message."""
@@ -301,74 +272,52 @@ class Agents:
 
     def _gather_one(self) -> None:
         identity, message, key = self._take()
+        now_s = time.monotonic()
+        pings: list[SendPing] = []
         if isinstance(message, Pong):
-            self._measured(identity, message.nonce)
-        if (
-            not isinstance(message, HostReady)
-            or message.fence != self._fence
-            or message.host not in self._children
-            or key != self._keys[message.host].public
-            or message.host in self._identities.values()
-        ):
-            return
-        name = self._name(message.host)
-        if message.version != PROTOCOL_VERSION or message.package != __version__:
-            raise AgentsError(
-                f"{name} has allstop {message.package} (protocol {message.version}) and this host "
-                f"{__version__} (protocol {PROTOCOL_VERSION}): install the same on both"
-            )
-        if message.engine != engine():
-            raise AgentsError(
-                f"{name} has the engine {message.engine} and this host {engine()}: install the same on both"
-            )
-        self._identities[identity] = message.host
-        self._endpoints[message.host] = message.endpoint
-        if len(self._identities) == len(self._children):  # before, those that are starting would be in the way
-            for each in self._identities:
-                self._ping(each)
+            pings = self._gathering.answered(identity, message.nonce, now_s)
+        elif isinstance(message, HostReady):
+            pings = self._gathering.came(identity, message, key, now_s)
+        for each, ping in pings:
+            self._send(each, ping)
 
-    def _missing(self) -> list[int]:
-        """The hosts that have not come, or else those that have not answered often enough."""
-        return [number for number in self._children if number not in self._identities.values()] or [
-            number for number in self._children if len(self._trips_s[number]) < _TRIPS
-        ]
-
-    def _ping(self, identity: bytes) -> None:
-        number = self._identities[identity]
-        self._pinged_s[number] = time.monotonic()
-        self._send(identity, Ping(len(self._trips_s.setdefault(number, []))))
-
-    def _measured(self, identity: bytes, nonce: int) -> None:
-        """A host has answered."""
-        number = self._identities.get(identity)
-        if number is None or number not in self._pinged_s or nonce != len(self._trips_s[number]):
-            return
-        self._trips_s[number].append(time.monotonic() - self._pinged_s[number])
-        if nonce + 1 < _TRIPS:
-            self._ping(identity)
+    def _spec(self, number: int) -> HostsSpec:
+        """What the processes of this host are told of the others; its own descriptors are added there."""
+        return HostsSpec(
+            number,
+            tuple(self._gathering.endpoints),
+            self._vcpu_hosts,
+            tuple(key.public for key in self._keys),
+            self._keys[number].secret,
+            -1,
+            self._listen_fds[:3] if number == 0 else (),
+            self._address(1),
+            self._address(2),
+            self._deadline_s * 1.5,
+            self._names,
+            trip_s=self._gathering.trip_s,
+        )
 
     def _start(self, number: int, host: HostEntry, log: BinaryIO) -> ChildProcess:
         keys = self._keys[number]
-        bootstrap = json.dumps(
-            {
-                "host": number,
-                "address": host.address,
-                "launcher": self._address(3),
-                "launcher_key": self._keys[0].public,
-                "public": keys.public,
-                "secret": keys.secret,
-                "fence": self._fence,
-                "deadline_s": self._deadline_s,
-                "start_s": self._start_s,
-            }
+        bootstrap = Bootstrap(
+            host=number,
+            address=host.address,
+            launcher=self._address(3),
+            launcher_key=self._keys[0].public,
+            public=keys.public,
+            secret=keys.secret,
+            fence=self._fence,
+            deadline_s=self._deadline_s,
+            start_s=self._start_s,
         )
         try:
             child = ChildProcess.leading(Member.of_host(number, host.name), host.command, log, child_environment())
         except (OSError, ValueError) as error:
             log.close()
-            raise AgentsError(f"{self._name(number)} could not be had: {error}") from None
-        with contextlib.suppress(OSError):  # it has left already: what it said is told when that is seen
-            child.say(bootstrap + "\n")
+            raise AgentsError(f"{self._name(number)} cannot be used: {error}") from None
+        with contextlib.suppress(OSError):  # it has exited already: `gather` finds that out, with its last words
+            child.say(bootstrap.to_line())
         return child
 
     def _listener(self) -> socket.socket:
@@ -380,8 +329,8 @@ class Agents:
         except OSError as error:
             listener.close()
             raise AgentsError(
-                f"{self._hosts[0].address}, the address of host {self._hosts[0].name}, is none of this "
-                f"host: {error.strerror}"
+                f"{self._hosts[0].address}, the address of host {self._hosts[0].name}, is not an "
+                f"address of this host: {error.strerror}"
             ) from None
         return listener
 
@@ -397,13 +346,3 @@ class Agents:
 
     def _send(self, identity: bytes, message: Message) -> None:
         self.socket.send_multipart((identity, encode(message)))
-
-
-def beat_s(deadline_s: float) -> float:
-    """How often to say that one lives where the others give up after `deadline_s`."""
-    return min(BEAT_S, deadline_s / _BEATS_IN_A_DEADLINE)
-
-
-def engine() -> str:
-    """The engine's library, by name and version."""
-    return f"unicorn {version('unicorn')}"

@@ -1,34 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which pages went from host to host, between whom, and what was accessed in them: how false sharing is seen."""
+"""Which pages moved between hosts, between which ones, and what was accessed in them: it shows false sharing."""
 
 from __future__ import annotations
 
 import bisect
 import contextlib
-import json
-import os
+from collections.abc import Iterable, Sequence
 from typing import Any
-
-from allstop.deploy.hosts.agents import Agents
 
 _TOLD = 8
 
 
-def bounces(agents: Agents, pages_fd: int, symbols: dict[str, int]) -> list[dict[str, Any]]:
-    """The pages that moved most, of all hosts' directories, most first; `pages_fd` has those of this host's node. An
-    access is named by the symbol that it is behind, as far as the guest's addresses are physical."""
-    raw: list[Any] = list(agents.bounces)
-    with contextlib.suppress(ValueError, OSError):
-        raw += json.loads(os.pread(pages_fd, os.fstat(pages_fd).st_size, 0) or b"[]")
+def bounces(raw: Iterable[Any], hosts: Sequence[str], symbols: dict[str, int]) -> list[dict[str, Any]]:
+    """The pages that moved most, most first, of what all hosts' directories wrote; `hosts` are the hosts' names.
+
+    An access is named by the symbol that precedes it, as far as the guest's addresses are physical.
+    """
     names = sorted((value, name) for name, value in symbols.items() if not name.startswith("$"))
     told = []
     for bounce in raw:
-        with contextlib.suppress(TypeError, ValueError, IndexError):  # another host can tell anything
-            told.append(_told(bounce, names, agents.names))
+        with contextlib.suppress(TypeError, ValueError, IndexError):  # another host can send anything
+            told.append(_told(bounce, names, hosts))
     return sorted(told, key=lambda bounce: -bounce["moves"])[:_TOLD]
 
 
-def _told(bounce: Any, names: list[tuple[int, str]], hosts: tuple[str, ...]) -> dict[str, Any]:
+def _told(bounce: Any, names: list[tuple[int, str]], hosts: Sequence[str]) -> dict[str, Any]:
     page, moves, between, touched = bounce
     return {
         "ipa": int(page) << 12,

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Hosts of an existing Dask cluster: which there are, and a lease on each while a machine uses it.
+"""The hosts of an existing Dask cluster: which there are, and a lease on each while a machine uses it.
 
-A machine is a gang: it needs all of its places at once or none. Each place is led to by a process of this
-module (`python -m allstop.deploy.hosts.cluster SCHEDULER WORKER`), which the launcher starts as it would start
-ssh: it reads the agent's first line from standard input, takes the lease on the Dask worker, has the agent run
-there as one task, and ends with it. A lease is a semaphore of the scheduler's, which is given back when its
-holder dies. A task is never tried again, nor anywhere else.
+A machine is gang-scheduled: it gets all of its places at once or none; a place is a Dask worker. For each place the
+launcher starts a process of this module (`python -m allstop.deploy.hosts.cluster SCHEDULER WORKER`), as it would start
+ssh. That process reads the agent's first line from standard input, takes the lease on the Dask worker, runs the agent
+there as one task, and ends with it. A lease is a semaphore of the scheduler, which takes it back when the holder dies.
+A task is never retried, there or on another worker.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ _NEEDED = "a cluster needs Dask, which is not installed: pip install 'allstop[cl
 
 
 def cluster_hosts(scheduler: str, count: int | None, vcpus: int) -> tuple[HostEntry, ...]:
-    """This host, and as many of the cluster's: `count` in all, or all that there are as far as there are vCPUs for
-    them.
+    """This host and hosts of the cluster, `count` in all; by default as many as there are, at most one for each vCPU.
 
-    Raises UsageError when the scheduler does not answer within CONNECT_S, or has not places enough."""
+    Raises UsageError when the scheduler does not answer within CONNECT_S, or has too few places."""
     try:
         dask = importlib.import_module("distributed")
     except ImportError:
@@ -72,7 +71,7 @@ def cluster_hosts(scheduler: str, count: int | None, vcpus: int) -> tuple[HostEn
 
 
 def be_host(first_line: str) -> tuple[int, str]:
-    """On a Dask worker: run a host's agent to its end. Its exit status, and the last that it said."""
+    """On a Dask worker: run a host's agent to its end; its exit status, and the end of its output."""
     agent = subprocess.Popen(
         (sys.executable, "-P", "-m", "allstop.deploy.hosts.agent"),
         stdin=subprocess.PIPE,
@@ -89,7 +88,7 @@ def be_host(first_line: str) -> tuple[int, str]:
 
 
 def main() -> int:
-    """Lead to a place, by SCHEDULER and WORKER. The agent's exit status, or 1 after one sentence."""
+    """Run the agent on WORKER of SCHEDULER. The agent's exit status, or 1 after one sentence."""
     scheduler, worker = sys.argv[1:3]
     first_line = os.read(0, 8192).decode()
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -107,10 +106,10 @@ def main() -> int:
             try:
                 return _lead(client, worker, first_line)
             finally:
-                with contextlib.suppress(Exception):  # the scheduler takes it back by itself
+                with contextlib.suppress(Exception):  # the scheduler takes it back anyway
                     lease.release()
-    except Exception as error:  # Dask raises a dozen kinds, all of them: no place
-        print(f"the place {worker} cannot be had: {_first_line(error)}", file=sys.stderr)
+    except Exception as error:  # Dask raises a dozen kinds; each of them means no place
+        print(f"the place {worker} cannot be used: {_first_line(error)}", file=sys.stderr)
         return 1
 
 
@@ -126,7 +125,7 @@ def _lead(client: Any, worker: str, first_line: str) -> int:
     )
     while future.status == "pending":
         if select.select([0], [], [], _POLL_S)[0] and not os.read(0, 1):
-            future.cancel()  # the agent finds out by itself that nobody is there
+            future.cancel()  # the agent notices that its launcher is gone
             return 1
     if future.status != "finished":
         error = future.exception() if future.status == "error" else "the Dask worker is gone"
@@ -138,7 +137,7 @@ def _lead(client: Any, worker: str, first_line: str) -> int:
 
 
 def _own_address(scheduler: str) -> str:
-    """The address of this host that the cluster reaches: the one from which the scheduler is reached."""
+    """The address under which the cluster reaches this host: the local one of a connection to the scheduler."""
     parts = urlsplit(scheduler)
     with socket.create_connection((parts.hostname or "", parts.port or 0), CONNECT_S) as probe:
         return str(probe.getsockname()[0])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The journals of a host that has no run folder: files without a name, which go with the last process that has them
-open, however it ends. At the end of the run they are sent to the launcher (`deploy/hosts/journal_intake.py`)."""
+"""The journals of a host that has no run folder: files without a name, which the kernel frees with the last process
+that has them open. At the end of the run the agent sends them to the launcher (`deploy/hosts/journal_intake.py`)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from allstop.vm.wire.messages_hosts import JournalPiece
 
 PIECE_BYTES = 1 << 18
 PIECES_AHEAD = 4
-"""How many pieces may be under way: what the launcher and the agent have to hold."""
+"""How many pieces may be in flight: it bounds the memory of the launcher and the agent."""
 MOST_BYTES = 1 << 32
-"""Of a journal as it is sent: what is behind is left out, which its reader sees."""
+"""How much of a journal is sent; the rest is left out, which its reader sees."""
 
 
 class JournalFiles:
-    """One file for each of these vCPUs, for as long as `stack`. They lie where temporary files do."""
+    """One temporary file for each of these vCPUs; `stack` closes them."""
 
     def __init__(self, vcpus: Iterable[int], stack: contextlib.ExitStack) -> None:
         """Make them. Raises OSError."""
@@ -32,12 +32,12 @@ class JournalFiles:
 
     @property
     def fds(self) -> dict[str, int]:
-        """The descriptors, by the processes that are to write there."""
+        """The descriptors, by the names of the processes that write there."""
         return {Member.worker(vcpu).name: fd for vcpu, fd in self._fds.items()}
 
     def pieces(self) -> Iterator[JournalPiece]:
-        """What was written, vCPU by vCPU, when nobody writes any more: one empty piece where that is nothing. Raises
-        OSError."""
+        """What was written, vCPU by vCPU, after the last writer has exited; one empty piece for an empty journal.
+        Raises OSError."""
         for vcpu, fd in self._fds.items():
             size = min(used_bytes(fd), MOST_BYTES)
             for offset in range(0, max(size, 1), PIECE_BYTES):
@@ -45,8 +45,8 @@ class JournalFiles:
 
 
 def used_bytes(fd: int) -> int:
-    """How much of a journal is written. It grows by windows of zeros, of which only the last one can be left, and is
-    cut to what it holds by a process that ends well. Raises OSError."""
+    """How much of a journal is written. A journal grows by windows of zeros; a process that exits in peace cuts off the
+    unused part, one that is killed leaves it in the last window. Raises OSError."""
     size = os.fstat(fd).st_size
     begin = max(0, size - 1) // WINDOW_BYTES * WINDOW_BYTES
     used = len(os.pread(fd, size - begin, begin).rstrip(b"\0"))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The journals of the other hosts, as they come at the end of a run: each is written into the run folder as it comes,
-`HOST/vcpu-N.journal`, next to the log. Nothing that another host says names a file."""
+"""The journals of the other hosts, which arrive at the end of a run: each is written to the run folder piece by piece,
+`HOST/vcpu-N.journal`, next to the log. No file name comes from another host."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _MOST_NS = 1 << 62
 
 
 class HostJournals:
-    """Which pieces one host may send: of each of its vCPUs one journal, from its beginning on. Without I/O.
+    """Which pieces one host may send: one journal for each of its vCPUs, in order. A state machine without I/O.
 
-    `complete` are the vCPUs whose journals are there, the empty ones included.
+    `complete` are the vCPUs whose journals have arrived, empty ones included.
     """
 
     def __init__(self, vcpus: Iterable[int]) -> None:
@@ -35,11 +35,11 @@ class HostJournals:
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """The vCPUs whose journals are not there, or not whole."""
+        """The vCPUs whose journals have not arrived, or not completely."""
         return tuple(vcpu for vcpu in self.vcpus if vcpu not in self.complete)
 
     def begin(self, message: JournalsBegun) -> None:
-        """They follow. Raises ValueError where that cannot be."""
+        """The pieces follow. Raises ValueError when the message is out of place."""
         if self.clock is not None:
             raise ValueError("JournalsBegun a second time")
         if max(message) > _MOST_NS:
@@ -47,7 +47,7 @@ class HostJournals:
         self.clock = message.base_ns, message.error_ns
 
     def take(self, piece: JournalPiece) -> None:
-        """The next piece has come. Raises ValueError where it is not to be taken, and has then changed nothing."""
+        """A piece has come. Raises ValueError when it is not the next one, and changes nothing then."""
         vcpu, size, offset, data = piece
         if self.clock is None:
             raise ValueError("a piece of a journal before JournalsBegun")
@@ -85,7 +85,7 @@ class JournalIntake:
         self._moved = False
 
     def take(self, host: int, message: JournalsBegun | JournalPiece) -> None:
-        """What this host has sent. What does not fit is refused and counted."""
+        """A message of this host. One that is out of place is refused and counted."""
         journals = self._hosts[host]
         try:
             if isinstance(message, JournalsBegun):
@@ -106,12 +106,12 @@ class JournalIntake:
                 )
 
     def take_progress(self) -> bool:
-        """Whether anything good has come since this was asked the last time."""
+        """Whether an accepted message has come since the last call."""
         moved, self._moved = self._moved, False
         return moved
 
     def finish(self) -> list[str]:
-        """No more will come: the notes that there are."""
+        """No more will come; the notes."""
         for host, vcpu in list(self._files):
             self._end(host, vcpu)
         for host, journals in self._hosts.items():
@@ -146,7 +146,7 @@ class JournalIntake:
             self._end(*key)
 
     def _end(self, host: int, vcpu: int) -> None:
-        """The file has what it will have: say in it where it comes from, if it is what it should be."""
+        """No more will come for this file: mark its origin, or remove it if it is not this vCPU's journal."""
         journals, name = self._hosts[host], self._path(host, vcpu)
         assert journals.clock is not None
         base_ns, error_ns = journals.clock
@@ -161,5 +161,5 @@ class JournalIntake:
                 self._folder.remove(name)
                 return
             mark_origin(fd, self._names[host], self._began_ns - base_ns, error_ns)
-            if not header.closed and vcpu in journals.complete:  # as a process leaves it that was killed
+            if not header.closed and vcpu in journals.complete:  # as a killed process leaves it
                 os.ftruncate(fd, -(-os.fstat(fd).st_size // WINDOW_BYTES) * WINDOW_BYTES)

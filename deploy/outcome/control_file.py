@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""control.json: how an operator finds a run. It is in the run folder while the run lasts, for its owner's eyes only."""
+"""control.json: how an operator finds a run. It exists while the run lasts, and only its owner can read it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CONTROL_MODE = 0o600
 
 @dataclass(frozen=True)
 class ControlFile:
-    """`endpoint` is the coordinator's, `token` (hex) opens it, `pid` is the launcher's. `hosts` names the host of each
-    vCPU that is not on the launcher's, where there are several."""
+    """`endpoint` is the coordinator's, `token` (hex) opens it, `pid` is the launcher's. On a machine of several hosts,
+    `hosts` names each vCPU's host, "" for the launcher's."""
 
     endpoint: str
     token: str
@@ -31,7 +31,7 @@ class ControlFile:
 
     @classmethod
     def of_machine(cls, config: MachineConfig) -> ControlFile:
-        """What is to be written for a machine."""
+        """The control file of a machine."""
         hosts = config.hosts
         names = () if hosts is None else tuple(hosts.names[host] if host else "" for host in hosts.vcpu_hosts)
         return cls(config.coordinator_endpoint, config.token, config.launcher_pid, config.vcpus, names)
@@ -56,23 +56,23 @@ class ControlFile:
 
 
 def find_run(folder: Path) -> ControlFile:
-    """The run that goes on in `folder`. Raises UsageError, in one sentence: it is over, it is gone, it never was."""
+    """The run that goes on in `folder`. Raises UsageError: the run is over, was killed, or never existed."""
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder: name the folder of a run, what its --run-dir named")
+        raise UsageError(f"{folder} is not a folder: give the folder that the --run-dir of a run named")
     _refuse_what_is_over(folder)
     try:
         control = ControlFile.from_json((folder / CONTROL_NAME).read_text())
     except FileNotFoundError:
-        _refuse_what_is_over(folder)  # it may have ended just now
-        if any(folder.iterdir()) and _is_locked(folder):  # an empty one may be about to be taken
-            raise UsageError(f"the run in {folder} has only begun: ask again") from None
+        _refuse_what_is_over(folder)  # it may just have ended
+        if any(folder.iterdir()) and _is_locked(folder):  # an empty folder may be about to be used by a run
+            raise UsageError(f"the run in {folder} is still starting: try again") from None
         raise UsageError(
-            f"{folder} is no run folder, for it holds no {CONTROL_NAME}: name what the --run-dir of a run named"
+            f"{folder} is not a run folder, it holds no {CONTROL_NAME}: give the one that the --run-dir of a run named"
         ) from None
     except OSError as error:
         raise UsageError(f"{folder / CONTROL_NAME} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{folder / CONTROL_NAME} is not what a run writes") from None
+        raise UsageError(f"{folder / CONTROL_NAME} is not a control file of a run") from None
     if not _is_locked(folder):
         _refuse_what_is_over(folder)
         raise UsageError(

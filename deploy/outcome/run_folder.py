@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The run folder: what a run leaves to be read, and nobody else's.
+"""The run folder: what one run writes for its readers.
 
     run.json       what was asked for and what was started
     control.json   how an operator finds the run, while it lasts
-    NAME.log       what each process said (stderr)
+    NAME.log       each process's output (stderr)
     console.log    the guest's console
-    journal/       what each process did, where journals are kept
-    HOST/          the same of another host's processes: NAME.log, and journals
+    journal/       what each process did, if journals are kept
+    HOST/          another host's processes: NAME.log, and journals
     figures.json   counters and histograms of each vCPU
-    verdict.json   how it ended; it appears whole, or not at all
+    verdict.json   how the run ended; it appears complete, or not at all
 
-A folder is one run's. The folder itself is locked while the run lasts; the lock dies with the launcher.
+A folder belongs to one run. The launcher locks it while the run lasts; the lock dies with the launcher.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ VERDICT_NAME = "verdict.json"
 
 
 class RunFolder:
-    """An empty folder that is ours until `close`."""
+    """An empty folder that this run holds until `close`."""
 
     def __init__(self, path: Path) -> None:
-        """Make the folder if need be, and take it. Raises UsageError when it is in use, or holds anything."""
+        """Make the folder unless it exists, and lock it. Raises UsageError when it is in use, or not empty."""
         self.path = absolute("run folder", path)
         self._made: set[str] = set()
         try:
@@ -67,7 +67,7 @@ class RunFolder:
         return open(self.path / name, "x+b", buffering=0)
 
     def write_text(self, name: str, text: str, mode: int = 0o666) -> None:
-        """Write a whole file: it appears under its name complete, or not at all. Raises OSError."""
+        """Write a file, which appears under its name complete, or not at all. Raises OSError."""
         temporary = self.path / f"{name}.new"
         temporary = temporary.with_name(f".{temporary.name}")
         try:
@@ -81,17 +81,17 @@ class RunFolder:
             raise
 
     def remove(self, name: str) -> None:
-        """Take a file away, if it is there and can be."""
+        """Remove a file, if it exists and can be removed."""
         with contextlib.suppress(OSError):
             (self.path / name).unlink()
 
     def make_folder(self, name: str) -> None:
-        """A folder of the run, unless it is there. Raises OSError."""
+        """Make a folder in the run folder, unless it exists. Raises OSError."""
         (self.path / name).mkdir(exist_ok=True)
         self._made.add(name)
 
     def empty(self) -> None:
-        """Take away again what we made, for there was no run. What cannot go stays."""
+        """Remove what this run has made, because there was no run. What cannot be removed stays."""
         for name in self._made:
             path = self.path / name
             if path.is_dir():
@@ -100,5 +100,5 @@ class RunFolder:
                 self.remove(name)
 
     def close(self) -> None:
-        """Give the folder up; what is in it stays."""
+        """Unlock the folder; its contents stay."""
         os.close(self._lock_fd)

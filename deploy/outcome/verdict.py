@@ -20,7 +20,7 @@ _SHOWN_BOUNCES = 3
 
 @dataclass(frozen=True)
 class Latency:
-    """How often something happened, and how long it took: median and 99th percentile in microseconds, 0 if never."""
+    """How often an action happened, and how long it took: median and 99th percentile in microseconds, 0 if never."""
 
     count: int = 0
     p50_us: float = 0.0
@@ -28,7 +28,7 @@ class Latency:
 
     @classmethod
     def of_histograms(cls, histograms: Sequence[Sequence[int]], bucket_ns: Callable[[int], float]) -> Latency:
-        """From histograms of the same buckets, added up; `bucket_ns(i)` is what bucket i stands for."""
+        """From the sum of histograms with the same buckets; `bucket_ns(i)` is the value of bucket i."""
         total = [sum(column) for column in zip(*histograms, strict=True)]
         count = sum(total)
         if not count:
@@ -42,13 +42,12 @@ class Latency:
 class Verdict:
     """How a run ended.
 
-    `verdict` is one of `allstop.vm.wire.messages.VERDICTS`, `sentence` says why in words, `guest_status` is
-    what the guest gave as its own exit status (None where it gave none), `wall_s` the time from the guest's
-    first instruction to the verdict, `exits` the exits from the guest by kind, `counters` what else was
-    counted, all vCPUs together. `notes` are oddities that did not decide the verdict, a sentence each. `events`
-    are the scenario's: `name`, `action`, and how often each was `done` and `refused`. Across hosts `pages` are
-    waits for another host's page, and `bounces` the pages that moved most: `ipa`, `moves`, `between` (from, to,
-    times), `touched` (host, address or symbol, times).
+    `verdict` is one of `allstop.vm.wire.messages.VERDICTS`, `sentence` says why, `guest_status` is the guest's own exit
+    status (None without one), `wall_s` the time from the guest's first instruction to the verdict, `exits` the exits
+    from the guest by kind, `counters` the other counters, summed over all vCPUs. `notes` are oddities that did not
+    decide the verdict, one sentence each. `events` are the scenario's: `name`, `action`, and how often each was `done`
+    and `refused`. Across hosts, `pages` are waits for another host's page, and `bounces` the pages that moved most:
+    `ipa`, `moves`, `between` (from, to, times), `touched` (host, address or symbol, times).
     """
 
     verdict: str
@@ -68,8 +67,8 @@ class Verdict:
     bounces: tuple[dict[str, Any], ...] = ()
 
     def overruled(self, audit: Sequence[str] = ()) -> Verdict:
-        """What the oracles that only count, or look when all is over, make of the guest's own verdict; `audit` are the
-        sentences of the latter."""
+        """The verdict after the oracles that count, and those that look when the run is over, which give the sentences
+        `audit`: a violation that they found overrules the guest's own verdict."""
         wrong, stale, written = (self.counters.get(name, 0) for name in ("mmio_wrong", "stale_tlb", "swap_written"))
         if self.verdict not in ("pass", "fail") or not (wrong or stale or written):
             return self
@@ -115,7 +114,7 @@ class Verdict:
         return cls(**raw)
 
     def summary(self) -> str:
-        """A few lines for a person."""
+        """A few lines for a human reader."""
         total = sum(self.exits.values())
         lines = [
             f"{self.verdict}: {self.sentence}",
@@ -145,7 +144,7 @@ def _rank(count: int, percent: int) -> int:
 
 
 def _bucket_at(histogram: Sequence[int], rank: int) -> int:
-    """The bucket of the value of this rank (from 1) among all that the histogram counts."""
+    """The bucket of the value of this rank (from 1) in the histogram."""
     for bucket, n in enumerate(histogram):
         rank -= n
         if rank <= 0:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Launchers that need not load anything: the asking end of `allstop.cli.fork_server`.
+"""Launchers that start without loading their modules: the client's end of `allstop.cli.fork_server`.
 
-A short run spends much of its CPU time on loading what a launcher is made of. Who has many runs to make keeps one
-process that has loaded it, and that forks a launcher for each. A launcher is tied to nobody by that: it ends by its
-lifelines, as one that was started in the usual way does, also when its fork server is dead.
+A short run spends much of its CPU time on loading the launcher's modules. A program that makes many runs keeps one
+process that has loaded them, and that forks a launcher for each run. A forked launcher depends on its lifelines only,
+as any other launcher does: it goes on when its fork server is dead.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from allstop.deploy.processes.processes import child_environment
 
 MESSAGE_BYTES = 4096
 MAX_FDS = 16
-_FORK_S = 60.0  # for loading and forking, on a host that has much else to do
+_FORK_S = 60.0  # for loading and forking, on a busy host
 _STATUS_S = 5.0
-_UNKNOWN_STATUS = 4  # of a launcher that has ended after its fork server: what it says is in its files
+_UNKNOWN_STATUS = 4  # of a launcher that outlived its fork server: its verdict is in its files
 
 
 class Forked:
-    """A launcher that a fork server has forked, as `subprocess.Popen` would show it."""
+    """A launcher that a fork server has forked, with the interface of `subprocess.Popen`."""
 
     stdin = None
 
     def __init__(self, link: socket.socket) -> None:
-        """`link` is ours from now on. Raises OSError when there was no fork."""
+        """Take `link` over. Raises OSError when the fork failed."""
         self._link = link
         self._status: int | None = None
         link.settimeout(_FORK_S)
@@ -60,7 +60,7 @@ class Forked:
             poller.register(self.pidfd, select.POLLIN)
             if not poller.poll(None if timeout is None else timeout * 1000):
                 raise subprocess.TimeoutExpired("launcher", timeout or 0)
-            try:  # it is dead, and the fork server about to say how
+            try:  # it is dead, and the fork server is about to send its status
                 message = self._link.recv(MESSAGE_BYTES)
             except OSError:
                 message = b""
@@ -73,14 +73,14 @@ class Forked:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def close(self) -> None:
-        """Forget it."""
+        """Release the descriptors; the launcher goes on."""
         self._link.close()
         os.close(self.pidfd)
 
 
 class ForkServer:
-    """One process that forks launchers, until `close`; it also ends with this one, however that ends. Launchers may be
-    started by several threads. Raises OSError."""
+    """One process that forks launchers, until `close`; it also ends with this process, however that ends. Several
+    threads may start launchers. Raises OSError."""
 
     def __init__(self) -> None:
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -100,12 +100,12 @@ class ForkServer:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether it can fork launchers."""
         return self._process.poll() is None
 
     def start(self, arguments: Sequence[str], stdout: int, stderr: int, pass_fds: Sequence[int]) -> Forked:
-        """Have `allstop` run with these arguments, as a process in a session of its own with nothing to read, and with
-        `pass_fds` under their numbers here. Raises OSError."""
+        """Run `allstop` with these arguments in a process with a session of its own and an empty standard input. It
+        inherits `pass_fds` under the same numbers. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         words = os.memfd_create("allstop-arguments", os.MFD_CLOEXEC)
         try:
@@ -124,7 +124,7 @@ class ForkServer:
             os.close(words)
 
     def close(self) -> None:
-        """End it; launchers that it has forked go on."""
+        """End it; the launchers that it has forked go on."""
         self._link.close()
         self._process.kill()
         self._process.wait()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The launcher's children: started, looked at, waited for, never left.
+"""Child processes: started, watched, waited for, never left behind.
 
-A child is held by a pidfd, so that no signal can reach a stranger that got its number.
+A child is held by a pidfd, so that no signal can reach an unrelated process that was given its number.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ROOT = Path(__file__).parents[3]
 
 
 class Adopted:
-    """A child that this process has not started itself, as `subprocess.Popen` would show it."""
+    """A child that this process has not started itself, with the interface of `subprocess.Popen`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -51,13 +51,13 @@ class Adopted:
 
 
 class ChildProcess:
-    """A started member of the machine. `log` is what it writes stderr and stdout to, ours to read."""
+    """A started member of the machine. `log` is the file of its stderr and stdout; this process reads it."""
 
     def __init__(self, member: Member, config_fd: int, pass_fds: Sequence[int], log: BinaryIO) -> None:
         """Start it. Raises OSError.
 
-        SIGINT stays blocked in the child: a Ctrl-C at the terminal reaches the whole process group, and is the
-        launcher's to handle, even before the child has learned to ignore it.
+        SIGINT stays blocked in the child: a Ctrl-C at the terminal reaches the whole process group, and only the
+        launcher handles it, even before the child has had time to ignore it.
         """
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -77,7 +77,7 @@ class ChildProcess:
     def leading(
         cls, member: Member, command: Sequence[str], log: BinaryIO, environment: dict[str, str]
     ) -> ChildProcess:
-        """One whose command line somebody else knows, and that listens on standard input. Raises OSError."""
+        """A child with a command line of its own, such as ssh, and a pipe as standard input. Raises OSError."""
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process = subprocess.Popen(tuple(command), stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
@@ -88,14 +88,14 @@ class ChildProcess:
         return child
 
     def say(self, text: str) -> None:
-        """Write to its standard input, where it has one. Raises OSError."""
+        """Write to its standard input; for `leading` ones. Raises OSError."""
         assert isinstance(self._process, subprocess.Popen) and self._process.stdin is not None
         self._process.stdin.write(text.encode())
         self._process.stdin.flush()
 
     @classmethod
     def adopted(cls, member: Member, pid: int, log: BinaryIO) -> ChildProcess:
-        """One that somebody else has started for us, and that is our child by now. Raises OSError."""
+        """A child that the zygote has forked, and that has become ours. Raises OSError."""
         child = cls.__new__(cls)
         child._hold(member, Adopted(pid), log)
         return child
@@ -113,30 +113,31 @@ class ChildProcess:
             raise
 
     def exit_status(self) -> int | None:
-        """None while it runs; then its exit status, negative the number of the signal that killed it."""
+        """None while it runs; then its exit status, or the negative number of the signal that killed it."""
         return self._process.poll()
 
     def state(self) -> tuple[str, float]:
-        """The kernel's one letter for its state, and the CPU time in seconds that it has used. Source: proc(5)."""
+        """Its state, one letter, and the CPU time in seconds that it has used. Source: proc(5), stat."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return fields[0], (int(fields[11]) + int(fields[12])) / _TICK_HZ
 
     def kill(self) -> None:
-        """Kill it, unless it is dead already."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        """Kill it, unless it has exited or is closed."""
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def terminate(self) -> None:
-        """Ask it to end, unless it is dead already."""
+        """Ask it to end, unless it has exited."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
 
     def last_words(self) -> str:
-        """The last line that it wrote, "" if it never wrote."""
+        """The last line that it wrote, "" if it wrote none."""
         return last_line(self.log)
 
     def close(self) -> None:
-        """Make sure that it is gone, and release what we hold of it. Idempotent."""
+        """Make sure that it is gone, and release its descriptors. Idempotent."""
         if self.pidfd < 0:
             return
         self.kill()
@@ -150,7 +151,7 @@ class ChildProcess:
 
 
 def last_line(log: BinaryIO) -> str:
-    """The last line of a log that others write to, made printable, without moving the position that all share."""
+    """The last line of a log, made printable, without moving the position that its writers share."""
     fd = log.fileno()
     size = os.fstat(fd).st_size
     tail = os.pread(fd, _LAST_WORDS_BYTES, max(0, size - _LAST_WORDS_BYTES)).decode(errors="replace")
@@ -159,12 +160,12 @@ def last_line(log: BinaryIO) -> str:
 
 
 def printable(words: str) -> str:
-    """What somebody else has said, as a part of one sentence."""
+    """Text from another process, fit to be part of one sentence."""
     return "".join(c if c.isprintable() else "?" for c in words[:_LAST_WORDS_CHARACTERS])
 
 
 def child_environment() -> dict[str, str]:
-    """The environment for our own modules: they are found where this one was found, installed or not."""
+    """The environment in which a child finds our modules where this process found them, installed or not."""
     environment = dict(os.environ)
     inherited = environment.get("PYTHONPATH", "").split(os.pathsep)
     if _ROOT.name not in ("site-packages", "dist-packages") and inherited[0] != str(_ROOT):
@@ -173,8 +174,8 @@ def child_environment() -> dict[str, str]:
 
 
 def words_of_the_named(sentence: str, children: Iterable[ChildProcess]) -> str:
-    """The last words of each child that `sentence` names as "(process N, ...": the coordinator, whose sentence it is,
-    does not see logs. To be put behind the sentence; "" where there are none."""
+    """The last words of each child that `sentence` names as "(process N, ...", to be appended to it; "" for none. The
+    coordinator writes such sentences, and cannot read logs."""
     named = (child for child in children if f"(process {child.pid}," in sentence)
     return "".join(
         f'; the last words of {child.member.name}: "{words}"' for child in named if (words := child.last_words())
@@ -182,9 +183,9 @@ def words_of_the_named(sentence: str, children: Iterable[ChildProcess]) -> str:
 
 
 def describe_exit(status: int) -> str:
-    """A phrase for "PROCESS ...": how a process ended, from its exit status as `ChildProcess` gives it."""
+    """A phrase for "PROCESS ...": how a process ended, from its status as `ChildProcess` gives it."""
     if status >= 0:
-        return f"left with exit status {status}"
+        return f"exited with status {status}"
     try:
         return f"was killed by {signal.Signals(-status).name}"
     except ValueError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Signals as bytes of a pipe, so that one loop can wait for them with everything else."""
+"""Signals as bytes in a pipe, so that one loop can wait for them together with everything else."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """A handler must exist for the wakeup descriptor to be written to."""
+    """Python writes to the wakeup descriptor only for signals that have a handler."""
 
 
 class SignalPipe:
-    """While entered, SIGINT, SIGTERM and SIGHUP do nothing but turn up in `take`. Main thread only.
+    """While entered, SIGINT, SIGTERM and SIGHUP only appear in `take`. Main thread only.
 
-    A SIGHUP or SIGINT that was ignored before (nohup, a script's background) stays so.
+    A SIGHUP or SIGINT that was ignored before (nohup, a script's background job) stays ignored.
     """
 
     def __enter__(self) -> SignalPipe:

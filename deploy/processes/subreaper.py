@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Processes that a user's device has started, and that nobody ends: they end with the run.
+"""Processes that a user's device starts and leaves running: they end with the run.
 
-PR_SET_PDEATHSIG, which ties the machine's own processes to the launcher, is not inherited. So the launcher makes itself
-their subreaper: what a member leaves behind becomes a child of the launcher, which kills it. Only a launcher that is
-itself killed by SIGKILL cannot do so. Source: prctl(2), PR_SET_CHILD_SUBREAPER.
+PR_SET_PDEATHSIG, which ties the machine's own processes to the launcher, is not inherited. So the launcher becomes the
+subreaper: a process that a member leaves behind becomes a child of the launcher, which kills it. A launcher that is
+killed by SIGKILL cannot do that. Source: prctl(2), PR_SET_CHILD_SUBREAPER.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ROUNDS = 1000  # against a device that starts processes faster than they are ki
 
 
 class Subreaper:
-    """While entered, orphaned descendants come to this process; on leaving, every child that is new is killed."""
+    """While entered, this process adopts orphaned descendants; on exit it kills every child that is new."""
 
     def __enter__(self) -> Subreaper:
         self._libc = ctypes.CDLL(None)
@@ -35,11 +35,11 @@ class Subreaper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for _ in range(_ROUNDS):  # the dead hand over their own children
+        for _ in range(_ROUNDS):  # each death may bring us more children
             left = _children() - self._known
             if not left:
                 break
-            for pid in left:  # ours and not yet waited for: the number is nobody else's
+            for pid in left:  # not yet waited for, so the number cannot have been reused
                 os.kill(pid, signal.SIGKILL)
             for pid in left:
                 with contextlib.suppress(ChildProcessError):
@@ -48,7 +48,7 @@ class Subreaper:
 
 
 def _children() -> set[int]:
-    """This process's children, of all its threads; the dead count until they are waited for. Source: proc(5)."""
+    """The children of all threads of this process; a zombie counts until it is waited for. Source: proc(5)."""
     pids: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which processes of a machine hang. Pure: samples come in, sentences come out; nothing here reads a clock or /proc.
+"""Which processes of a machine hang. Pure: samples come in, phrases come out; no clock and no /proc is read here.
 
 A process is judged by three things: its heartbeat in the control page, its state as the kernel sees it, and the CPU
 time that it has used. One whose heartbeat does not move hangs if it
@@ -8,10 +8,10 @@ time that it has used. One whose heartbeat does not move hangs if it
     sleeps (S, D) through                                                   for SLEPT_S, or
     uses its core, without a beat                                           for SPUN_S of CPU time.
 
-One that merely waits for a core is not hung, however long it waits: it is in state R and uses no CPU time. That
-keeps the judgement right on an overloaded host, where wall-clock limits are always wrong. For the same reason the
-time between two samples counts only as far as the launcher itself was on time (MAX_GAP_S). A process that has never
-beaten is still starting, and gets more patience: it may be loading a user's module.
+A process that waits for a core does not hang, however long it waits: it is in state R and uses no CPU time. So the
+judgement holds on an overloaded host, where wall-clock limits would not. For the same reason at most MAX_GAP_S of the
+time between two samples counts: the launcher itself may have been late. A process that has never beaten is still
+starting, and gets START_FACTOR times as long: it may be loading a user's module.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _SLEEPING_STATES = "SDI"
 
 
 class Watchdog:
-    """Watches one process: call `is_silent` at each look, and `judge` where it says True.
+    """Watches one process: call `is_silent` at each look, and `judge` when it returns True.
 
-    `patience` is for one that may have to wait for others: if they hang, they are to be found first."""
+    `patience` multiplies the limits of a process that waits for others: if those hang, they must be found first."""
 
     def __init__(self, now_s: float, patience: float = 1.0) -> None:
         self._patience = patience
@@ -46,7 +46,7 @@ class Watchdog:
         self._was_stopped = False
 
     def is_silent(self, now_s: float, heartbeat: int) -> bool:
-        """Note one look at the process; True when it has not beaten since the look before."""
+        """Record a look at the process; True when it has not beaten since the previous one."""
         self._gap_s = min(max(now_s - self._looked_s, 0.0), MAX_GAP_S)
         self._looked_s = now_s
         if heartbeat == self._heartbeat:

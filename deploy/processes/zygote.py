@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The launcher's end of `allstop.vcpu_worker.zygote`: one process that loads what all workers need, and forks them.
+"""The starter's end of `allstop.vcpu_worker.zygote`: one process that loads what all workers need, and forks them.
 
-What it forks become children of the launcher when it leaves, for the launcher is their subreaper
-(`allstop.deploy.processes.subreaper`). It is no member of the machine: it is gone before the guest's first
+The workers become children of this process when the zygote exits, because this process is their subreaper
+(`allstop.deploy.processes.subreaper`). The zygote is not a member of the machine: it exits before the guest's first
 instruction.
 """
 
@@ -22,13 +22,13 @@ from typing import BinaryIO
 from allstop.deploy.processes.members import Member
 from allstop.deploy.processes.processes import ChildProcess, child_environment, describe_exit, last_line
 
-_FORK_S = 60.0  # for all of them, on a host that has much else to do
+_FORK_S = 60.0  # for all workers, on a busy host
 _LEAVE_S = 2.0
 _MESSAGE_BYTES = 4096
 
 
 class ZygoteEndedError(OSError):
-    """It is gone before it has forked anybody: a sentence that says how. `killed`: by a signal."""
+    """The zygote exited before it had forked a worker; one sentence says how. `killed`: by a signal."""
 
     def __init__(self, sentence: str, killed: bool) -> None:
         super().__init__(sentence)
@@ -36,7 +36,7 @@ class ZygoteEndedError(OSError):
 
 
 class Zygote:
-    """Forks workers, once. `create_log` gives what each of them writes to."""
+    """Forks workers, once. `create_log` makes each worker's log."""
 
     def __init__(self, config_fd: int, pass_fds: Sequence[int], create_log: Callable[[Member], BinaryIO]) -> None:
         self._config_fd = config_fd
@@ -50,7 +50,7 @@ class Zygote:
         """Start it. Raises OSError."""
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._link.setblocking(False)
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as for every other child
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as for every child
         try:
             with theirs:
                 self._process = subprocess.Popen(
@@ -74,7 +74,7 @@ class Zygote:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def is_ready(self) -> bool:
-        """Whether `bear` needs not wait for it to load. Raises ZygoteEndedError."""
+        """Whether it has loaded everything, and `bear` need not wait. True once. Raises ZygoteEndedError."""
         assert self._link is not None
         try:
             return bool(self._receive())
@@ -84,7 +84,7 @@ class Zygote:
     def bear(self, team: Sequence[Member]) -> Iterator[ChildProcess]:
         """Have it fork these workers, once, when it is ready.
 
-        Raises OSError after those that could be forked, and ZygoteEndedError.
+        Raises ZygoteEndedError, and OSError after the workers that could be forked.
         """
         assert self._link is not None and self._process is not None
         with contextlib.ExitStack() as stack:
@@ -97,11 +97,11 @@ class Zygote:
             except (BrokenPipeError, BlockingIOError):
                 raise self._ended() from None
             try:
-                self._process.wait(_FORK_S)  # then they are ours
+                self._process.wait(_FORK_S)  # then the workers are our children
             except subprocess.TimeoutExpired:
-                raise OSError("the process that has forked them does not end") from None
+                raise OSError("the zygote does not exit") from None
             stack.pop_all()
-        self._link.close()  # and may begin
+        self._link.close()  # the workers wait for that
         pids: list[int] = answer["pids"]
         for log in logs[len(pids) :]:
             log.close()
@@ -120,7 +120,7 @@ class Zygote:
         self._log.close()
 
     def _wait_for_answer(self) -> None:
-        """Until there is one, or the zygote is dead: what it has forked may hold the socket open."""
+        """Wait for the answer, or for the zygote's death: workers may hold its end of the socket open."""
         assert self._link is not None and self._process is not None
         pidfd = os.pidfd_open(self._process.pid)
         try:
@@ -142,7 +142,7 @@ class Zygote:
         assert self._process is not None
         try:
             status = self._process.wait(_LEAVE_S)
-        except subprocess.TimeoutExpired:  # it hangs
+        except subprocess.TimeoutExpired:  # it closed the socket, and hangs
             self._process.kill()
             status = self._process.wait()
         words = last_line(self._log)

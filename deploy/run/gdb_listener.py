@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The socket for the gdb server, opened by the launcher: a port in use is found before anything starts."""
+"""The gdb server's socket. The launcher opens it, so that a port in use is found before any process starts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _STDERR = 2
 
 
 def open_gdb(address: GdbAddress, waits: bool, stack: contextlib.ExitStack) -> GdbSpec:
-    """Take the address; the gdb server listens when the machine is up. `stack` closes. A port that was chosen is told
-    on stderr. Raises UsageError where that cannot be."""
+    """Bind the address; the gdb server listens when the machine is up. `stack` closes the socket. A port that the
+    kernel chose is printed on stderr. Raises UsageError when the address cannot be bound."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -25,7 +25,7 @@ def open_gdb(address: GdbAddress, waits: bool, stack: contextlib.ExitStack) -> G
     except OSError as error:
         raise UsageError(f"gdb cannot be served on {address}: {error.strerror or error}") from None
     except UnicodeError:
-        raise UsageError(f"gdb cannot be served on {address}: that is no host name") from None
+        raise UsageError(f"gdb cannot be served on {address}: that is not a host name") from None
     notice_fd = os.dup(_STDERR)
     stack.callback(os.close, notice_fd)
     if address.port == 0:

@@ -8,50 +8,48 @@ import json
 import os
 import select
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import BinaryIO
 
 from allstop.deploy.console.end import ConsoleEnd, PtyEnd, TerminalEnd, open_end
 from allstop.deploy.console.port import ConsolePort
 from allstop.deploy.console.relay import ConsoleRelay
 from allstop.deploy.console.status_line import StatusLine
-from allstop.deploy.hosts.agents import Agents, AgentsError
-from allstop.deploy.hosts.bounces import bounces
-from allstop.deploy.hosts.hosts_file import place_vcpus
-from allstop.deploy.hosts.journal_intake import JournalIntake
+from allstop.deploy.hosts.agents import gather
+from allstop.deploy.hosts.gathering import AgentsError
 from allstop.deploy.options.console_place import TTY
 from allstop.deploy.options.options import RunOptions
 from allstop.deploy.outcome.control_file import CONTROL_MODE, CONTROL_NAME, ControlFile
 from allstop.deploy.outcome.run_folder import VERDICT_NAME, RunFolder
-from allstop.deploy.outcome.telemetry import EXIT_KINDS, audit, counters, figures, latency, undefined_accesses
+from allstop.deploy.outcome.telemetry import figures
 from allstop.deploy.outcome.verdict import Verdict
-from allstop.deploy.processes.members import Member, members
-from allstop.deploy.processes.processes import ChildProcess
+from allstop.deploy.processes.host_part import HostPart, memory_log
 from allstop.deploy.processes.signals import SignalPipe
 from allstop.deploy.processes.subreaper import Subreaper
-from allstop.deploy.processes.zygote import Zygote
+from allstop.deploy.run.conclusion import conclude
+from allstop.deploy.run.gdb_listener import open_gdb
 from allstop.deploy.run.lifecycle import Lifecycle
-from allstop.deploy.run.shared_memory import Assembly, assemble
+from allstop.deploy.run.machine_config import machine_config
 from allstop.deploy.run.supervisor import Supervisor
 from allstop.vm.boot.boot import Startup
-from allstop.vm.control import control
 from allstop.vm.errors import HarnessError, UsageError
-from allstop.vm.events.scenario import Scenario
-from allstop.vm.wire.messages import ROLE_DEBUGGER, ROLE_HOST, Boot
+from allstop.vm.memory.memory import load_image
+from allstop.vm.wire.messages import Boot
 
 
 def _unsaid(sentence: str) -> None:
-    """Nobody listens."""
+    """Say it to nobody."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a run shares with whoever asked for it: descriptors, None where there is none.
+    """What a run shares with the program that asked for it: descriptors, None where there is none.
 
     The guest's console goes to `console_fd` unless the options say where; then `copy_fd` gets a copy. `say` tells the
     user where a console is that only the launcher knows. A status line is drawn on `status_fd`, a terminal. The run
-    ends when one of `lifeline_fds` becomes readable: a pipe that ends, a pidfd whose process does.
+    ends when one of `lifeline_fds` becomes readable: the end of a pipe, or the pidfd of a process that exits.
     """
 
     console_fd: int
@@ -62,11 +60,10 @@ class Surroundings:
 
 
 def run(options: RunOptions, around: Surroundings) -> Verdict:
-    """Run one machine to its end. Main thread only: signals are handled here.
+    """Run one machine to its end. Main thread only: it handles signals.
 
-    Raises UsageError for what was asked wrongly, also when only the device server could tell, and HarnessError when the
-    verdict cannot be kept in the run folder.
-    Everything else that can go wrong is a verdict.
+    Raises UsageError for a usage error, also one that only the device server can find, and HarnessError when the
+    verdict cannot be written to the run folder. Every other failure is a verdict.
     """
     startup = options.startup()
     options.resolved_events()
@@ -103,76 +100,58 @@ def run(options: RunOptions, around: Surroundings) -> Verdict:
 def _run_machine(
     options: RunOptions, startup: Startup, folder: RunFolder | None, signals: SignalPipe, around: Surroundings
 ) -> Verdict:
-    hosts = options.hosts_file()
+    create_log = memory_log if folder is None else partial(_create_log, folder)
     with contextlib.ExitStack() as stack:
-        agents = None
-        placement: tuple[int, ...] = ()
-        if hosts is not None:
-            placement = place_vcpus(hosts.hosts, options.vcpus)
-            agents = Agents(hosts, placement)
-            stack.callback(agents.close)
-            agents.gather(lambda name: _create_log(name, folder), signals.fd)
-        team = members(options.vcpus, options.gdb is not None, placement, () if agents is None else agents.names)
-        end = _console_end(options, around, stack)
-        assembly = assemble(options, startup.image, None if folder is None else folder.path, stack, agents)
-        if agents is not None:
-            agents.send_plans(assembly.config)
-        watched = around.status_fd is not None and options.console.kind != TTY
-        status = StatusLine(around.status_fd) if watched and around.status_fd is not None else None
-        logs = [] if folder is None else [stack.enter_context(folder.create("console.log"))]
-        if around.copy_fd is not None:
-            logs.append(stack.enter_context(os.fdopen(around.copy_fd, "wb", buffering=0, closefd=False)))
-        relay = ConsoleRelay(
-            assembly.console_fd,
-            end.out_fd,
-            logs,
-            status.clear if status and end.on_terminal else lambda: None,
-            end.returns,
-        )
-        console = ConsolePort(relay, end, options.console.takes_input or options.input is not None)
+        others = gather(options.hosts_file(), options.vcpus, create_log, signals.fd)
+        stack.callback(others.close)
+        status = _status_line(options, around)
+        console, console_fd = _open_console(options, around, folder, status, stack)
+        gdb = None if options.gdb is None else open_gdb(options.gdb, options.gdb_wait, stack)
+        run_dir = None if folder is None else folder.path
+        plan = machine_config(options, startup.image, run_dir, console_fd, gdb, others.this_host())
+
+        part = stack.enter_context(HostPart(plan, create_log, others.children))
+        load_image(part.config.fds.ram, startup.image)
+        others.begin(plan, part.memory, folder)
         if folder is not None:
-            folder.write_text("run.json", _record(assembly, team, options, startup))
-            if options.journal:
-                folder.make_folder("journal")
-                if agents is not None:
-                    agents.intake = JournalIntake(folder, agents.names, placement, agents.began_ns)
-                    stack.callback(agents.intake.close)
-            folder.write_text(CONTROL_NAME, ControlFile.of_machine(assembly.config).to_json(), CONTROL_MODE)
+            _describe_run(folder, part, options, startup)
 
-        def start(member: Member) -> ChildProcess:
-            if member.role == ROLE_HOST and agents is not None:
-                return agents.child(member.vcpu)
-            own_fds = assembly.debugger_fds if member.role == ROLE_DEBUGGER else ()
-            return ChildProcess(
-                member, assembly.config_fd, (*assembly.inherited_fds, *own_fds), _create_log(member.name, folder)
-            )
-
-        zygote = Zygote(assembly.config_fd, assembly.inherited_fds, lambda member: _create_log(member.name, folder))
-        stack.callback(zygote.close)
-        lifecycle = Lifecycle(team, Boot(startup.image.entry, startup.r1, startup.r2), options.timeout_s)
-        supervisor = Supervisor(
-            lifecycle, team, start, zygote, assembly.page, console, signals, status, around.lifeline_fds, agents
-        )
-        stack.callback(supervisor.close)
-        supervisor.run(assembly.config)
+        boot = Boot(startup.image.entry, startup.r1, startup.r2)
+        lifecycle = Lifecycle(part.team, boot, options.timeout_s)
+        Supervisor(lifecycle, part, others, console, signals, status, around.lifeline_fds).run()
         if lifecycle.refusal:
             raise UsageError(lifecycle.refusal)
         console.finish(lambda fd: not lifecycle.interrupted_before and _writable(fd, signals.fd))
         if folder is not None:
-            with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
-                folder.write_text("figures.json", json.dumps(figures(assembly.page)) + "\n")
-        notes = [] if agents is None else _hosts_reports(agents, folder)
-        if agents is not None and agents.intake is not None:
-            notes += agents.intake.finish()
-        if agents is not None and lifecycle.verdict not in ("lost", "error"):  # of those it is no news
-            notes += [
-                f"host {name} did not tell in time what its vCPUs have done: the figures may lack some, and "
-                "their accesses to devices were not compared"
-                for name in agents.untold
-            ]
-        wrong = audit(assembly.page, options.keep_going, () if agents is None else agents.untold_vcpus)
-        verdict = _verdict(lifecycle, console, assembly, notes, agents, options.symbols() if agents is not None else {})
-        return verdict if options.keep_going else verdict.overruled(wrong)
+            with contextlib.suppress(OSError):  # the verdict cannot be written to a full disk either, and says so
+                folder.write_text("figures.json", json.dumps(figures(part.control_page)) + "\n")
+        return conclude(lifecycle, part.memory, others, console, folder, options.symbols)
+
+
+def _status_line(options: RunOptions, around: Surroundings) -> StatusLine | None:
+    return None if around.status_fd is None or options.console.kind == TTY else StatusLine(around.status_fd)
+
+
+def _open_console(
+    options: RunOptions,
+    around: Surroundings,
+    folder: RunFolder | None,
+    status: StatusLine | None,
+    stack: contextlib.ExitStack,
+) -> tuple[ConsolePort, int]:
+    """The guest's console, for as long as `stack`, and the descriptor that the device server writes it to. Raises
+    UsageError."""
+    end = _console_end(options, around, stack)
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    stack.callback(os.close, read_fd)
+    stack.callback(os.close, write_fd)
+    os.set_blocking(read_fd, False)
+    logs = [] if folder is None else [stack.enter_context(folder.create("console.log"))]
+    if around.copy_fd is not None:
+        logs.append(stack.enter_context(os.fdopen(around.copy_fd, "wb", buffering=0, closefd=False)))
+    clear = status.clear if status is not None and end.on_terminal else lambda: None
+    relay = ConsoleRelay(read_fd, end.out_fd, logs, clear, end.returns)
+    return ConsolePort(relay, end, options.console.takes_input or options.input is not None), write_fd
 
 
 def _console_end(options: RunOptions, around: Surroundings, stack: contextlib.ExitStack) -> ConsoleEnd:
@@ -189,97 +168,38 @@ def _console_end(options: RunOptions, around: Surroundings, stack: contextlib.Ex
     return end
 
 
-def _create_log(name: str, folder: RunFolder | None) -> BinaryIO:
-    """Where a process writes to: a file of the run folder, or memory that is gone with the run."""
-    if folder is not None:
-        return folder.create(f"{name}.log")
-    return os.fdopen(os.memfd_create(f"allstop-{name}.log", os.MFD_CLOEXEC), "r+b", buffering=0)
+def _create_log(folder: RunFolder, name: str) -> BinaryIO:
+    return folder.create(f"{name}.log")
 
 
-def _record(assembly: Assembly, team: Sequence[Member], options: RunOptions, startup: Startup) -> str:
-    """run.json: what was asked for and what is started; the token is nobody's business."""
-    config = asdict(assembly.config)
+def _describe_run(folder: RunFolder, part: HostPart, options: RunOptions, startup: Startup) -> None:
+    """Write what others read of the run while it lasts: run.json, and control.json for operators."""
+    folder.write_text("run.json", _record(part, options, startup))
+    if options.journal:
+        folder.make_folder("journal")
+    folder.write_text(CONTROL_NAME, ControlFile.of_machine(part.config).to_json(), CONTROL_MODE)
+
+
+def _record(part: HostPart, options: RunOptions, startup: Startup) -> str:
+    """run.json: what was asked for and what is started, without the run's secrets."""
+    config = asdict(part.config)
     del config["token"]
     if config["hosts"] is not None:
         del config["hosts"]["secret_key"]
-    commands = {member.name: [sys.executable, *member.arguments(assembly.config_fd)] for member in team}
-    return (
-        json.dumps(
-            {
-                "image": str(options.image.absolute()),
-                "timeout_s": options.timeout_s,
-                "boot": options.boot.record(startup),
-                "config": config,
-                "commands": commands,
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+    commands = {member.name: [sys.executable, *member.arguments(part.memory.config_fd)] for member in part.team}
+    record = {
+        "image": str(options.image.absolute()),
+        "timeout_s": options.timeout_s,
+        "boot": options.boot.record(startup),
+        "config": config,
+        "commands": commands,
+    }
+    return json.dumps(record, indent=2) + "\n"
 
 
 def _writable(fd: int, signal_fd: int) -> bool:
-    """Wait until fd may be written to; False when a signal says that nobody wants it any more."""
+    """Wait until fd may be written to; False when a signal asks to give up."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     poll.register(signal_fd, select.POLLIN)
     return all(ready != signal_fd for ready, _ in poll.poll())
-
-
-def _hosts_reports(agents: Agents, folder: RunFolder | None) -> list[str]:
-    """Keep the logs of the other hosts' processes in a folder for each host; the notes that they have."""
-    notes = []
-    if agents.refused:
-        notes.append(f"launcher: refused {agents.refused} x a connection without a key of this run")
-    for name, said, logs in agents.reports():
-        notes += [f"host {name}: {note}" for note in said]
-        if folder is not None and logs:
-            with contextlib.suppress(OSError):  # a disk that is full is the verdict's to tell
-                folder.make_folder(name)
-                for process, text in logs.items():
-                    folder.write_text(f"{name}/{process}.log", text)
-    return notes
-
-
-def _verdict(
-    lifecycle: Lifecycle,
-    console: ConsolePort,
-    assembly: Assembly,
-    hosts_notes: Sequence[str],
-    agents: Agents | None,
-    found: dict[str, int],
-) -> Verdict:
-    page, scenario, notes_fd = assembly.page, Scenario.from_json(assembly.config.scenario), assembly.config.fds.notes
-    counts = counters(page)
-    notes = list(lifecycle.notes)
-    notes += os.pread(notes_fd, os.fstat(notes_fd).st_size, 0).decode(errors="replace").splitlines()
-    notes += hosts_notes
-    events = []
-    for index, event in enumerate(scenario.events):
-        done, refused = page.event_counts(index)
-        if agents is not None:
-            elsewhere = agents.event_counts(index)
-            done, refused = done + elsewhere[0], refused + elsewhere[1]
-        events.append({"name": event.name, "action": event.action, "done": done, "refused": refused})
-        if not done:
-            why = f"it was refused {refused} times: the logs say why" if refused else "its trigger never fired"
-            notes.append(f"event {event.name} ({event.action}) never happened: {why}")
-    notes += undefined_accesses(page)
-    notes += console.notes
-    return Verdict(
-        verdict=lifecycle.verdict,
-        sentence=lifecycle.sentence,
-        vcpus=page.vcpus,
-        wall_s=round(lifecycle.guest_s, 6),
-        guest_status=lifecycle.guest_status,
-        exits={kind: counts.pop(kind) for kind in EXIT_KINDS},
-        mmio=latency(page, control.HISTOGRAM_MMIO),
-        stops=latency(page, control.HISTOGRAM_STOP),
-        shootdowns=latency(page, control.HISTOGRAM_SHOOTDOWN),
-        fetches=latency(page, control.HISTOGRAM_FETCH),
-        counters=counts,
-        notes=tuple(notes),
-        events=tuple(events),
-        pages=latency(page, control.HISTOGRAM_PAGE),
-        bounces=() if agents is None else tuple(bounces(agents, assembly.config.fds.pages, found)),
-    )

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The lifecycle of a run, from the first process to the last: what happened comes in, what to do comes out.
+"""The lifecycle of a run, from the first process to the last.
 
-A state machine without I/O. Time comes in with each event, in seconds of a monotonic clock.
+A state machine without I/O: each method is an input, what has happened, and returns effects, what to do. Time comes
+with each input, in seconds of a monotonic clock.
 
     STARTING   processes come up; the coordinator reports MembersReady       -> Boot, RUNNING
     RUNNING    the guest runs; the coordinator reports RunEnded              -> Shutdown, LEAVING
-    SETTLING   a process was lost and the coordinator told; its RunEnded     -> Shutdown, LEAVING
-               may bring a verdict that is older than the loss
-    LEAVING    there is a verdict; processes leave, or are killed            -> OVER
+    SETTLING   a process was lost, and the coordinator knows; its RunEnded   -> Shutdown, LEAVING
+               may carry a verdict that is older than the loss
+    LEAVING    there is a verdict; processes exit, or are killed             -> OVER
     OVER       all processes are gone
 
-The first verdict stands. A coordinator that is lost or does not answer takes nobody along: every phase has a
-deadline.
+The first verdict stands. Losing the coordinator must not hang the launcher, so every phase has a deadline.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ Effect: TypeAlias = Send | Kill
 class Lifecycle:
     """One run's lifecycle. `verdict`, `sentence` and `guest_status` hold from LEAVING on.
 
-    `refusal` says what was asked wrongly where a member had to find that out: then there was no run.
+    `refusal` is a usage error that only a member could find: then there was no run.
     """
 
     def __init__(self, members: Sequence[Member], boot: Boot, timeout_s: float | None) -> None:
@@ -96,26 +96,26 @@ class Lifecycle:
 
     @property
     def guest_s(self) -> float:
-        """The time from the guest's first instruction to the verdict; 0 when it never came to either."""
+        """The time from the guest's first instruction to the verdict; 0 when it never ran."""
         if self._booted_s is None or self._ended_s is None:
             return 0.0
         return self._ended_s - self._booted_s
 
     @property
     def interrupted_before(self) -> bool:
-        """Whether the user has asked for the end."""
+        """Whether the user has interrupted the run."""
         return self._interrupts > 0
 
     def begun(self, now_s: float) -> None:
-        """The first process is about to be started."""
+        """The first process is about to start."""
         self.deadline_s = now_s + START_S + START_PER_VCPU_S * len(self._members)
 
     def started(self, index: int) -> None:
-        """A member has been started."""
+        """A member has started."""
         self._alive.add(index)
 
     def ready(self, now_s: float) -> list[Effect]:
-        """The coordinator reports that all members are there."""
+        """The coordinator reports that all members are connected."""
         if self.phase is not Phase.STARTING:
             return []
         self.phase = Phase.RUNNING
@@ -136,7 +136,7 @@ class Lifecycle:
     def gone(self, index: int, sentence: str, status: int, now_s: float) -> list[Effect]:
         """A member has exited and was reaped; a negative `status` is the signal that killed it.
 
-        One that leaves by itself before the machine is up has said why it cannot work: an error, and no loss.
+        A member that exits by itself before the machine is up has said why it cannot work: an error, not a loss.
         """
         if index not in self._alive:
             return []
@@ -147,13 +147,13 @@ class Lifecycle:
         elif self.phase is not Phase.LEAVING:
             effects = self._lost(index, sentence, now_s)
         elif status != 0 and index not in self._killed:
-            if self.verdict not in ("lost", "error"):  # what falls after that is only dragged along
+            if self.verdict not in ("lost", "error"):  # later exits are consequences, not causes
                 self.notes.append(sentence)
             effects = self._kill_all() if self._is_coordinator(index) else []
         return [] if self._over() else effects
 
     def refused(self, index: int, sentence: str, now_s: float) -> list[Effect]:
-        """A member has exited, for what it was asked to do cannot be done: `sentence` says what."""
+        """A member has exited with a usage error: `sentence` says which."""
         if self.phase is Phase.STARTING:
             self.refusal = sentence
         return self.gone(index, sentence, USAGE_EXIT_CODE, now_s)
@@ -168,18 +168,18 @@ class Lifecycle:
         return [Kill(index), *self._lost(index, sentence, now_s)]
 
     def interrupted(self, sentence: str, now_s: float) -> list[Effect]:
-        """The user wants it to end; who asks twice does not want to wait."""
+        """The user interrupts the run; a second time kills what is left."""
         self._interrupts += 1
         if self.phase in (Phase.LEAVING, Phase.OVER):
             return self._kill_all() if self._interrupts > 1 else []
         return self._conclude("error", sentence, now_s)
 
     def failed(self, sentence: str, now_s: float, verdict: str = "error") -> list[Effect]:
-        """The launcher itself cannot go on; `lost` where that is because a process is lost that is no member."""
+        """The launcher itself cannot go on; `lost` when it lost a process that is not a member, such as the zygote."""
         return [] if self.phase in (Phase.LEAVING, Phase.OVER) else self._conclude(verdict, sentence, now_s)
 
     def due(self, now_s: float, telemetry: str) -> list[Effect]:
-        """`deadline_s` may have passed; `telemetry` says what the machine is doing."""
+        """`deadline_s` may have passed; `telemetry` is what the machine is doing, in words."""
         if self.deadline_s is None or now_s < self.deadline_s:
             return []
         if self.phase is Phase.STARTING:
@@ -194,7 +194,7 @@ class Lifecycle:
         return self._kill_all()
 
     def sending(self, now_s: float) -> None:
-        """Another host sends its journals, which takes its time, but not for ever: whoever leaves may take as long."""
+        """Another host is sending its journals: allow more time to leave, up to LEAVE_WITH_JOURNALS_S."""
         if self.phase is Phase.LEAVING and self.deadline_s is not None and self._ended_s is not None:
             self.deadline_s = max(self.deadline_s, min(now_s + LEAVE_S, self._ended_s + LEAVE_WITH_JOURNALS_S))
 
@@ -213,7 +213,7 @@ class Lifecycle:
         self.verdict, self.sentence = verdict, sentence
         self._ended_s = now_s
         self.phase = Phase.LEAVING
-        # Other hosts have much to tell then, which takes its time on a bad wire.
+        # Other hosts send their reports then, which takes time on a bad wire.
         hosts, lost = any(member.role == ROLE_HOST for member in self._members), verdict in ("lost", "error")
         leave_s = (LEAVE_S if lost else LEAVE_HOSTS_S) if hosts else LEAVE_AFTER_LOSS_S if lost else LEAVE_S
         self.deadline_s = now_s + leave_s

@@ -261,11 +261,11 @@ def test_a_launcher_that_was_killed_has_no_run_any_more(start: Start) -> None:
 
 
 def test_a_folder_of_something_else_is_no_run(command: Any, tmp_path: Path) -> None:
-    assert "is no run folder" in sentence(command("ctl", tmp_path, "status"), 2)
-    assert "is no folder" in sentence(command("ctl", tmp_path / "none", "status"), 2)
+    assert "is not a run folder" in sentence(command("ctl", tmp_path, "status"), 2)
+    assert "is not a folder" in sentence(command("ctl", tmp_path / "none", "status"), 2)
     for text in ("", "[]", '{"endpoint": 1}', '{"endpoint": "x", "token": "no hex", "pid": 1, "vcpus": 1}'):
         (tmp_path / CONTROL_NAME).write_text(text)
-        assert "not what a run writes" in sentence(command("ctl", tmp_path, "status"), 2)
+        assert "not a control file of a run" in sentence(command("ctl", tmp_path, "status"), 2)
 
 
 def test_the_control_file_is_its_owners_alone_and_its_token_counts(start: Start) -> None:

@@ -91,7 +91,7 @@ def test_a_handler_that_fails_ends_the_run_in_one_sentence(
         ("import nowhere_at_all", "fetch", "raised ModuleNotFoundError: No module named 'nowhere_at_all' when"),
         ("def fetch(:", "fetch", "raised SyntaxError: "),
         ("raise SystemExit(3)", "fetch", "raised SystemExit: 3 when"),
-        ("import os; os._exit(7)", "fetch", "left with exit status 7"),
+        ("import os; os._exit(7)", "fetch", "exited with status 7"),
         ("print('not the word')\nimport sys\nsys.stderr.write('nor this\\n')", "fetch", "has no function fetch"),
     ],
 )

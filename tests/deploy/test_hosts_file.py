@@ -38,15 +38,15 @@ def test_a_whole_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        ({}, "2 to 32 of them, not 0"),
-        ({"host": [HERE]}, "2 to 32 of them, not 1"),
-        ({"host": [HERE] * 33}, "2 to 32 of them, not 33"),
+        ({}, "2 to 32 hosts, not 0"),
+        ({"host": [HERE]}, "2 to 32 hosts, not 1"),
+        ({"host": [HERE] * 33}, "2 to 32 hosts, not 33"),
         ({"host": HERE}, "[[host]] tables"),
         ({"host": ["here", "there"]}, "[[host]] tables"),
-        ({"hosts": []}, "'hosts' is nothing that a hosts file has"),
+        ({"hosts": []}, "unknown key 'hosts': a hosts file has [[host]] tables"),
         (
             two(nome="x"),
-            "host 'there' has 'nome', which no host has: choose of name, address, vcpus, ssh, command, python",
+            "host 'there' has the unknown key 'nome': choose from name, address, vcpus, ssh, command, python",
         ),
         (two(name=""), "host '' has no name"),
         (two(name=3), "host 3: name must be text, not 3"),
@@ -56,11 +56,11 @@ def test_a_whole_file(tmp_path: Path) -> None:
         (two(name="here"), "two hosts have the name here"),
         (two(address="10.0.0.1"), "two hosts have the address 10.0.0.1"),
         (two(address="localhost"), "host 'there': the address must be one such as 10.0.0.1, not 'localhost'"),
-        (two(address="0.0.0.0"), "host 'there': 0.0.0.0 is no address under which others reach it"),
-        (two(address="224.0.0.1"), "host 'there': 224.0.0.1 is no address under which others reach it"),
+        (two(address="0.0.0.0"), "host 'there': other hosts cannot reach it under 0.0.0.0"),
+        (two(address="224.0.0.1"), "host 'there': other hosts cannot reach it under 224.0.0.1"),
         (two(address="fe80::1%a b"), "host 'there': the address must be one such as 10.0.0.1"),
         (two(address=""), "host 'there' has no address"),
-        (two(vcpus=-1), "host 'there': -1 is no number of vCPUs"),
+        (two(vcpus=-1), "host 'there': vcpus must be 0 or more, not -1"),
         (two(vcpus=1.5), "host 'there': vcpus must be a whole number, not 1.5"),
         (two(vcpus=True), "host 'there': vcpus must be a whole number, not True"),
         (two(command="ssh there"), "host 'there': command must be a list, not 'ssh there'"),
@@ -72,7 +72,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
         (two(python=""), "host 'there': python must be the path of an interpreter"),
         ({"host": [HERE | {"ssh": "x"}, THERE]}, "host 'here' is the first, which is this host"),
         ({"host": [HERE, THERE], "machine": 3}, "machine must be a table"),
-        ({"host": [HERE, THERE], "machine": {"deadline": 3}}, "[machine] has 'deadline', which it cannot have"),
+        ({"host": [HERE, THERE], "machine": {"deadline": 3}}, "[machine] has the unknown key 'deadline'"),
         (
             {"host": [HERE, THERE], "machine": {"deadline_s": "3"}},
             "deadline_s must be a number of seconds, 0.5 to 3600",
@@ -90,9 +90,9 @@ def test_each_mistake_has_a_sentence(raw: dict[str, Any], words: str) -> None:
 def test_files_that_are_none(tmp_path: Path) -> None:
     for name, content, words in (
         ("no", None, "cannot be read"),
-        ("toml", b"[[host", "is no TOML"),
-        ("bytes", b"\xff\xfe", "is no TOML"),
-        ("deep", b"a=" + b"[" * 5000, "is no TOML"),
+        ("toml", b"[[host", "is not TOML"),
+        ("bytes", b"\xff\xfe", "is not TOML"),
+        ("deep", b"a=" + b"[" * 5000, "is not TOML"),
     ):
         path = tmp_path / name
         if content is not None:
@@ -122,7 +122,7 @@ def test_vcpus_are_placed(counts: list[int | None], vcpus: int, placed: tuple[in
 def test_vcpus_that_can_not_be_placed() -> None:
     for count in (1, 3):
         hosts = parse_hosts({"host": [HERE | {"vcpus": 0}, THERE | {"vcpus": count}]}, "hosts.toml").hosts
-        with pytest.raises(UsageError, match=f"are to have {count} vCPUs and the machine has 2"):
+        with pytest.raises(UsageError, match=f"asks for {count} vCPUs and the machine has 2"):
             place_vcpus(hosts, 2)
 
 

@@ -123,7 +123,7 @@ def test_a_coordinator_that_dies_while_a_loss_settles() -> None:
 
 def test_a_process_that_leaves_politely_in_the_middle_of_a_run_is_lost_too() -> None:
     lifecycle = running()
-    lifecycle.gone(WORKER0, "vcpu-0 left with exit status 0", 0, 2.0)
+    lifecycle.gone(WORKER0, "vcpu-0 exited with status 0", 0, 2.0)
     lifecycle.due(2.0 + SETTLE_S, "")
     assert lifecycle.verdict == "lost"
 
@@ -202,8 +202,8 @@ def test_who_does_not_leave_is_killed() -> None:
 def test_a_process_that_breaks_while_leaving_is_noted() -> None:
     lifecycle = running()
     lifecycle.ended(RunEnded(PASS, 0, ""), 2.0)
-    assert lifecycle.gone(WORKER0, "vcpu-0 left with exit status 1", 1, 2.1) == []
-    assert lifecycle.notes == ["vcpu-0 left with exit status 1"]
+    assert lifecycle.gone(WORKER0, "vcpu-0 exited with status 1", 1, 2.1) == []
+    assert lifecycle.notes == ["vcpu-0 exited with status 1"]
     assert lifecycle.verdict == "pass"
 
 

@@ -107,7 +107,7 @@ def test_closing_kills(child: Callable[[str], ChildProcess]) -> None:
 
 
 def test_ways_to_die_have_names() -> None:
-    assert describe_exit(0) == "left with exit status 0"
+    assert describe_exit(0) == "exited with status 0"
     assert describe_exit(-signal.SIGSEGV) == "was killed by SIGSEGV"
     assert describe_exit(-60) == "was killed by signal 60"
 

@@ -21,13 +21,14 @@ import struct
 import sys
 import threading
 import time
-from typing import Any
 
 import zmq
 
 from allstop.deploy.hosts import agent as host_agent
 from allstop.deploy.hosts.journal_files import PIECES_AHEAD
+from allstop.deploy.processes.host_part import HostPart
 from allstop.vm.config.machine import MachineConfig
+from allstop.vm.control import control
 from allstop.vm.wire.channel import DEBUGGER, OPERATOR_PREFIX
 from allstop.vm.wire.codec import encode
 from allstop.vm.wire.messages import (
@@ -187,7 +188,7 @@ class Stub(host_agent.Agent):
             for fd in self._journals.fds.values():
                 os.pwrite(fd, b"end", int(ACT) - 3)
         if STEP == "slow" and isinstance(message, JournalPiece):
-            if self._pieces >= PIECES_AHEAD:
+            if self._pieces_ahead >= PIECES_AHEAD:
                 os._exit(8)  # more than may be under way
             time.sleep(0.4)
         super()._send(message)
@@ -211,11 +212,10 @@ class Stub(host_agent.Agent):
         if STEP == "rogue":
             harass(self._socket, plan)
 
-    def _start_workers(self) -> None:
-        before: Any = self._zygote
-        if self._page is not None and self._page.heartbeat(host_agent.control.NODE) and before is not None:
+    def _watch(self, part: HostPart, now_s: float) -> None:
+        if part.is_starting and part.control_page.heartbeat(control.NODE):
             at("workers")
-        super()._start_workers()
+        super()._watch(part, now_s)
 
 
 host_agent.Agent = Stub  # type: ignore[misc]

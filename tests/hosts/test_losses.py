@@ -68,15 +68,15 @@ THERE = r"host there \(10\.77\.0\.2\)"
 LOSSES = {
     "partition": (
         cut,
-        rf"{THERE} has not been heard of for 2 s: it is dead, hangs or is cut off"
+        rf"{THERE} has been silent for 2 s: it is dead, hangs or is cut off"
         r"|the agent of host there was cut off from this host, and has ended its part",
     ),
     "agent killed": (signalled(1, AGENT, signal.SIGKILL), r"the agent of host there was killed by SIGKILL"),
-    "agent stopped": (signalled(1, AGENT, signal.SIGSTOP), rf"{THERE} has not been heard of for 2 s"),
+    "agent stopped": (signalled(1, AGENT, signal.SIGSTOP), rf"{THERE} has been silent for 2 s"),
     "its node killed": (signalled(1, NODE, signal.SIGKILL), rf"{THERE}: node \(process \d+\) was killed by SIGKILL"),
     "its node ended": (signalled(1, NODE, signal.SIGTERM), rf"{THERE}: node \(process \d+\) was killed by SIGTERM"),
     "our node ended": (signalled(0, NODE, signal.SIGTERM), r"node \(process \d+\) was killed by SIGTERM"),
-    "its node stopped": (signalled(1, NODE, signal.SIGSTOP), r"there.*(is stopped|not been heard of)"),
+    "its node stopped": (signalled(1, NODE, signal.SIGSTOP), r"there.*(is stopped|been silent|not been heard of)"),
     "its worker killed": (
         signalled(1, "vcpu-1", signal.SIGKILL),
         rf"{THERE}: vcpu-1 \(process \d+\) was killed by SIGKILL",
@@ -115,7 +115,7 @@ def test_a_loss_ends_the_run(hosts: Any, guests: Path, until: Any, loss: str) ->
     assert "\n" not in done.verdict["sentence"]
     if loss == "partition":
         log = (hosts.folder / "run" / "host-there.log").read_text()
-        assert log.count("\n") == 1 and log.startswith("the launcher has not been heard of for 2 s"), log
+        assert log.count("\n") == 1 and log.startswith("the launcher has been silent for 2 s"), log
     assert not list((hosts.folder / "run").glob("control.json"))
 
 
@@ -213,7 +213,7 @@ def test_a_host_that_is_lost_at_each_step_of_the_start(hosts: Any, guests: Path,
     wanted = {
         "exit": "exit status 7",
         "kill": "killed by SIGKILL",
-        "stop": r"did not answer within 6 s" if step == "call" else r"not (been heard of|answer)",
+        "stop": r"did not answer within 6 s" if step == "call" else r"(has been silent|did not answer)",
     }
     assert re.search(wanted[act], done.verdict["sentence"]), done.verdict["sentence"]
 
@@ -230,7 +230,7 @@ def test_a_host_that_is_lost_when_all_is_over(hosts: Any, guests: Path) -> None:
         hosts=hosts.file(2, agents={1: stub("end", "kill")}),
     )
     assert (done.status, done.verdict["verdict"]) == (0, "pass"), done.verdict["sentence"]
-    assert "host there did not tell in time what its vCPUs have done" in " ".join(done.verdict["notes"])
+    assert "host there did not report in time what its vCPUs have done" in " ".join(done.verdict["notes"])
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -144,7 +144,7 @@ def test_a_key_that_is_not_admitted(sshd: Server, command: Any, guests: Path, tm
         env=sshd.environment,
     )
     assert done.returncode == 4 and done.stderr.count("\n") == 1
-    assert "host there (127.0.0.1) could not be had: its agent left with exit status 255" in done.stderr
+    assert "host there (127.0.0.1) cannot be used: its agent exited with status 255" in done.stderr
     assert "Permission denied (" in done.stderr
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Hosts that cannot be had: one sentence that names the host, and nothing is left of those that could. On loopback."""
+"""Hosts that cannot be used: one sentence that names the host, and nothing is left on those that could. On loopback."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def told(**fields: Any) -> dict[str, Any]:
         (told(package="9.9"), f"{THERE} has allstop 9.9 (protocol {PROTOCOL_VERSION}) and this host "),
         (told(version=999), "(protocol 999)"),
         (told(engine="unicorn 9.9.9"), f"{THERE} has the engine unicorn 9.9.9 and this host unicorn "),
-        ({"command": ["/no/such/command"]}, f"{THERE} could not be had: [Errno 2] No such file or directory"),
-        ({"command": ["false"]}, f"{THERE} could not be had: its agent left with exit status 1"),
+        ({"command": ["/no/such/command"]}, f"{THERE} cannot be used: [Errno 2] No such file or directory"),
+        ({"command": ["false"]}, f"{THERE} cannot be used: its agent exited with status 1"),
         (
             {"command": ["sh", "-c", "echo no way there >&2; exit 9"]},
-            f'{THERE} could not be had: its agent left with exit status 9; its last words: "no way there"',
+            f'{THERE} cannot be used: its agent exited with status 9; its last words: "no way there"',
         ),
-        ({"command": ["head", "-c", "70000", "/dev/urandom"]}, f"{THERE} could not be had: its agent left with exit"),
-        ({"python": "/no/python"}, f"{THERE} could not be had: [Errno 2] No such file or directory: '/no/python'"),
+        ({"command": ["head", "-c", "70000", "/dev/urandom"]}, f"{THERE} cannot be used: its agent exited with"),
+        ({"python": "/no/python"}, f"{THERE} cannot be used: [Errno 2] No such file or directory: '/no/python'"),
         (
             {"address": "203.0.113.7"},
-            "host there (203.0.113.7) could not be had: its agent left with exit status 1; its "
+            "host there (203.0.113.7) cannot be used: its agent exited with status 1; its "
             'last words: "203.0.113.7 is no address of this host: Cannot assign requested',
         ),
     ],
@@ -91,7 +91,7 @@ def test_an_address_that_is_not_ours(command: Any, guests: Path, tmp_path: Path)
         "run", guests / "hello.elf", "--vcpus", 3, "--quiet", "--hosts", hosts_file(tmp_path, first="203.0.113.1")
     )
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)
-    assert "203.0.113.1, the address of host here, is none of this host: Cannot assign requested" in done.stderr
+    assert "203.0.113.1, the address of host here, is not an address of this host: Cannot assign" in done.stderr
 
 
 def test_logs_of_other_hosts_come_back(command: Any, guests: Path, tmp_path: Path) -> None:
