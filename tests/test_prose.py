@@ -24,9 +24,11 @@ EXEMPT = (
 )
 """Folders and files whose prose is still to be rewritten."""
 NOT_YET = (
+    "coordinator/",
+    "deploy/",
+    "devicesrv/",
     "vcpu_worker/",
     "vm/",
-    "deploy/processes/host_part.py",
 )
 """Where documents may name files that do not exist yet."""
 
