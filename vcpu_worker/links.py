@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import zmq
 
@@ -66,9 +66,9 @@ R = TypeVar("R", MmioReply, PpiReply)
 _POLLIN = int(zmq.POLLIN)
 _DEBUGGING = frozenset(
     kind
-    for kind in get_args(Message)
-    if (ROLE_DEBUGGER, ROLE_COORDINATOR) in ROUTES[kind]
-    and (ROLE_COORDINATOR, ROLE_WORKER) in ROUTES[kind]
+    for kind, route in ROUTES.items()
+    if (ROLE_DEBUGGER, ROLE_COORDINATOR) in route
+    and (ROLE_COORDINATOR, ROLE_WORKER) in route
     and "vcpu" in kind._fields
 )
 _now_ns = time.perf_counter_ns
