@@ -30,11 +30,12 @@ def main() -> int:
     config = MachineConfig.from_fd(parser.parse_args().config_fd)
     tie_to_parent(config.launcher_pid)
     ask_for_slice(SHORT_SLICE_NS)
-    page = ControlPage(config.fds.control)
-    page.set_pid(page.DEVICES, os.getpid())  # the first beat comes when it serves: until then it may load slowly
+    control_page = ControlPage(config.fds.control)
+    # Its first beat comes when it serves: until then it may load slowly.
+    control_page.set_pid(control_page.DEVICES, os.getpid())
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        server = DeviceServer(config, page, context)
+        server = DeviceServer(config, control_page, context)
     except (BusError, PluginError, DriveError, ChannelError, OSError) as error:
         print(f"devicesrv: {error}", file=sys.stderr)
         return 1 if isinstance(error, (ChannelError, OSError)) else 2

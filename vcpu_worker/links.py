@@ -62,7 +62,7 @@ _BREAK_S = 0.9
 _POLL_NS = 200_000  # some answers' time; after that, waking up costs little beside the wait
 M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
-R = TypeVar("R", MmioReply, PpiReply)
+R = TypeVar("R", MmioReply, PpiReply, HostReturn)
 _POLLIN = int(zmq.POLLIN)
 _DEBUGGING = frozenset(
     kind
@@ -156,7 +156,13 @@ class Links:
         self._page.set_activity(self._vcpu, ACTIVITY_MMIO, board.GICD_BASE)
         return self._ask(PpiLevel(intid, level, self._ppis), PpiReply, self._ppis).line
 
-    def _ask(self, message: MmioRequest | PpiLevel, kind: type[R], sequence: int) -> R:
+    def ask_host(self, operation: int, handle: int, number: int, data: bytes, more: bytes) -> HostReturn:
+        """Have the device server perform a semihosting call, exactly once. Raises RunIsOver."""
+        self._calls += 1
+        self._page.set_activity(self._vcpu, ACTIVITY_SEMIHOSTING, operation)
+        return self._ask(HostCall(self._calls, operation, handle, number, data, more), HostReturn, self._calls)
+
+    def _ask(self, message: MmioRequest | PpiLevel | HostCall, kind: type[R], sequence: int) -> R:
         """The device server's answer to a message that it may be sent again."""
         page = self._page
         request = encode(message)
@@ -181,29 +187,6 @@ class Links:
             if isinstance(reply, kind) and reply.seq == sequence:
                 return reply
             page.count(self._vcpu, COUNT_STALE)
-
-    def ask_host(self, operation: int, handle: int, number: int, data: bytes, more: bytes) -> HostReturn:
-        """Have the device server perform a semihosting call, exactly once. Raises RunIsOver."""
-        self._calls += 1
-        self._page.set_activity(self._vcpu, ACTIVITY_SEMIHOSTING, operation)
-        call = encode(HostCall(self._calls, operation, handle, number, data, more))
-        self._send(call)
-        beats = 0
-        while True:
-            try:
-                answer = decode(self._receive())
-            except zmq.Again:
-                self.idle()
-                beats += 1
-                if beats % RESEND_BEATS == 0:
-                    self._page.count(self._vcpu, COUNT_RESENT)
-                    self._send(call)
-                continue
-            except MalformedError:
-                continue
-            if isinstance(answer, HostReturn) and answer.seq == self._calls:
-                return answer
-            self._page.count(self._vcpu, COUNT_STALE)
 
     def tell(self, message: Message) -> None:
         """Send to the coordinator."""

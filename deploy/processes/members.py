@@ -37,7 +37,7 @@ class Member:
     @classmethod
     def node(cls) -> Member:
         """The node of a host, where there are several."""
-        return cls(ROLE_NODE, 0, NODE, "node", "allstop.coordinator.node.node")
+        return cls(ROLE_NODE, 0, NODE, "node", "allstop.coordinator.node")
 
     @classmethod
     def of_host(cls, number: int, name: str) -> Member:

@@ -125,7 +125,7 @@ def obey(node: Node, message: Message) -> str:
         (PowerChanged(0, 77), "a power state that there is not"),
         (VcpuTold(1, b""), "not on its sender's host"),
         (VcpuTold(0, b"x" * 500_000), "nothing that a vCPU of another host tells of itself"),
-        (NodeHello(PROTOCOL_VERSION, bytes(16), 0), "not a node's to say"),
+        (NodeHello(PROTOCOL_VERSION, bytes(16), 0), "not its sender's to send"),
     ],
 )
 def test_what_does_not_fit_is_refused(node: Node, message: Message, why: str) -> None:
@@ -214,7 +214,7 @@ def test_a_name_is_its_keys(node: Node, keys: list[KeyPair]) -> None:
         def say(who: int, messages: list[Message], until: Callable[[], bool]) -> None:
             end_s = time.monotonic() + 20
             while not until():  # a ROUTER does not hear one whose name it takes for another's still
-                assert time.monotonic() < end_s, node.refused
+                assert time.monotonic() < end_s, node._server.refused
                 with context.socket(zmq.DEALER) as dealer:
                     dealer.linger = 0
                     dealer.setsockopt(zmq.IDENTITY, node_identity(0))
@@ -224,12 +224,12 @@ def test_a_name_is_its_keys(node: Node, keys: list[KeyPair]) -> None:
                         dealer.send(encode(message))
                     heard_s = time.monotonic() + 0.5
                     while not until() and time.monotonic() < heard_s:
-                        node._take()
+                        node._server.take_waiting()
 
         hello = NodeHello(PROTOCOL_VERSION, bytes(16), 0)
-        obeyed = "NodeHello, which is not a node's to say"  # whoever is known need not say it
-        say(0, [hello, hello, hello], lambda: node.refused[obeyed] == 2)
-        assert node._known == {node_identity(0): 0}
-        say(1, [hello], lambda: node.refused[refused] > 0)
-        say(0, [hello], lambda: node.refused[obeyed] == 3)
-        assert node.refused == {obeyed: 3, refused: 1}
+        obeyed = "a NodeHello of a node that is known"
+        say(0, [hello, hello, hello], lambda: node._server.refused[obeyed] == 2)
+        assert {name: peer.vcpu for name, peer in node._server.peers.items()} == {node_identity(0): 0}
+        say(1, [hello], lambda: node._server.refused[refused] > 0)
+        say(0, [hello], lambda: node._server.refused[obeyed] == 3)
+        assert node._server.refused == {obeyed: 3, refused: 1}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable
-from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
 
 from allstop.vm.wire.routes import Route
 
@@ -18,7 +18,8 @@ class Message(tuple[Any, ...]):
     """The type of all messages."""
 
     __slots__ = ()
-    _fields: ClassVar[tuple[str, ...]]
+    if TYPE_CHECKING:  # else it would be a field by get_type_hints
+        _fields: ClassVar[tuple[str, ...]]
 
     def _replace(self, **changes: Any) -> Self:
         """The same message with other values in some fields."""
