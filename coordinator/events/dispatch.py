@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Events that somebody has to be asked to perform: those of a time, of an operator, and those whose trigger is in one
-process and whose performer is another.
+"""Events that the coordinator asks another process to perform: those of a time, of an operator, and those whose trigger
+is in one process and whose performer is another.
 
-What may live here: decisions; events in, effects out, no I/O and no clock. Whoever is asked answers by a number, so an
-operator learns what became of its wish, also when the process that was asked dies.
+What may live here: decisions; calls in, effects out, no I/O and no clock. The process that is asked answers by a
+number, so an operator learns what became of its wish, also when that process dies.
 """
 
 from __future__ import annotations

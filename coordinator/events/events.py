@@ -11,26 +11,27 @@ from allstop.coordinator.events.retransmit import EventRetransmit
 from allstop.vm.config.machine import MachineConfig
 from allstop.vm.control.control import ControlPage
 from allstop.vm.events.scenario import Scenario
+from allstop.vm.journal.recorder import Recorder
+from allstop.vm.telemetry.step import NO_VCPU, Telemetry
 from allstop.vm.wire.channel import DEVICES, worker_identity
 from allstop.vm.wire.messages import EventPerformed, EventTriggered, InjectEvent, Message, Refused
 
 
 class Events:
-    """Asks who has to perform them. `send(identity, message)` sends; `refused(index, sentence)` is told what could not
-    happen."""
+    """Asks the processes that have to perform them. `send(identity, message)` sends."""
 
     def __init__(
         self,
         config: MachineConfig,
-        page: ControlPage,
+        control_page: ControlPage,
         send: Callable[[bytes, Message], None],
-        refused: Callable[[int, str], None],
+        telemetry: Telemetry,
     ) -> None:
-        self._page = page
+        self._control_page = control_page
         self._send = send
-        self._refused = refused
+        self._telemetry = telemetry
         self._dispatch = dispatch.EventDispatch(Scenario.from_json(config.scenario), config.seed, config.vcpus)
-        self._retransmit = EventRetransmit(page)
+        self._retransmit = EventRetransmit(control_page)
         self._booted_s: float | None = None
 
     def boot(self) -> None:
@@ -81,5 +82,5 @@ class Events:
                 case dispatch.Tell(operator, answer):
                     self._send(operator, answer)
                 case dispatch.Impossible(index, sentence):
-                    self._page.count_event(index, False)
-                    self._refused(index, sentence)
+                    self._control_page.count_event(index, False)
+                    self._telemetry.note(Recorder.EVENT_REFUSED, NO_VCPU, index, text=sentence)

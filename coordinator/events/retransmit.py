@@ -18,13 +18,13 @@ _REMIND_S = 0.5
 class EventRetransmit:
     """Of one kind of messages; a number tells those to one vCPU apart."""
 
-    def __init__(self, page: ControlPage) -> None:
-        self._page = page
+    def __init__(self, control_page: ControlPage) -> None:
+        self._control_page = control_page
         self._unanswered: dict[tuple[int, int], float] = {}  # when it is reminded
 
     def asked(self, vcpu: int, number: int) -> None:
         """A message is about to go to the worker of `vcpu`: who takes it takes the bit back, so the bit comes first."""
-        self._page.post(vcpu, EVENT)
+        self._control_page.post(vcpu, EVENT)
         self._unanswered[vcpu, number] = time.monotonic() + _REMIND_S
 
     def answered(self, vcpu: int, number: int) -> None:
@@ -43,4 +43,4 @@ class EventRetransmit:
         for key, remind_s in self._unanswered.items():
             if now_s >= remind_s:
                 self._unanswered[key] = now_s + _REMIND_S
-                self._page.post(key[0], EVENT)
+                self._control_page.post(key[0], EVENT)

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The connections of a host's node to the other hosts' nodes, and whether those are heard of: a DEALER to each."""
+"""The connections between nodes: a DEALER to each other host's node, and who may connect to this one."""
 
 from __future__ import annotations
 
+import hmac
 import time
 
 import zmq
 
 from allstop.vm.config.machine import HostsSpec
+from allstop.vm.wire.admission import Peer, RefusedError, may_send
 from allstop.vm.wire.channel import ChannelError, node_identity
 from allstop.vm.wire.codec import encode
-from allstop.vm.wire.messages import PROTOCOL_VERSION, Message
-from allstop.vm.wire.messages_hosts import NodeHello, NodePing
+from allstop.vm.wire.message import Message
+from allstop.vm.wire.messages import PROTOCOL_VERSION, ROLE_NODE, NodeHello, NodePing
 from allstop.vm.wire.security import Breaks, KeyPair, secure
 
 _BREAK_S = 0.9
@@ -24,6 +26,33 @@ class NodeError(RuntimeError):
     """The node cannot go on; one sentence."""
 
 
+class NodeGate:
+    """Admits the other hosts' nodes to that of `hosts.index`; `token` is the run's. A Peer's `vcpu` is its host."""
+
+    greeting: type[Message] = NodeHello
+
+    def __init__(self, hosts: HostsSpec, token: bytes) -> None:
+        self._hosts = hosts
+        self._token = token
+
+    def admit(self, identity: bytes, key: str | None, message: Message, known: Peer | None) -> Peer:
+        """See allstop.vm.wire.admission.Gate."""
+        assert isinstance(message, NodeHello)
+        hosts, host = self._hosts, message.host
+        if known is not None:
+            raise RefusedError("a NodeHello of a node that is known")
+        fits = (
+            host < len(hosts.endpoints)
+            and host != hosts.index
+            and identity == node_identity(host)
+            and key == hosts.public_keys[host]
+        )
+        is_ours = message.version == PROTOCOL_VERSION and hmac.compare_digest(message.token, self._token)
+        if not fits or not is_ours:
+            raise RefusedError("a NodeHello of another run or version")
+        return Peer(ROLE_NODE, host, 0, may_send(ROLE_NODE, ROLE_NODE) - {NodeHello})
+
+
 class NodeLinks:
     """Of the node of `hosts.index`; `token` is the run's. Raises ChannelError where an address cannot be called."""
 
@@ -34,9 +63,6 @@ class NodeLinks:
         self._sockets = {host: self._call(context, host, token) for host in others}
         self._heard_s = dict.fromkeys(others, time.monotonic())
         self._ping = 0
-
-    def __contains__(self, host: int) -> bool:
-        return host in self._sockets
 
     def send(self, host: int, message: Message) -> None:
         """To this host's node."""

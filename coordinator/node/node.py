@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A host's node: `python -m allstop.coordinator.node.node --config-fd N`. On each host of a machine that has several.
+"""A host's node, one on each host of a machine that has several.
 
 It has the host's pages (`PageCache`), the directory of those whose home this host is (`PageDirectory`), and carries
 requests to vCPUs of other hosts there. This is the file with I/O: sockets, shared memory, the clock. One thread.
 
-It is called by its doorbell, an event descriptor that the host's other processes write to, and by messages of other
-nodes: one ROUTER that they send to, and one DEALER to each of them (`NodeLinks`).
+Two things wake it: its doorbell, an event descriptor that the host's other processes write to, and messages of other
+nodes, which come to one `Server`; there is one DEALER to each of them (`NodeLinks`).
 
 Being woken costs more than what is then to do. So for a moment after it had something to do the node does not sleep but
 looks again and again, as KVM does before it halts a vCPU, where its host has a core on which no vCPU computes.
@@ -17,23 +17,19 @@ and looks again.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import hmac
 import json
 import os
 import select
-import signal
 import struct
-import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from functools import partial
 
 import zmq
 
 from allstop.coordinator.node.clock_sync import HostClock
-from allstop.coordinator.node.links import NodeError, NodeLinks
+from allstop.coordinator.node.links import NodeError, NodeGate, NodeLinks
 from allstop.coordinator.node.memory import node_memory
 from allstop.coordinator.node.memory.node_memory import NodeMemory
 from allstop.coordinator.node.page_cache import Effect, Have, Install, PageCache, Revoke, Upgrade, Watch, bounded_trip_s
@@ -42,13 +38,13 @@ from allstop.coordinator.node.remote_requests import RemoteRequests
 from allstop.vm.config.machine import HostsSpec, MachineConfig
 from allstop.vm.control import control
 from allstop.vm.control.control import ControlPage
-from allstop.vm.process.lifetime import SHORT_SLICE_NS, ask_for_slice, tie_to_parent
-from allstop.vm.wire.admission import admit_hosts, report_refusals
-from allstop.vm.wire.channel import MAX_FRAME_BYTES, Channel, ChannelError, node_identity
-from allstop.vm.wire.codec import MalformedError, decode
-from allstop.vm.wire.messages import PROTOCOL_VERSION, ROLE_NODE, Message
-from allstop.vm.wire.messages_hosts import (
+from allstop.vm.wire.admission import Admission, Peer, RefusedError, not_its_to_send
+from allstop.vm.wire.channel import Channel, node_identity
+from allstop.vm.wire.codec import MalformedError
+from allstop.vm.wire.messages import (
+    ROLE_NODE,
     HostStopped,
+    Message,
     NodeHello,
     NodePing,
     NodePong,
@@ -63,14 +59,14 @@ from allstop.vm.wire.messages_hosts import (
     StopHost,
     VcpuTold,
 )
-from allstop.vm.wire.security import KeyPair, KnownSenders, key_of
+from allstop.vm.wire.security import KeyPair
+from allstop.vm.wire.server import HostsListener, Server
 
 PAGE_BYTES = 4096
 POLL_S = 0.0003
 _IDLE_MS = 100
 _LOOK_AGAIN_MS = 1
 _BEAT_S = 0.5
-_MESSAGES_AT_ONCE = 64
 _TOLD_BOUNCES = 16
 _POWERS = (control.POWER_OFF, control.POWER_PENDING, control.POWER_ON)
 
@@ -82,7 +78,7 @@ class Node:
         """Listen, and call the other nodes. Raises ChannelError, OSError, ValueError."""
         fds = config.fds
         self._config, self._hosts, self._own = config, hosts, hosts.index
-        self._page = ControlPage(fds.control)
+        self._control_page = ControlPage(fds.control)
         self._memory = NodeMemory(fds.control, fds.ram, fds.stage2, fds.swap)
         self._directory = PageDirectory(hosts.index)
         self._cache = PageCache(
@@ -95,17 +91,19 @@ class Node:
             self._memory.is_idle,
         )
         self._share_time()
-        self._page.set_pid(control.NODE, os.getpid())
-        self._page.set_activity(control.NODE, control.ACTIVITY_IDLE)
+        self._control_page.set_pid(control.NODE, os.getpid())
+        self._control_page.set_activity(control.NODE, control.ACTIVITY_IDLE)
         self._first_vcpu = hosts.own_vcpus[0] if hosts.own_vcpus else 0
-        self._token = bytes.fromhex(config.token)
-        self._router = context.socket(zmq.ROUTER)
-        self._router.linger = 0
-        self._router.setsockopt(zmq.SNDHWM, 0)
-        self._router.setsockopt(zmq.RCVHWM, 0)
-        self._router.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        self._guard = admit_hosts(self._router, context, hosts, 0)
-        self._links = NodeLinks(context, hosts, self._token)
+        token = bytes.fromhex(config.token)
+        self._server = Server(
+            context,
+            Admission(NodeGate(hosts, token)),
+            self._take,
+            hosts=HostsListener.of(hosts, 0),
+            send_limit=0,
+            receive_limit=0,
+        )
+        self._links = NodeLinks(context, hosts, token)
         self._send = self._links.send
         keys = KeyPair(hosts.public_keys[hosts.index], hosts.secret_key)
         self._coordinator = (
@@ -122,8 +120,6 @@ class Node:
                 keys,
             )
         )
-        self._known: dict[bytes, int] = {}
-        self._senders = KnownSenders(self._guard)
         self._announced: dict[int, tuple[int, bool, bool]] = {}
         self._to_self: deque[PageMessage] = deque()
         self._remote_requests = RemoteRequests(hosts, self._memory, config.tlb == "ipi", self._send)
@@ -132,14 +128,13 @@ class Node:
         self._beat_s = 0.0
         self._ended = False
         self._clock = HostClock()
-        self.refused: Counter[str] = Counter()
         self.moved_pages = 0
 
     def serve(self) -> None:
         """Work until the run is over. Raises NodeError."""
         with select.epoll() as poller:  # a page's way is short, and zmq.Poller is a tenth of it
             # A socket's descriptor tells of changes only: so sockets are read until there is nothing, whoever woke us.
-            poller.register(int(self._router.getsockopt(zmq.FD)), select.EPOLLIN)
+            poller.register(int(self._server.socket.getsockopt(zmq.FD)), select.EPOLLIN)
             poller.register(self._hosts.doorbell_fd, select.EPOLLIN)
             if self._coordinator is not None:
                 self._coordinator_fd = int(self._coordinator.socket.getsockopt(zmq.FD))
@@ -172,7 +167,7 @@ class Node:
                 os.read(self._hosts.doorbell_fd, 8)
             self._announce_wants()
             self._remote_requests.carry()
-        more = self._take()
+        more = self._server.take_waiting()
         waited = self._remote_requests.waits
         self._remote_requests.look()
         if coordinator is not None and (waited or not told):  # what `look` says may take a message's call with it
@@ -191,11 +186,8 @@ class Node:
         self._links.close()
         if self._coordinator is not None:
             self._coordinator.close()
-        self._router.close(0)
-        if self._guard is not None:
-            self._guard.close()
-            self.refused["a connection without a key of this run"] += self._guard.refused
-        report_refusals(self._config, "node", self.refused)
+        self._server.close()
+        self._server.report_refusals(self._config, "node")
 
     def end(self) -> None:
         """Have `serve` return soon. May be called from a signal's handler."""
@@ -203,11 +195,11 @@ class Node:
 
     @property
     def was_ended(self) -> bool:
-        """Whether somebody has called `end`."""
+        """Whether `end` was called."""
         return self._ended
 
     def _is_over(self) -> bool:
-        return self._ended or bool(self._page.requests(self._first_vcpu) & control.QUIT)
+        return self._ended or bool(self._control_page.requests(self._first_vcpu) & control.QUIT)
 
     def _is_here(self, page: int, write: bool) -> bool:
         return bool(self._memory.is_here(page, write))
@@ -221,34 +213,17 @@ class Node:
 
     # Messages in
 
-    def _take(self) -> bool:
-        """Take messages of other nodes; True when there may be more."""
-        for _ in range(_MESSAGES_AT_ONCE):
-            try:
-                identity = self._router.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return False
-            host = self._known.get(identity)
-            frame = None if self._senders.are_sure(identity) else self._router.recv(copy=False)
-            data = self._router.recv() if frame is None else frame.bytes
-            if self._router.getsockopt(zmq.RCVMORE):
-                while self._router.getsockopt(zmq.RCVMORE):
-                    self._router.recv()
-                self.refused["a message of several frames"] += 1
-                continue
-            try:
-                if frame is not None and not self._senders.fit(identity, key_of(frame)):
-                    raise ValueError("a message of another host than its name's")
-                if host is not None:
-                    self._obey(host, decode(data))
-                    self._work_off()
-                elif frame is not None:
-                    self._greet(identity, key_of(frame), decode(data))
-            except MalformedError:
-                self.refused["bytes that are no message"] += 1
-            except (ValueError, OverflowError) as error:
-                self.refused[str(error)] += 1
-        return True
+    def _take(self, identity: bytes, peer: Peer, message: Message) -> None:
+        """Another host's node says something. Raises RefusedError."""
+        host = peer.vcpu
+        self._links.heard(host)
+        if message.__class__ is NodeHello:
+            return
+        try:
+            self._obey(host, message)
+        except (ValueError, OverflowError) as error:
+            raise RefusedError(str(error)) from None
+        self._work_off()
 
     def _take_from_coordinator(self, coordinator: Channel) -> None:
         """Stops of the world: the coordinator asks every host itself."""
@@ -268,7 +243,6 @@ class Node:
 
     def _obey(self, host: int, message: Message) -> None:
         """Do what another host's node says. Raises ValueError where that cannot be, and has then done nothing."""
-        self._links.heard(host)
         match message:
             case PageAsked() | PageRecalled() | PageYielded() | PageGranted():
                 self._check_page(host, message)
@@ -291,21 +265,7 @@ class Node:
                 if host == 0:
                     self._set_clock(nonce, now_ns, base_ns)
             case _:
-                raise ValueError(f"{message.__class__.__name__}, which is not a node's to say")
-
-    def _greet(self, identity: bytes, key: str, message: Message) -> None:
-        if not isinstance(message, NodeHello):
-            raise ValueError("a message of a stranger, before NodeHello")
-        fits = (
-            message.host in self._links
-            and identity == node_identity(message.host)
-            and key == self._hosts.public_keys[message.host]
-        )
-        if message.version != PROTOCOL_VERSION or not fits or not hmac.compare_digest(message.token, self._token):
-            raise ValueError("a NodeHello of another run or version")
-        self._known[identity] = message.host
-        self._senders.know(identity, key)
-        self._links.heard(message.host)
+                raise not_its_to_send(message)
 
     def _check_host_of(self, vcpu: int, host: int) -> None:
         if vcpu >= len(self._hosts.vcpu_hosts) or self._hosts.vcpu_hosts[vcpu] != host:
@@ -386,7 +346,7 @@ class Node:
     def _beat(self, now_s: float) -> None:
         self._beat_s = now_s + min(_BEAT_S, self._hosts.deadline_s / 8)
         if self._own == 0 or self._clock.is_set:  # workers wait for the first beat
-            self._page.beat(control.NODE)
+            self._control_page.beat(control.NODE)
         self._links.beat(now_s)
         if self._own:
             for vcpu in self._hosts.own_vcpus:
@@ -410,37 +370,3 @@ class Node:
     def _share_time(self) -> None:
         """The guest's counters are also the time by which the hosts take turns."""
         self._cache.clock_offset_s = -self._memory.clock_base() / 1e9
-
-
-def main() -> int:
-    """Serve until the run is over. The exit status: 0, or 1 after one sentence on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="allstop.coordinator.node.node", description="The node of one host of a machine."
-    )
-    parser.add_argument("--config-fd", type=int, required=True, metavar="N", help="inherited memory file")
-    config = MachineConfig.from_fd(parser.parse_args().config_fd)
-    tie_to_parent(config.launcher_pid)
-    ask_for_slice(SHORT_SLICE_NS)
-    if config.hosts is None:
-        print("node: this machine is on one host, which needs no node", file=sys.stderr)
-        return 1
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    try:
-        node = Node(config, config.hosts, context)
-        signal.signal(signal.SIGTERM, lambda number, frame: node.end())
-        try:
-            node.serve()
-        finally:
-            node.close()
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    except (ChannelError, NodeError, OSError, ValueError) as error:
-        print(f"node: {error}", file=sys.stderr)
-        return 1
-    context.term()
-    if node.was_ended:  # whoever looks after it shall see why it has left
-        signal.raise_signal(signal.SIGTERM)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

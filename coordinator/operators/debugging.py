@@ -18,7 +18,7 @@ class Debugging:
     def __init__(
         self,
         config: MachineConfig,
-        page: ControlPage,
+        control_page: ControlPage,
         send: Callable[[bytes, Message], None],
         boot: Callable[[Boot], None],
     ) -> None:
@@ -29,7 +29,7 @@ class Debugging:
         self._all_here = False
         self._ready = config.gdb is None or not config.gdb.waits
         self._boot_message: Boot | None = None
-        self._retransmit = EventRetransmit(page)  # a vCPU has one command at a time
+        self._retransmit = EventRetransmit(control_page)  # a vCPU has one command at a time
 
     def joined(self) -> None:
         """The gdb server has said Hello."""

@@ -44,9 +44,11 @@ class _Read:
 class MemoryReads:
     """The reads of one machine's operators. `send(identity, message)` sends. Times are those of a monotonic clock."""
 
-    def __init__(self, config: MachineConfig, page: ControlPage, send: Callable[[bytes, Message], None]) -> None:
+    def __init__(
+        self, config: MachineConfig, control_page: ControlPage, send: Callable[[bytes, Message], None]
+    ) -> None:
         self._config = config
-        self._page = page
+        self._control_page = control_page
         self._send = send
         self._reads: deque[_Read] = deque()
         self._wants = False
@@ -96,10 +98,11 @@ class MemoryReads:
         """Read on, up to a page that cannot be read now; None when all of it is there."""
         while (left_bytes := read.length_bytes - len(read.data)) > 0:
             ipa = read.ipa + len(read.data)
-            found = read_page_here(self._config, self._page, ipa, min(left_bytes, PAGE_BYTES - ipa % PAGE_BYTES))
+            length_bytes = min(left_bytes, PAGE_BYTES - ipa % PAGE_BYTES)
+            found = read_page_here(self._config, self._control_page, ipa, length_bytes)
             if found is Unread.AWAY:
                 self._wants = True
-                self._page.want_page(ipa)
+                self._control_page.want_page(ipa)
             if isinstance(found, Unread):
                 return found
             read.data += found
@@ -109,7 +112,7 @@ class MemoryReads:
     def _leave(self) -> None:
         if self._wants:
             self._wants = False
-            self._page.leave_page()
+            self._control_page.leave_page()
 
     def _late(self, read: _Read) -> str:
         return (

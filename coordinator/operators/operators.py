@@ -11,7 +11,7 @@ from allstop.coordinator.events.retransmit import EventRetransmit
 from allstop.coordinator.operators import pause
 from allstop.coordinator.operators.memory_reads import MemoryReads
 from allstop.coordinator.operators.remote_kills import RemoteKills
-from allstop.coordinator.world import barrier
+from allstop.coordinator.world.stops import Stops
 from allstop.vm.config.machine import MachineConfig
 from allstop.vm.control import control
 from allstop.vm.control.control import ControlPage
@@ -20,6 +20,7 @@ from allstop.vm.wire.messages import (
     ALL_VCPUS,
     DumpState,
     FlushTlbs,
+    KillVcpu,
     Message,
     PauseMachine,
     QueryStatus,
@@ -29,8 +30,8 @@ from allstop.vm.wire.messages import (
     ResumeMachine,
     Status,
     TlbsFlushed,
+    VcpuKilled,
 )
-from allstop.vm.wire.messages_hosts import KillVcpu, VcpuKilled
 
 PAUSE_OWNER = b"the operator pause"
 """An owner of the stopped world, and no identity of any peer."""
@@ -39,26 +40,25 @@ _REASON = "an operator's request"
 
 
 class Operators:
-    """Serves them. `awaited` are the vCPUs that have not come yet; `send(identity, message)` sends, `stop(event)` hands
-    an event to the barrier."""
+    """Serves them. `awaited` are the vCPUs that have not come yet; `send(identity, message)` sends."""
 
     def __init__(
         self,
         config: MachineConfig,
-        page: ControlPage,
+        control_page: ControlPage,
         awaited: set[int],
         send: Callable[[bytes, Message], None],
-        stop: Callable[[barrier.Event], None],
+        stops: Stops,
     ) -> None:
         self._config = config
-        self._page = page
+        self._control_page = control_page
         self._awaited = awaited
         self._send = send
-        self._stop = stop
+        self._stops = stops
         self._pause = pause.OperatorPause()
         self._answers_until_s = 0.0
-        self._retransmit = EventRetransmit(page)
-        self._reads = MemoryReads(config, page, send)
+        self._retransmit = EventRetransmit(control_page)
+        self._reads = MemoryReads(config, control_page, send)
         self._kills = RemoteKills(config.hosts, config.vcpus, send)
 
     @property
@@ -76,7 +76,7 @@ class Operators:
         tells what came of that."""
         match message:
             case QueryStatus():
-                self._send(operator, Status(_report(self._page, self._pause.paused)))
+                self._send(operator, Status(_report(self._control_page, self._pause.paused)))
             case PauseMachine():
                 self.handle(pause.PauseAsked(operator))
             case ResumeMachine():
@@ -91,24 +91,24 @@ class Operators:
                 self._kills.done(message)
             case FlushTlbs():
                 for vcpu in range(self._config.vcpus):
-                    self._page.post(vcpu, control.TLB_FLUSH)
+                    self._control_page.post(vcpu, control.TLB_FLUSH)
                 self._send(operator, TlbsFlushed())
 
-    def handle(self, event: pause.Event) -> None:
+    def handle(self, given: pause.Input) -> None:
         """Something has happened that the operator pause has to know."""
-        match event:
+        match given:
             case pause.Dumped(vcpu, nonce):
                 self._retransmit.answered(vcpu, nonce)
             case pause.Lost(vcpu):
                 self._retransmit.forget(vcpu)
             case pause.Expired():
                 self._retransmit.forget()
-        for effect in self._pause.handle(event):
+        for effect in self._pause.handle(given):
             match effect:
                 case pause.AskWorld():
-                    self._stop(barrier.Asked(PAUSE_OWNER, None, False, _REASON))
+                    self._stops.ask(PAUSE_OWNER, None, False, _REASON)
                 case pause.LeaveWorld():
-                    self._stop(barrier.OwnerLost(PAUSE_OWNER))
+                    self._stops.leave(PAUSE_OWNER)
                 case pause.Dump(vcpu, nonce):
                     self._answers_until_s = time.monotonic() + self._config.stop_deadline_s
                     self._retransmit.asked(vcpu, nonce)
@@ -140,27 +140,27 @@ class Operators:
             self.handle(pause.RegistersAsked(operator, wanted))
 
 
-def _report(page: ControlPage, paused: bool) -> bytes:
+def _report(control_page: ControlPage, paused: bool) -> bytes:
     """The JSON object that `Status` describes."""
     vcpus = [
         {
-            **_process(page, vcpu),
-            "power": _POWER[page.power(vcpu)],
-            "pc": page.activity(vcpu)[2],
-            "counters": dict(zip(control.COUNTER_NAMES, page.counters(vcpu), strict=True)),
+            **_process(control_page, vcpu),
+            "power": _POWER[control_page.power(vcpu)],
+            "pc": control_page.activity(vcpu)[2],
+            "counters": dict(zip(control.COUNTER_NAMES, control_page.counters(vcpu), strict=True)),
         }
-        for vcpu in range(page.vcpus)
+        for vcpu in range(control_page.vcpus)
     ]
     return json.dumps(
         {
             "paused": paused,
-            "stops": page.epochs()[0],
+            "stops": control_page.epochs()[0],
             "vcpus": vcpus,
-            "coordinator": _process(page, control.COORDINATOR),
-            "devices": _process(page, control.DEVICES),
+            "coordinator": _process(control_page, control.COORDINATOR),
+            "devices": _process(control_page, control.DEVICES),
         }
     ).encode()
 
 
-def _process(page: ControlPage, slot: int) -> dict[str, object]:
-    return {"pid": page.pid(slot), "doing": page.describe(slot)}
+def _process(control_page: ControlPage, slot: int) -> dict[str, object]:
+    return {"pid": control_page.pid(slot), "doing": control_page.describe(slot)}

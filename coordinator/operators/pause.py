@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The operator pause: what operators want of the stopped world, and the one stop that all of them share.
 
-What may live here: decisions; events in, effects out, no I/O. The operator pause itself owns the stop (see
+What may live here: decisions; inputs in, effects out, no I/O. The operator pause itself owns the stop (see
 `barrier`), so a pause survives the operator that asked for it, and it wants the world as long as
 
     the machine is paused, or is to be               PauseAsked ... ResumeAsked
@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 from allstop.vm.wire.messages import MachinePaused, MachineResumed, Message, Refused, Registers
 
-# Events
+# Inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Tell:
     message: Message
 
 
-Event: TypeAlias = PauseAsked | ResumeAsked | RegistersAsked | Granted | Denied | Dumped | Lost | Expired
+Input: TypeAlias = PauseAsked | ResumeAsked | RegistersAsked | Granted | Denied | Dumped | Lost | Expired
 Effect: TypeAlias = AskWorld | LeaveWorld | Dump | Tell
 
 
@@ -138,9 +138,9 @@ class OperatorPause:
         """Whether the world is stopped for the operator pause."""
         return self._epoch is not None
 
-    def handle(self, event: Event) -> list[Effect]:
-        """Take one event; the effects are to be performed in their order."""
-        match event:
+    def handle(self, given: Input) -> list[Effect]:
+        """Take one input; the effects are to be performed in their order."""
+        match given:
             case PauseAsked(operator):
                 return self._pause(operator)
             case ResumeAsked(operator):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Stopping the world: who may have it, whom that waits for, and how it ends whatever happens to either.
 
-What may live here: decisions. Events come in, effects come out; there is no socket, no clock and no control page,
+What may live here: decisions. Inputs come in, effects come out; there is no socket, no clock and no control page,
 so that a test can drive every interleaving and several hosts can be served by the same machine.
 
 Theory of operation
@@ -49,7 +49,7 @@ How a stop ends when something is lost:
     Expired      V neither leaves the guest nor is known to be dead. Nobody gets the world; the barrier is broken for
                  good, every request is refused, and Failed names who is missing.
 
-An event that breaks the rules (a second request of the same owner, a release of what is not owned) raises
+An input that breaks the rules (a second request of the same owner, a release of what is not owned) raises
 BarrierError and changes nothing: what the peer that sent it deserves is not decided here.
 """
 
@@ -62,10 +62,10 @@ from typing import TypeAlias
 
 
 class BarrierError(Exception):
-    """An event that is against the rules; the text says which. The barrier is as it was before."""
+    """An input that is against the rules; the text says which. The barrier is as it was before."""
 
 
-# Events
+# Inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Failed:
     askers: tuple[tuple[bytes, str], ...]
 
 
-Event: TypeAlias = Asked | Released | Left | MemberLost | OwnerLost | Expired
+Input: TypeAlias = Asked | Released | Left | MemberLost | OwnerLost | Expired
 Effect: TypeAlias = Hold | Resume | Grant | Refuse | Failed
 
 BROKEN = "the world cannot be stopped any more: an earlier stop failed"
@@ -182,21 +182,21 @@ class Barrier:
         self._exempt: int | None = None
         self._turns: set[bytes] = set()  # who is or was an owner in this epoch
 
-    def handle(self, event: Event) -> list[Effect]:
-        """Take one event; the effects are to be performed in their order. Raises BarrierError."""
-        match event:
+    def handle(self, given: Input) -> list[Effect]:
+        """Take one input; the effects are to be performed in their order. Raises BarrierError."""
+        match given:
             case Asked():
-                return self._asked(event)
+                return self._asked(given)
             case Left():
-                return self._left(event.hold, event.missing)
+                return self._left(given.hold, given.missing)
             case Released():
-                return self._released(event.owner, event.epoch)
+                return self._released(given.owner, given.epoch)
             case MemberLost():
-                return self._member_lost(event.vcpu)
+                return self._member_lost(given.vcpu)
             case OwnerLost():
-                return self._drop((event.owner,))
+                return self._drop((given.owner,))
             case Expired():
-                return self._expired(event.hold)
+                return self._expired(given.hold)
 
     def _asked(self, request: Asked) -> list[Effect]:
         owner = request.owner

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which vCPUs are switched on, and what PSCI 0.2 answers about that.
 
-What may live here: decisions; events in, effects out, no I/O. A vCPU is
+What may live here: decisions; inputs in, effects out, no I/O. A vCPU is
 
     OFF      --CPU_ON by another, or Boot-->   PENDING   --its worker took PowerOn-->   ON   --CPU_OFF-->   OFF
 
@@ -31,7 +31,7 @@ _HIGHEST_LEVEL = 3
 
 
 class PowerError(Exception):
-    """An event that cannot be in the state the machine is in; the text says why. Nothing has changed."""
+    """An input that cannot be in the state the machine is in; the text says why. Nothing has changed."""
 
 
 class PowerState(enum.Enum):
@@ -42,7 +42,7 @@ class PowerState(enum.Enum):
     ON = enum.auto()
 
 
-# Events
+# Inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class End:
     sentence: str
 
 
-Event: TypeAlias = Booted | Started | Called | Lost
+Input: TypeAlias = Booted | Started | Called | Lost
 Effect: TypeAlias = Answer | Start | Stopped | End
 
 
@@ -130,11 +130,11 @@ class Power:
         self._ram = range(RAM_BASE, RAM_BASE + memory_bytes)
         self._booted = False
 
-    def handle(self, event: Event) -> list[Effect]:
-        """Take one event; the effects are to be performed in their order. Raises PowerError."""
-        match event:
+    def handle(self, given: Input) -> list[Effect]:
+        """Take one input; the effects are to be performed in their order. Raises PowerError."""
+        match given:
             case Called():
-                return self._called(event)
+                return self._called(given)
             case Started(vcpu):
                 if self.states[vcpu] is PowerState.PENDING:
                     self.states[vcpu] = PowerState.ON

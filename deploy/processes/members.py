@@ -38,7 +38,7 @@ class Member:
     @classmethod
     def node(cls) -> Member:
         """The node of a host; only a machine on several hosts has nodes."""
-        return cls(ROLE_NODE, 0, NODE, "node", "allstop.coordinator.node.node")
+        return cls(ROLE_NODE, 0, NODE, "node", "allstop.coordinator.node")
 
     @classmethod
     def of_host(cls, number: int, name: str) -> Member:

@@ -15,11 +15,11 @@ from allstop.coordinator.world.barrier import (
     Barrier,
     BarrierError,
     Effect,
-    Event,
     Expired,
     Failed,
     Grant,
     Hold,
+    Input,
     Left,
     MemberLost,
     OwnerLost,
@@ -36,7 +36,7 @@ def asked(owner: bytes, may_share: bool = False) -> Asked:
     return Asked(owner, vcpu, may_share, "test")
 
 
-def play(barrier: Barrier, events: Sequence[Event]) -> list[Effect]:
+def play(barrier: Barrier, events: Sequence[Input]) -> list[Effect]:
     """The effects of the last event."""
     effects: list[Effect] = []
     for event in events:
@@ -143,7 +143,7 @@ def test_a_deadline_after_the_only_one_who_waited_is_gone_still_names_an_asker()
 
 
 @pytest.mark.parametrize("event", [asked(A), Released(B, 1), Released(A, 2), asked(C)])
-def test_what_is_against_the_rules_raises_and_changes_nothing(event: Event) -> None:
+def test_what_is_against_the_rules_raises_and_changes_nothing(event: Input) -> None:
     barrier = Barrier(3)
     play(barrier, [MemberLost(2), asked(A), Left(1, frozenset())])
     before = repr(vars(barrier))
@@ -178,7 +178,7 @@ class BarrierMachine(RuleBasedStateMachine):
         self.turns: set[tuple[bytes, int]] = set()
         self.failed = False
 
-    def feed(self, event: Event) -> None:
+    def feed(self, event: Input) -> None:
         for effect in self.barrier.handle(event):
             match effect:
                 case Hold(_, exempt):

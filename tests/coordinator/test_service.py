@@ -412,7 +412,7 @@ def test_garbage_harms_nobody(start_rig: Callable[..., Rig]) -> None:
     rig.fence(worker)
     stranger.close()
     errors = rig.leave()
-    assert "11 x bytes that are no message" in errors
+    assert "11 x a malformed message" in errors
     assert "4 x a message of several frames" in errors
     assert "1 x a message of a stranger, before Hello" in errors
 
@@ -436,7 +436,7 @@ def test_nobody_speaks_for_another(start_rig: Callable[..., Rig]) -> None:
     rig.fence(operator)
     rig.fence(rig.launched)
     assert rig.page.line(0) == 0
-    assert rig.leave().count("which is not its sender's to say") == len(others)
+    assert rig.leave().count("which is not its sender's to send") == len(others)
 
 
 def test_an_identity_can_not_be_taken_over(start_rig: Callable[..., Rig]) -> None:
@@ -587,4 +587,4 @@ def test_what_is_an_operators_to_ask_is_nobody_elses(start_rig: Callable[..., Ri
     for request in (PauseMachine(), StopRun(), ReadMemory(0x4000_0000, 4), FlushTlbs(), QueryStatus(), KillVcpu(0)):
         worker.send(request)
     rig.fence(worker)
-    assert "not its sender's to say" in rig.leave()
+    assert "not its sender's to send" in rig.leave()

@@ -234,7 +234,15 @@ def test_a_peer_without_the_token_gets_no_answer_and_harms_nobody(start_server: 
     stranger.send(good)
     assert isinstance(stranger.receive(), Welcome), "the right word still opens"
     assert server.shut_down(coordinator) == 0
-    assert lines_of(server.run_dir / "devices.jsonl")[0]["refused"] == {"stranger": 3, "hello": 9}
+    assert lines_of(server.run_dir / "devices.jsonl")[0]["refused"] == {
+        "a message of a stranger, before Hello": 3,
+        "a Hello with a wrong token": 3,
+        "a Hello of protocol version 99, not 1": 1,
+        "a Hello under an identity that is not its own": 2,
+        "a Hello of role 1, which does not connect to the device server": 1,
+        "a Hello of role 200, which does not connect to the device server": 1,
+        "a Hello of vCPU 2, which the machine does not have": 1,
+    }
 
 
 def test_nonsense_of_every_kind_is_counted_and_harms_nobody(start_server: StartServer) -> None:
@@ -268,8 +276,17 @@ def test_nonsense_of_every_kind_is_counted_and_harms_nobody(start_server: StartS
     assert worker.mmio(COUNTER_BASE).value == 1
     assert server.shut_down(coordinator) == 0
     refused = lines_of(server.run_dir / "devices.jsonl")[0]["refused"]
-    assert refused == {"malformed": len(frames), "frames": 4, "unexpected": 7}
-    assert server.log.read_bytes() == b""
+    assert refused == {
+        "a malformed message": len(frames),
+        "a message of several frames": 4,
+        "a level of an interrupt that is not private": 2,
+        **{
+            f"{kind}, which is not its sender's to send": 1
+            for kind in ("Shutdown", "MmioReply", "Welcome", "MmioRequest", "PpiLevel")
+        },
+    }
+    told = [f"devicesrv: refused {count} x {reason}" for reason, count in refused.items()]
+    assert sorted(server.log.read_text().splitlines()) == sorted(told)
 
 
 def test_launcher_and_operator_may_knock_too(start_server: StartServer) -> None:

@@ -63,7 +63,7 @@ def cut(hosts: Any, process: subprocess.Popen[bytes]) -> None:
     hosts.network.cut(1)
 
 
-AGENT, NODE = "deploy.hosts.agent", "coordinator.node.node"
+AGENT, NODE = "deploy.hosts.agent", "coordinator.node"
 THERE = r"host there \(10\.77\.0\.2\)"
 LOSSES = {
     "partition": (

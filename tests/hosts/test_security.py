@@ -186,10 +186,10 @@ def test_a_host_that_says_what_it_may_not_harms_nobody_else(command: Any, guests
     assert done.returncode == 0, done.stderr
     notes = "\n".join(json.loads(done.stdout)["notes"])
     for words in (
-        r"^node: refused \d+ x bytes that are no message",
+        r"^node: refused \d+ x a malformed message",
         r"^node: refused \d+ x a message of a stranger",
         r"^node: refused \d+ x a NodeHello of another run or version",
-        r"^coordinator: refused \d+ x bytes that are no message",
+        r"^coordinator: refused \d+ x a malformed message",
         r"^coordinator: refused \d+ x a Hello of a process of another host",
         r"^devicesrv: refused \d+ x a Hello of a process of another host",
     ):

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
+import re
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgpack
@@ -11,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allstop.vm.wire import messages
 from allstop.vm.wire.codec import MalformedError, decode, encode
+from allstop.vm.wire.message import KINDS, message
 from allstop.vm.wire.messages import (
     MAX_BLOB,
     MAX_TEXT,
@@ -20,6 +25,8 @@ from allstop.vm.wire.messages import (
     ComponentFailed,
     Hello,
     Message,
+    MmioRequest,
+    PageAsked,
     Ping,
     PpiLevel,
     Shutdown,
@@ -37,7 +44,7 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     }[annotation]
 
 
-def messages() -> st.SearchStrategy[Message]:
+def any_message() -> st.SearchStrategy[Message]:
     def of_kind(kind: type[Message]) -> st.SearchStrategy[Message]:
         hints = get_type_hints(kind, include_extras=True)
         return st.builds(kind, *(values_of(hints[name]) for name in kind._fields))
@@ -45,13 +52,13 @@ def messages() -> st.SearchStrategy[Message]:
     return st.sampled_from(sorted(NUMBERS, key=NUMBERS.__getitem__)).flatmap(of_kind)
 
 
-@given(message=messages())
+@given(message=any_message())
 def test_every_message_survives_the_wire(message: Message) -> None:
     back = decode(encode(message))
     assert back == message and back.__class__ is message.__class__
 
 
-@given(message=messages())
+@given(message=any_message())
 def test_a_message_is_one_array_that_begins_with_its_number(message: Message) -> None:
     assert msgpack.unpackb(encode(message)) == [NUMBERS[message.__class__], *message]
 
@@ -77,7 +84,7 @@ def test_arbitrary_fields_are_a_message_or_malformed(number: int, fields: list[A
     assert [*message] == fields and all(a.__class__ is b.__class__ for a, b in zip(message, fields, strict=True))
 
 
-@given(message=messages(), data=st.data())
+@given(message=any_message(), data=st.data())
 @settings(max_examples=200)
 def test_a_damaged_message_is_a_message_or_malformed(message: Message, data: st.DataObject) -> None:
     damaged = bytearray(encode(message))
@@ -152,7 +159,35 @@ def test_a_message_decodes_from_a_view() -> None:
 
 
 def test_every_message_has_a_number_of_its_own_and_a_route() -> None:
-    kinds = set(get_args(Message))
-    assert set(NUMBERS) == set(ROUTES) == kinds
-    assert len(set(NUMBERS.values())) == len(kinds)
+    assert set(NUMBERS) == set(ROUTES) == set(KINDS.values())
+    assert len(set(NUMBERS.values())) == len(NUMBERS)
     assert all(ROUTES.values())
+
+
+def test_every_class_that_is_written_as_a_message_is_one() -> None:
+    """In a module whose import is missing it would be none."""
+    written = [
+        name
+        for path in Path(messages.__file__).parent.glob("messages*.py")
+        for name in re.findall(r"^class (\w+)\(Message\):", path.read_text(), re.MULTILINE)
+    ]
+    assert sorted(written) == sorted(kind.__name__ for kind in NUMBERS)
+    assert all(getattr(messages, name) in NUMBERS for name in written)
+
+
+def test_a_number_is_not_given_twice() -> None:
+    with pytest.raises(ValueError, match="Again has number 1, which is that of Hello"):
+
+        @message(1, ROUTES[Hello])
+        class Again(Message):
+            """Not a message."""
+
+
+def test_a_message_is_an_immutable_tuple_with_named_fields() -> None:
+    request = MmioRequest(1, 2, 4, True, 5)
+    assert request == (1, 2, 4, True, 5) and request._replace(seq=9).seq == 9
+    assert repr(PageAsked(7, True)) == "PageAsked(page=7, write=True, offset=0)"
+    assert pickle.loads(pickle.dumps(request)) == request
+    for name in ("seq", "other"):
+        with pytest.raises(AttributeError):
+            setattr(request, name, 1)

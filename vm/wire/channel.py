@@ -75,14 +75,24 @@ def identity_fits(identity: bytes, hello: Hello) -> bool:
     }.get(hello.role)
 
 
-def listen(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes | None = None) -> zmq.Socket[bytes]:
-    """A ROUTER bound to `endpoint`, which drops what it cannot deliver. `identity` is what it calls itself where it
-    connects (see `call`). Raises ChannelError when the address is taken or wrong."""
+def listen(
+    context: zmq.Context[zmq.Socket[bytes]],
+    endpoint: str | None,
+    identity: bytes | None = None,
+    send_limit: int | None = None,
+    receive_limit: int | None = None,
+) -> zmq.Socket[bytes]:
+    """A ROUTER bound to `endpoint`, if any; it drops what it cannot deliver. `identity` is its name where it connects
+    (see `call`). The limits are of the messages that may wait for each peer, 0 for as many as come. Raises ChannelError
+    when the address is taken or wrong."""
     socket = context.socket(zmq.ROUTER)
     socket.linger = 0
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-    if identity is not None:
-        socket.setsockopt(zmq.IDENTITY, identity)
+    for option, value in ((zmq.IDENTITY, identity), (zmq.SNDHWM, send_limit), (zmq.RCVHWM, receive_limit)):
+        if value is not None:
+            socket.setsockopt(option, value)
+    if endpoint is None:
+        return socket
     if endpoint.startswith("ipc:"):
         socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
     try:

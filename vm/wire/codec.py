@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Messages to bytes and back. What does not decode to a well-formed message raises MalformedError, whatever it is.
+"""Messages to bytes and back. Any bytes that are not exactly one well-formed message raise MalformedError.
 
-The decoders are compiled from the annotations in `messages`: a message is checked field by field on every receipt,
+The decoders are compiled from the annotations of the messages: a message is checked field by field on every receipt,
 and that check is on the MMIO path.
 """
 
@@ -12,8 +12,9 @@ from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import msgpack
 
-from allstop.vm.wire.fields import Bits
-from allstop.vm.wire.messages import MAX_BLOB, MAX_TEXT, NUMBERS, Message
+from allstop.vm.wire import messages  # noqa: F401  all of them, for the tables
+from allstop.vm.wire.fields import MAX_BLOB, MAX_TEXT, Bits
+from allstop.vm.wire.message import KINDS, NUMBERS, Message
 
 
 class MalformedError(ValueError):
@@ -56,11 +57,10 @@ class _Decoders(dict[int, Callable[[list[Any]], Message]]):
     is none of this number."""
 
     def __missing__(self, number: int) -> Callable[[list[Any]], Message]:
-        made = self[number] = _compile_decoder(_KINDS[number])
+        made = self[number] = _compile_decoder(KINDS[number])
         return made
 
 
-_KINDS = {number: kind for kind, number in NUMBERS.items()}
 _DECODERS = _Decoders()
 _unpack = msgpack.unpackb
 _pack = msgpack.Packer(autoreset=True).pack

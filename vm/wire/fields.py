@@ -5,6 +5,11 @@ from __future__ import annotations
 
 from typing import Annotated, NamedTuple, TypeAlias
 
+MAX_TEXT = 4096
+"""Characters in a Text."""
+MAX_BLOB = 1 << 20
+"""Bytes in a Blob."""
+
 
 class Bits(NamedTuple):
     """Width of an unsigned integer field."""

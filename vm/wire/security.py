@@ -88,36 +88,6 @@ class Guard:
         monitor.close(0)
 
 
-class KnownSenders:
-    """Who has which name at a ROUTER, which gives the name of a connection that has ended to the next one that asks
-    for it. So after each new connection every name's next message is looked at again, for the key that it came under;
-    in between that costs a look at one number."""
-
-    def __init__(self, guard: Guard | None) -> None:
-        self._guard = guard
-        self._admitted = 0
-        self._keys: dict[bytes, str] = {}
-        self._sure: set[bytes] = set()
-
-    def know(self, identity: bytes, key: str) -> None:
-        """This name belongs to this key."""
-        self._keys[identity] = key
-
-    def are_sure(self, identity: bytes) -> bool:
-        """Whether the connection of this name is still that of whoever had it when last looked at."""
-        if self._guard is not None and self._guard.admitted != self._admitted:
-            self._admitted = self._guard.admitted
-            self._sure.clear()
-        return identity in self._sure
-
-    def fit(self, identity: bytes, key: str) -> bool:
-        """Whether a message of this name, under this key, is from whom the name belongs to; true of a new name."""
-        known = self._keys.get(identity)
-        if known == key:
-            self._sure.add(identity)
-        return known is None or known == key
-
-
 class Breaks:
     """Whether a connection of ours was broken. ZeroMQ makes a new one, and what was on its way is lost: where nothing
     says a thing again, that has to be known."""
