@@ -25,7 +25,7 @@ from allstop.deploy.options.console_place import TTY
 from allstop.deploy.options.options import RunOptions
 from allstop.deploy.outcome.control_file import CONTROL_MODE, CONTROL_NAME, ControlFile
 from allstop.deploy.outcome.run_folder import VERDICT_NAME, RunFolder
-from allstop.deploy.outcome.telemetry import EXIT_KINDS, audit, counters, figures, latency, undefined_accesses
+from allstop.deploy.outcome.telemetry import EXIT_KINDS, audit, counters, figures, latencies, undefined_accesses
 from allstop.deploy.outcome.verdict import Verdict
 from allstop.deploy.processes.members import Member, members
 from allstop.deploy.processes.processes import ChildProcess
@@ -36,7 +36,6 @@ from allstop.deploy.run.lifecycle import Lifecycle
 from allstop.deploy.run.shared_memory import Assembly, assemble
 from allstop.deploy.run.supervisor import Supervisor
 from allstop.vm.boot.boot import Startup
-from allstop.vm.control import control
 from allstop.vm.events.scenario import Scenario
 from allstop.vm.wire.messages import ROLE_DEBUGGER, ROLE_HOST, Boot
 
@@ -273,13 +272,9 @@ def _verdict(
         wall_s=round(lifecycle.guest_s, 6),
         guest_status=lifecycle.guest_status,
         exits={kind: counts.pop(kind) for kind in EXIT_KINDS},
-        mmio=latency(page, control.HISTOGRAM_MMIO),
-        stops=latency(page, control.HISTOGRAM_STOP),
-        shootdowns=latency(page, control.HISTOGRAM_SHOOTDOWN),
-        fetches=latency(page, control.HISTOGRAM_FETCH),
+        latencies=latencies(page),
         counters=counts,
         notes=tuple(notes),
         events=tuple(events),
-        pages=latency(page, control.HISTOGRAM_PAGE),
         bounces=() if agents is None else tuple(bounces(agents, assembly.config.fds.pages, found)),
     )

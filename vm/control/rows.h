@@ -77,7 +77,7 @@
       "SHOOTDOWN")                                                                                                    \
     X(FETCH, "fetch", "fetches", "Fetch", "getting an instruction without syndrome: stop, translation, read",         \
       "FETCHED")                                                                                                      \
-    X(PAGE, "page", "pages", "Page", "a vCPU's wait for a page that is on another host", "PAGED")
+    X(PAGE, "page", "pages", "Page wait", "a vCPU's wait for a page that is on another host", "PAGED")
 
 /* What a process may be doing: name, words, and how its detail is told: not at all (NOTHING), as an ADDRESS or as a
  * NUMBER. */
