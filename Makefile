@@ -6,6 +6,8 @@ PYTHON ?= python3
 CC ?= cc
 VENV := .venv
 BIN := $(VENV)/bin
+STUBS := allstop.vm.control.control allstop.vm.journal.recorder allstop.vm.journal.kind \
+	allstop.vm.memory.guest_memory allstop.coordinator.node.memory.node_memory allstop.vcpu_worker.engine
 C_SOURCES := $(shell find vm coordinator vcpu_worker -name '*.[ch]')
 
 .PHONY: demo test lint venv clean
@@ -20,6 +22,7 @@ test: lint
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/stubtest $(STUBS)
 	$(BIN)/lint-imports
 
 venv: $(VENV)/extensions.stamp

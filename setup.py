@@ -24,7 +24,10 @@ FLAGS = [
     "-Wno-missing-field-initializers",
 ]
 SOURCES = {
-    "allstop.vm.control.control": ("allstop/vm/control", ["control"]),
+    "allstop.vm.control.control": (
+        "allstop/vm/control",
+        ["control", "control_requests", "control_telemetry", "control_ledger"],
+    ),
     "allstop.vm.journal.recorder": ("allstop/vm/journal", ["recorder"]),
     "allstop.vm.memory.guest_memory": ("allstop/vm/memory", ["guest_memory"]),
     "allstop.coordinator.node.memory.node_memory": (

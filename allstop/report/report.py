@@ -17,25 +17,20 @@ from allstop.report.histogram import Histogram, duration
 from allstop.report.run import RecordedRun
 from allstop.report.timeline import Neighbourhood, around, violations, whole
 from allstop.vm.journal.format import Event, Kind
+from allstop.vm.telemetry.histograms import HISTOGRAMS
 from allstop.vm.version import __version__
 
 _MOST_VIOLATIONS = 10
 _MOST_VCPU_COLUMNS = 128
-_OF_FIGURES = {"mmio": "MMIO", "stop": "Stop", "shootdown": "Shootdown", "fetch": "Fetch"}
+_OF_FIGURES = {row.name: row.title for row in HISTOGRAMS}
 _MEANINGS = {
     "Exit": "an exit that came to Python, until the vCPU may enter again",
-    "MMIO": "a vCPU's access to a device, from request to answer",
-    "Stop": "from asking for the world until every vCPU is out of the guest",
-    "Shootdown": "asking the other vCPUs to flush, and waiting for them",
-    "Fetch": "getting an instruction without syndrome: stop, translation, read",
+    **{row.title: row.meaning for row in HISTOGRAMS},
     "Device access": "an access within the device server",
 }
 _OF_JOURNAL = {
     Kind.EXIT: "Exit",
-    Kind.MMIO: "MMIO",
-    Kind.STOP_GRANTED: "Stop",
-    Kind.SHOOTDOWN: "Shootdown",
-    Kind.FETCHED: "Fetch",
+    **{Kind[row.record]: row.title for row in HISTOGRAMS},
     Kind.ACCESS: "Device access",
 }
 

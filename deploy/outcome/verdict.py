@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from allstop.vm.telemetry.histograms import HISTOGRAMS
 from allstop.vm.wire.messages import VERDICTS
 
 # The exit status of the command for each verdict; 2 is a usage error, which has no verdict.
 EXIT_CODES = dict(zip(VERDICTS, (0, 1, 3, 4, 5, 4), strict=True))
 USAGE_EXIT_CODE = 2
 HARNESS_EXIT_CODE = 4
-LATENCIES = ("mmio", "stops", "shootdowns", "fetches", "pages")
+LATENCIES = tuple(row.verdict_name for row in HISTOGRAMS)
 _SHOWN_BOUNCES = 3
 
 
@@ -42,12 +43,13 @@ class Latency:
 class Verdict:
     """How a run ended.
 
-    `verdict` is one of `allstop.vm.wire.messages.VERDICTS`, `sentence` says why, `guest_status` is the guest's own exit
-    status (None without one), `wall_s` the time from the guest's first instruction to the verdict, `exits` the exits
-    from the guest by kind, `counters` the other counters, summed over all vCPUs. `notes` are oddities that did not
-    decide the verdict, one sentence each. `events` are the scenario's: `name`, `action`, and how often each was `done`
-    and `refused`. Across hosts, `pages` are waits for another host's page, and `bounces` the pages that moved most:
-    `ipa`, `moves`, `between` (from, to, times), `touched` (host, address or symbol, times).
+    `verdict` is one of `allstop.vm.wire.messages.VERDICTS`, `sentence` says why in words, `guest_status` is
+    what the guest gave as its own exit status (None where it gave none), `wall_s` the time from the guest's
+    first instruction to the verdict, `exits` the exits from the guest by kind, `latencies` what is measured, by the
+    names in LATENCIES, `counters` what else was counted, all vCPUs together. `notes` are oddities that did not
+    decide the verdict, a sentence each. `events` are the scenario's: `name`, `action`, and how often each was `done`
+    and `refused`. Across hosts `bounces` are the pages that moved most: `ipa`, `moves`, `between` (from, to, times),
+    `touched` (host, address or symbol, times).
     """
 
     verdict: str
@@ -56,15 +58,40 @@ class Verdict:
     wall_s: float = 0.0
     guest_status: int | None = None
     exits: dict[str, int] = field(default_factory=dict)
-    mmio: Latency = Latency()
-    stops: Latency = Latency()
-    shootdowns: Latency = Latency()
-    fetches: Latency = Latency()
+    latencies: dict[str, Latency] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     events: tuple[dict[str, Any], ...] = ()
-    pages: Latency = Latency()
     bounces: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        every = {name: self.latencies.get(name, Latency()) for name in LATENCIES}
+        object.__setattr__(self, "latencies", every)
+
+    @property
+    def mmio(self) -> Latency:
+        """Accesses to devices."""
+        return self.latencies["mmio"]
+
+    @property
+    def stops(self) -> Latency:
+        """Stops of the world that a vCPU asked for."""
+        return self.latencies["stops"]
+
+    @property
+    def shootdowns(self) -> Latency:
+        """Shootdowns: other vCPUs were asked to flush, and waited for."""
+        return self.latencies["shootdowns"]
+
+    @property
+    def fetches(self) -> Latency:
+        """Fetches of instructions without syndrome."""
+        return self.latencies["fetches"]
+
+    @property
+    def pages(self) -> Latency:
+        """Waits for another host's page."""
+        return self.latencies["pages"]
 
     def overruled(self, audit: Sequence[str] = ()) -> Verdict:
         """The verdict after the oracles that count, and those that look when the run is over, which give the sentences
@@ -98,7 +125,9 @@ class Verdict:
         """One JSON object on one line."""
         raw = asdict(self)
         head = ("verdict", "sentence")
-        ordered = {name: raw.pop(name) for name in head} | {"exit_code": self.exit_code} | raw
+        ordered = {name: raw.pop(name) for name in head} | {"exit_code": self.exit_code}
+        for name, value in raw.items():
+            ordered |= value if name == "latencies" else {name: value}
         return json.dumps(ordered)
 
     @classmethod
@@ -106,8 +135,7 @@ class Verdict:
         """Inverse of `to_json`. Raises ValueError, KeyError or TypeError on anything else."""
         raw: dict[str, Any] = json.loads(text)
         del raw["exit_code"]
-        for name in LATENCIES:
-            raw[name] = Latency(**raw[name])
+        raw["latencies"] = {name: Latency(**raw.pop(name)) for name in LATENCIES}
         raw["notes"] = tuple(raw["notes"])
         raw["events"] = tuple(raw["events"])
         raw["bounces"] = tuple(raw["bounces"])
@@ -124,8 +152,7 @@ class Verdict:
         exits = sorted(((n, kind) for kind, n in self.exits.items() if n), reverse=True)
         if exits:
             lines.append("  exits: " + ", ".join(f"{kind} {n}" for n, kind in exits))
-        for name in LATENCIES:
-            latency: Latency = getattr(self, name)
+        for name, latency in self.latencies.items():
             if latency.count:
                 lines.append(f"  {name}: {latency.count}, p50 {latency.p50_us:.1f} us, p99 {latency.p99_us:.1f} us")
         for bounce in self.bounces[:_SHOWN_BOUNCES]:

@@ -9,11 +9,10 @@ from typing import Any
 from allstop.deploy.console.port import ConsolePort
 from allstop.deploy.hosts.other_hosts import OtherHosts
 from allstop.deploy.outcome.run_folder import RunFolder
-from allstop.deploy.outcome.telemetry import EXIT_KINDS, audit, counters, latency, undefined_accesses
+from allstop.deploy.outcome.telemetry import EXIT_KINDS, audit, counters, latencies, undefined_accesses
 from allstop.deploy.outcome.verdict import Verdict
 from allstop.deploy.processes.host_memory import HostMemory
 from allstop.deploy.run.lifecycle import Lifecycle
-from allstop.vm.control import control
 from allstop.vm.events.scenario import Scenario
 
 
@@ -46,14 +45,10 @@ def conclude(
         wall_s=round(lifecycle.guest_s, 6),
         guest_status=lifecycle.guest_status,
         exits={kind: counts.pop(kind) for kind in EXIT_KINDS},
-        mmio=latency(control_page, control.HISTOGRAM_MMIO),
-        stops=latency(control_page, control.HISTOGRAM_STOP),
-        shootdowns=latency(control_page, control.HISTOGRAM_SHOOTDOWN),
-        fetches=latency(control_page, control.HISTOGRAM_FETCH),
+        latencies=latencies(control_page),
         counters=counts,
         notes=tuple(notes),
         events=tuple(events),
-        pages=latency(control_page, control.HISTOGRAM_PAGE),
         bounces=tuple(others.bounces(memory.moved_pages(), symbols)),
     )
     return verdict if config.keep_going else verdict.overruled(wrong)

@@ -3,16 +3,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 
 import pytest
 
 from allstop.deploy.console.status_line import StatusLine, status_text
-from allstop.deploy.outcome.telemetry import EXIT_KINDS, Activity, activity, counters, describe_vcpus, latency
+from allstop.deploy.outcome.telemetry import (
+    EXIT_KINDS,
+    Activity,
+    activity,
+    counters,
+    describe_vcpus,
+    figures,
+    latencies,
+    latency,
+)
+from allstop.deploy.outcome.verdict import LATENCIES, Verdict
 from allstop.vm.control import control
 from allstop.vm.control.control import ControlPage
 from allstop.vm.memory.memory import create_memory
+from allstop.vm.telemetry.histograms import HISTOGRAMS, HistogramRow
 
 
 @pytest.fixture
@@ -38,6 +50,22 @@ def test_latencies_are_added_up_within_the_width_of_a_bucket(page: ControlPage) 
     assert latency(page, control.HISTOGRAM_MMIO).count == 0
 
 
+@pytest.mark.parametrize("row", HISTOGRAMS, ids=lambda row: row.name)
+def test_every_histogram_is_in_the_figures_and_in_the_verdict(page: ControlPage, row: HistogramRow) -> None:
+    """Waits for pages were in the verdict alone once."""
+    page.record(3, HISTOGRAMS.index(row), 7000)
+    (bucket,) = figures(page)[3]["histograms"].pop(row.name)  # type: ignore[misc]
+    assert bucket[0] == pytest.approx(7000, rel=0.07) and bucket[1] == 1
+    assert latencies(page)[row.verdict_name].count == 1
+    verdict = json.loads(Verdict("pass", "so", 12, latencies=latencies(page)).to_json())
+    assert [name for name in LATENCIES if verdict[name]["count"]] == [row.verdict_name]
+
+
+def test_every_counter_is_an_exit_or_a_step(page: ControlPage) -> None:
+    assert list(counters(page)) == list(control.COUNTER_NAMES) and set(EXIT_KINDS) < set(counters(page))
+    assert "hvc" in EXIT_KINDS and "kick" not in EXIT_KINDS
+
+
 def test_vcpus_are_described_in_groups(page: ControlPage) -> None:
     for vcpu in range(12):
         page.set_activity(vcpu, control.ACTIVITY_OFF)
@@ -48,6 +76,9 @@ def test_vcpus_are_described_in_groups(page: ControlPage) -> None:
     assert "vCPUs 0 and 5 asleep in WFI" in text
     assert "vCPU 3 waiting for the device at 0x09000000" in text
     assert "9 vCPUs switched off" in text
+    page.set_activity(7, control.ACTIVITY_SEMIHOSTING, 5)
+    page.set_activity(8, control.ACTIVITY_STOPPING, 2)
+    assert page.describe(7).endswith("operation 5") and page.describe(8).endswith("missing: 2")
 
 
 def test_activity_counts_vcpus_that_are_on(page: ControlPage) -> None:

@@ -29,7 +29,15 @@ def test_exit_status(verdict: str, status: int) -> None:
 
 def test_json_there_and_back() -> None:
     verdict = Verdict(
-        "fail", 'it said "no"\n', 4, 1.5, 7, {"hvc": 3}, mmio=Latency(2, 1.0, 2.0), counters={"ping": 1}, notes=("odd",)
+        "fail",
+        'it said "no"\n',
+        4,
+        1.5,
+        7,
+        {"hvc": 3},
+        {"mmio": Latency(2, 1.0, 2.0)},
+        counters={"ping": 1},
+        notes=("odd",),
     )
     assert Verdict.from_json(verdict.to_json()) == verdict
     raw = json.loads(verdict.to_json())
@@ -66,7 +74,9 @@ def test_percentiles_agree_with_sorting(histograms: list[list[int]]) -> None:
 
 
 def test_the_summary_names_what_happened_and_leaves_out_what_did_not() -> None:
-    text = Verdict("pass", "the guest passed", 1, 2.0, 0, {"hvc": 3, "wfi": 0}, mmio=Latency(2, 1.0, 2.0)).summary()
+    text = Verdict(
+        "pass", "the guest passed", 1, 2.0, 0, {"hvc": 3, "wfi": 0}, {"mmio": Latency(2, 1.0, 2.0)}
+    ).summary()
     assert text.splitlines()[0] == "pass: the guest passed"
     assert "1 vCPU," in text and "hvc 3" in text and "mmio: 2, p50 1.0 us" in text
     assert "wfi" not in text and "stops" not in text

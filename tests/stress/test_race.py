@@ -14,7 +14,12 @@ def trial(wrong: int = 0, verdict: str = "pass", fetches: int = 100, guest_wrong
     figures = {"guest": "swapper", "wrong": str(guest_wrong), "aborts": "0"}
     return Trial(
         Verdict(
-            verdict, "because", 4, exits={"nisv": fetches}, counters=counters, fetches=Latency(fetches, 20.0, 90.0)
+            verdict,
+            "because",
+            4,
+            exits={"nisv": fetches},
+            counters=counters,
+            latencies={"fetches": Latency(fetches, 20.0, 90.0)},
         ),
         figures,
     )

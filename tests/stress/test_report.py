@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from allstop.report.run import RecordedRun
 from allstop.report.timeline import around, violations, whole
 from allstop.vm.journal.format import HEADER_BYTES, NOTHING, RECORD_BYTES, Kind
 from allstop.vm.journal.recorder import Recorder
+from allstop.vm.telemetry.histograms import HISTOGRAMS, HistogramRow
 from allstop.vm.wire.messages import ROLE_COORDINATOR, ROLE_DEVICES, ROLE_WORKER, VERDICTS
 
 EVIL = "</script><script>alert(1)</script><img src=https://example.org/x onerror=alert(2)>&\"'\u2028\ud800"
@@ -61,8 +63,7 @@ def make_run(folder: Path, verdict: str = "violation", journals: bool = True, wo
             1.25,
             None,
             {"mmio_read": 12, "nisv": 3},
-            Latency(12, 80.0, 200.0),
-            Latency(3, 90.0, 95.0),
+            {"mmio": Latency(12, 80.0, 200.0), "stops": Latency(3, 90.0, 95.0)},
             counters={"kick": 4, "fetch_wrong": 1},
             notes=(words,),
         ).to_json()
@@ -295,6 +296,17 @@ def test_a_page_that_can_not_be_written_leaves_nothing(tmp_path: Path, capfd: py
     assert main(["report", str(folder), "-o", str(tmp_path / "taken")]) == 4
     assert capfd.readouterr().err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "taken"]
+
+
+@pytest.mark.parametrize("row", HISTOGRAMS, ids=lambda row: row.name)
+@pytest.mark.parametrize("source", ["figures", "journals"])
+def test_every_histogram_of_the_control_page_is_drawn(tmp_path: Path, row: HistogramRow, source: str) -> None:
+    """Waits for pages were not, from neither source."""
+    folder = make_run(tmp_path / "run", "pass", journals=source == "journals")
+    figures = [{"counters": {}, "histograms": {row.name: [[9000.0, 1]]}}]
+    (folder / "figures.json").write_text(json.dumps(figures if source == "figures" else []))
+    page = page_of(folder)
+    assert f"<h3>{row.title}</h3>" in page and row.meaning in html.unescape(page)
 
 
 def test_a_histogram_knows_its_percentiles() -> None:

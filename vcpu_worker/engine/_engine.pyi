@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import final
 
 EXIT_BREAKPOINT: int
 EXIT_BUDGET: int
@@ -18,6 +19,7 @@ EXIT_WATCHPOINT: int
 
 class EngineError(RuntimeError): ...
 
+@final
 class Exit:
     @property
     def kind(self) -> int: ...
@@ -54,6 +56,7 @@ class Exit:
     @property
     def timers(self) -> int: ...
 
+@final
 class Vcpu:
     def __new__(
         cls, control_fd: int, ram_fd: int, stage2_fd: int, vcpu: int, mpidr: int, as_shipped: bool = False

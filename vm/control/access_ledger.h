@@ -4,9 +4,10 @@
  *   `performed`  what the bus really did, in order. Only the device server writes it, where the bus is.
  *   `completed`  what the vCPU has seen done, in order. Only the vCPU's worker writes it, when it takes an answer.
  *
- * A vCPU has one access under way at a time, and its answer leaves the server after the entry is in `performed`. So when
- * the worker has taken an answer, both must hold the same: as many entries, and the same hash over all of them in their
- * order. How the two came to their entries (sequence numbers, remembered replies, sockets) is nothing that is used here.
+ * A vCPU has one access under way at a time, and its answer leaves the server after the entry is in `performed`. So
+ * when the worker has taken an answer, both must hold the same: as many entries, and the same hash over all of them in
+ * their order. The comparison does not depend on how the two came to their entries (sequence numbers, remembered
+ * replies, sockets).
  */
 #ifndef ALLSTOP_ACCESS_LEDGER_H
 #define ALLSTOP_ACCESS_LEDGER_H
@@ -15,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define AL_LAST 4u /* entries that are kept, for the story */
+#define AL_LAST 4u /* entries that are kept, to describe a difference */
 
 enum { AL_WRITE = 1u << 8, AL_UNASSIGNED = 1u << 9 }; /* in `shape`, above the size in bytes */
 
@@ -31,7 +32,8 @@ struct al_ledger {
 };
 _Static_assert(sizeof(struct al_ledger) == 128, "cache lines that the two writers do not share");
 
-/* One step of splitmix64 (Steele, Lea, Flood 2014), which no two orders of the same words survive but by accident. */
+/* One step of splitmix64 (Steele, Lea, Flood 2014): another order of the same words gives another hash, save by
+ * chance. */
 static inline uint64_t al_mix(uint64_t hash, uint64_t word)
 {
     uint64_t z = (hash ^ word) + 0x9e3779b97f4a7c15u;

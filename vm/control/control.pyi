@@ -1,9 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import TypeAlias, final
 
-Ledger: TypeAlias = tuple[int, int, tuple[tuple[int, int, bool, int, bool], ...]]
+_Ledger: TypeAlias = tuple[int, int, tuple[tuple[int, int, bool, int, bool], ...]]
 
 COUNTER_NAMES: tuple[str, ...]
+EXIT_COUNTERS: tuple[str, ...]
+HISTOGRAMS: tuple[tuple[str, str, str, str, str], ...]
+
+# Generated from rows.h by `python -m allstop.vm.telemetry.generated`:
+OUTSIDE: int
+IN_GUEST: int
+EXITING: int
+SLEEPING: int
+POWER_OFF: int
+POWER_PENDING: int
+POWER_ON: int
+COORDINATOR: int
+DEVICES: int
+DEBUGGER: int
+NODE: int
 STOP: int
 TLB_FLUSH: int
 CODE_FLUSH: int
@@ -13,23 +29,7 @@ PING: int
 QUIT: int
 TICK: int
 TLB_PAGES: int
-OUTSIDE: int
-IN_GUEST: int
-EXITING: int
-SLEEPING: int
-POWER_OFF: int
-POWER_PENDING: int
-POWER_ON: int
-HISTOGRAM_MMIO: int
-HISTOGRAM_STOP: int
-HISTOGRAM_SHOOTDOWN: int
-HISTOGRAM_FETCH: int
-HISTOGRAM_PAGE: int
 HOLD: int
-COORDINATOR: int
-DEVICES: int
-DEBUGGER: int
-NODE: int
 COUNT_MMIO_READ: int
 COUNT_MMIO_WRITE: int
 COUNT_NISV: int
@@ -49,6 +49,7 @@ COUNT_CODE_FLUSH: int
 COUNT_INTERRUPT: int
 COUNT_KICK: int
 COUNT_STOPPED: int
+COUNT_ICACHE: int
 COUNT_PING: int
 COUNT_UNASSIGNED: int
 COUNT_ABORT: int
@@ -59,6 +60,9 @@ COUNT_FETCH_WRONG: int
 COUNT_STALE_TLB: int
 COUNT_RESENT: int
 COUNT_STALE: int
+COUNT_SWAP_OUT: int
+COUNT_SWAP_IN: int
+COUNT_SWAP_WRITTEN: int
 COUNT_OTHER: int
 COUNT_MMIO_WRONG: int
 COUNT_UNDEFINED: int
@@ -66,6 +70,11 @@ COUNT_SEMIHOSTING: int
 COUNT_SEMIHOSTING_BAD: int
 COUNT_PAGE_READ: int
 COUNT_PAGE_WRITE: int
+HISTOGRAM_MMIO: int
+HISTOGRAM_STOP: int
+HISTOGRAM_SHOOTDOWN: int
+HISTOGRAM_FETCH: int
+HISTOGRAM_PAGE: int
 ACTIVITY_NONE: int
 ACTIVITY_OFF: int
 ACTIVITY_GUEST: int
@@ -82,10 +91,26 @@ ACTIVITY_STOPPING: int
 ACTIVITY_IDLE: int
 ACTIVITY_SEMIHOSTING: int
 ACTIVITY_PAGE: int
+# End of what is generated.
 
 def bucket_ns(bucket: int, /) -> float: ...
 
+@final
 class ControlPage:
+    """The control page of one host, mapped from an inherited memory file. The C files document each method."""
+
+    # Generated from rows.h by `python -m allstop.vm.telemetry.generated`:
+    OUTSIDE: int
+    IN_GUEST: int
+    EXITING: int
+    SLEEPING: int
+    POWER_OFF: int
+    POWER_PENDING: int
+    POWER_ON: int
+    COORDINATOR: int
+    DEVICES: int
+    DEBUGGER: int
+    NODE: int
     STOP: int
     TLB_FLUSH: int
     CODE_FLUSH: int
@@ -95,21 +120,7 @@ class ControlPage:
     QUIT: int
     TICK: int
     TLB_PAGES: int
-    OUTSIDE: int
-    IN_GUEST: int
-    EXITING: int
-    SLEEPING: int
-    POWER_OFF: int
-    POWER_PENDING: int
-    POWER_ON: int
-    HISTOGRAM_MMIO: int
-    HISTOGRAM_STOP: int
-    HISTOGRAM_SHOOTDOWN: int
-    HISTOGRAM_FETCH: int
-    HISTOGRAM_PAGE: int
     HOLD: int
-    COORDINATOR: int
-    DEVICES: int
     COUNT_MMIO_READ: int
     COUNT_MMIO_WRITE: int
     COUNT_NISV: int
@@ -129,6 +140,7 @@ class ControlPage:
     COUNT_INTERRUPT: int
     COUNT_KICK: int
     COUNT_STOPPED: int
+    COUNT_ICACHE: int
     COUNT_PING: int
     COUNT_UNASSIGNED: int
     COUNT_ABORT: int
@@ -139,6 +151,9 @@ class ControlPage:
     COUNT_STALE_TLB: int
     COUNT_RESENT: int
     COUNT_STALE: int
+    COUNT_SWAP_OUT: int
+    COUNT_SWAP_IN: int
+    COUNT_SWAP_WRITTEN: int
     COUNT_OTHER: int
     COUNT_MMIO_WRONG: int
     COUNT_UNDEFINED: int
@@ -146,6 +161,11 @@ class ControlPage:
     COUNT_SEMIHOSTING_BAD: int
     COUNT_PAGE_READ: int
     COUNT_PAGE_WRITE: int
+    HISTOGRAM_MMIO: int
+    HISTOGRAM_STOP: int
+    HISTOGRAM_SHOOTDOWN: int
+    HISTOGRAM_FETCH: int
+    HISTOGRAM_PAGE: int
     ACTIVITY_NONE: int
     ACTIVITY_OFF: int
     ACTIVITY_GUEST: int
@@ -162,6 +182,7 @@ class ControlPage:
     ACTIVITY_IDLE: int
     ACTIVITY_SEMIHOSTING: int
     ACTIVITY_PAGE: int
+    # End of what is generated.
     def __new__(cls, fd: int) -> ControlPage: ...
     @classmethod
     def create(cls, fd: int, vcpus: int, cores: int, tlb: int = 0, time_dilation: int = 1) -> ControlPage: ...
@@ -213,4 +234,4 @@ class ControlPage:
         self, vcpu: int, ipa: int, size: int, is_write: bool, value: int, unassigned: bool, /
     ) -> bool: ...
     def settle_accesses(self, vcpu: int, /) -> None: ...
-    def accesses(self, vcpu: int, /) -> tuple[int, Ledger, Ledger]: ...
+    def accesses(self, vcpu: int, /) -> tuple[int, _Ledger, _Ledger]: ...

@@ -15,11 +15,12 @@ says how it survives `kill -9`. A record counts when its sequence number is its 
 
 from __future__ import annotations
 
-import enum
 import os
 import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
+
+from allstop.vm.journal.kind import Kind as Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,101 +58,6 @@ _ORIGIN = struct.Struct("<qQ64s")
 _ORIGIN_AT = 96
 _RECORD = struct.Struct("<QIHH6Q")
 _CHUNK_RECORDS = 16384
-
-
-class Kind(enum.IntEnum):
-    """What can be journalled: number, operands, meaning. Whose last operand is `took_ns` is a span: it ends at the
-    record's time. Words, where there are any, follow in TEXT records, and the reader puts them together."""
-
-    operands: tuple[str, ...]
-    meaning: str
-
-    def __new__(cls, number: int, operands: str, meaning: str) -> Kind:
-        kind = int.__new__(cls, number)
-        kind._value_ = number
-        kind.operands = tuple(operands.split())
-        kind.meaning = meaning
-        return kind
-
-    @property
-    def is_span(self) -> bool:
-        """Whether it has a duration, in the last operand."""
-        return "took_ns" in self.operands
-
-    TEXT = 1, "", "more words of the record before; the vCPU field counts their bytes"
-
-    # Worker
-    EXIT = 16, "exit_kind pc hsr ipa instruction took_ns", "an exit that came to Python, from exit to next entry"
-    MMIO = 17, "ipa size is_write value status took_ns", "an access to a device, until its answer"
-    FETCHED = (
-        18,
-        "pc executed fetched hdfar invalidations took_ns",
-        "an instruction without syndrome: what was executed (all ones: not known), and what was fetched for it (all "
-        "ones: nothing, PC did not translate or the fetch was not valid)",
-    )
-    FETCH_RETRIED = 19, "pc", "the fetch gave nothing that may be used: the vCPU enters again"
-    FETCH_REFUSED = 20, "pc fetched", "what was fetched is nothing that the decoder takes: the guest gets an abort"
-    FETCH_DISAGREED = 21, "pc fetched hdfar", "what was fetched cannot have made the access: the vCPU enters again"
-    VIOLATION = (
-        22,
-        "pc executed fetched hdfar invalidations thumb",
-        "an oracle fired: an instruction was emulated, or refused, that is not the one executed",
-    )
-    STOP_ASKED = 23, "may_share", "the vCPU asks for the world"
-    STOP_GRANTED = 24, "epoch may_share took_ns", "every vCPU is out of the guest, from asking to knowing it"
-    WORLD_HELD = 25, "epoch took_ns", "the vCPU owned the stopped world"
-    PSCI = 26, "function argument1 argument2 argument3 value took_ns", "a PSCI call that returned"
-    POWERED_ON = 27, "entry r0", "the vCPU starts"
-    POWERED_OFF = 28, "", "the vCPU is off, and waits to be started"
-    FAILED = 29, "", "the vCPU cannot go on; the words say why"
-    MMIO_WRONG = (
-        31,
-        "ipa size is_write value",
-        "an oracle fired: after this access, what the vCPU saw done is not what was performed; the words say how",
-    )
-
-    # Worker, natively
-    TLBI = (
-        32,
-        "pc discipline stale invalidation took_ns",
-        "TLB maintenance of the guest; `stale` vCPUs may go on using what was invalidated",
-    )
-    SHOOTDOWN = 33, "requests ipi invalidation took_ns", "other vCPUs were asked to flush, and waited for"
-    FLUSHED = 34, "requests invalidation", "the vCPU dropped translations (bit 1; of pages, bit 8) or code (bit 2)"
-    FLIPPED = 35, "ipa execute mixed pc took_ns", "a page of RAM became executable, or writable, or both for good"
-    SLEPT = 36, "pc took_ns", "WFI"
-    PARKED = 37, "pc took_ns", "kept out of the guest by a stop"
-    LINE_TAKEN = 38, "line pc", "the interrupt inputs as the guest sees them: bit 0 IRQ, bit 1 FIQ"
-    ABORTED = 39, "address is_write prefetch pc", "the hypervisor makes the guest take an abort"
-    PAGED = 48, "ipa is_write execute pc took_ns", "the vCPU waited for a page that was on another host"
-
-    # Whoever performs events
-    EVENT_DONE = 40, "index", "an event happened, on this vCPU; the words are its name"
-    EVENT_REFUSED = 41, "index", "an event could not happen; the words say why"
-    EVENT_DEFERRED = 42, "index pc", "an event's trigger fired, and its actor waits for this vCPU or for the world"
-
-    # Coordinator
-    STOP_QUEUED = 64, "may_share", "this vCPU, or an operator, asked for the world; the words say why"
-    STOPPED = (
-        65,
-        "epoch took_ns",
-        "the world was granted to this vCPU, or an operator; since the vCPUs were told to leave",
-    )
-    RELEASED = 66, "epoch", "this vCPU, or an operator, gave the world back"
-    RESUMED = 67, "", "nobody wants the world stopped: the vCPUs go on"
-    PSCI_CALLED = 68, "function argument1 argument2 argument3", "a PSCI call arrived"
-    POWER_STARTED = 69, "entry r0", "a vCPU is switched on"
-    POWER_STOPPED = 70, "", "a vCPU is off"
-    LINE_SET = 71, "line news", "a vCPU's interrupt line as the device server has it: version << 2 | FIQ << 1 | IRQ"
-    LOST = 72, "role", "a process is dead or hangs; the words are the launcher's"
-    ENDED = 73, "verdict status", "the run has its verdict, an index into VERDICTS; the words say why"
-    MEMBERS_READY = 74, "", "all processes are there"
-
-    # Device server
-    ACCESS = 96, "ipa size is_write value status took_ns", "a device's access performed for this vCPU"
-    REPEATED = 97, "sequence", "a request came again, and was answered from memory"
-    DEVICE_FAILED = 98, "ipa size is_write value", "a device raised; the words say what"
-    FINISHED = 99, "status", "the guest gave its exit status"
 
 
 KINDS: dict[int, Kind] = {kind.value: kind for kind in Kind}

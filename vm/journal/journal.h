@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The writer's side of a journal: what a process did, readable after it was killed. The reader is allstop.vm.journal.format.
+/* The writer's side of a journal: what a process did, readable after it was killed. The reader is
+ * allstop.vm.journal.format, the kinds of records are in kinds.h.
  *
- * A file of a header and records of 64 bytes, little-endian, written through a shared mapping: what was stored is in the
- * page cache, and a process that is killed takes nothing of it along. The file grows by WINDOW bytes, whose blocks are
- * allocated first, since a store to a page for which the disk has no room is a SIGBUS. On close it is cut to what it holds.
+ * A file of a header and records of 64 bytes, little-endian, written through a shared mapping: what was stored is in
+ * the page cache, and survives a process that is killed. The file grows by WINDOW bytes, whose blocks are allocated
+ * first, since a store to a page for which the disk has no room is a SIGBUS. On close it is cut to what it holds.
  *
  * A record counts when its `sequence` is its place in the file, from 1. The sequence is stored last, so a writer killed
  * in the middle of a record leaves one that does not count.
@@ -20,31 +21,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kinds.h"
+
 #define JOURNAL_MAGIC 0x0a314c4e524a5341ull /* "ASJRNL1\n" as bytes */
 #define JOURNAL_VERSION 1u
 #define JOURNAL_WINDOW_BYTES (1u << 20)
 #define JOURNAL_CAPSULE "allstop.vm.journal.recorder.journal"
-
-/* Mirrors allstop.vm.journal.format.Kind, which says what each means; tests/wire/test_journal.py compares. */
-#define JOURNAL_KINDS(X) \
-    X(TEXT, 1) \
-    X(EXIT, 16) X(MMIO, 17) X(FETCHED, 18) X(FETCH_RETRIED, 19) X(FETCH_REFUSED, 20) \
-    X(FETCH_DISAGREED, 21) X(VIOLATION, 22) X(STOP_ASKED, 23) X(STOP_GRANTED, 24) X(WORLD_HELD, 25) \
-    X(PSCI, 26) X(POWERED_ON, 27) X(POWERED_OFF, 28) X(FAILED, 29) \
-    X(MMIO_WRONG, 31) \
-    X(TLBI, 32) X(SHOOTDOWN, 33) X(FLUSHED, 34) X(FLIPPED, 35) X(SLEPT, 36) X(PARKED, 37) \
-    X(LINE_TAKEN, 38) X(ABORTED, 39) X(EVENT_DONE, 40) X(EVENT_REFUSED, 41) X(EVENT_DEFERRED, 42) \
-    X(PAGED, 48) \
-    X(STOP_QUEUED, 64) X(STOPPED, 65) X(RELEASED, 66) X(RESUMED, 67) X(PSCI_CALLED, 68) \
-    X(POWER_STARTED, 69) X(POWER_STOPPED, 70) X(LINE_SET, 71) X(LOST, 72) X(ENDED, 73) \
-    X(MEMBERS_READY, 74) \
-    X(ACCESS, 96) X(REPEATED, 97) X(DEVICE_FAILED, 98) X(FINISHED, 99)
-
-enum journal_kind {
-#define X(name, number) JOURNAL_##name = number,
-    JOURNAL_KINDS(X)
-#undef X
-};
 
 struct journal_header {
     uint64_t magic;
@@ -56,9 +38,9 @@ struct journal_header {
     _Atomic uint64_t records; /* once closed */
     _Atomic uint64_t dropped; /* records for which there was no room */
     char process[32];
-    /* Zeros, but in a journal that has come from another host: written by whoever kept it there. */
+    /* Zeros, but in a journal that came from another host: the launcher writes them when it takes the journal in. */
     int64_t clock_offset_ns;   /* to be added to all times, for the first host's CLOCK_MONOTONIC */
-    uint64_t clock_error_ns;   /* by which that may be off; 0: nobody has measured it */
+    uint64_t clock_error_ns;   /* by which that may be off; 0: not measured */
     char host[64];
     char pad[256 - 176];
 };
@@ -68,7 +50,7 @@ struct journal_record {
     uint64_t t_ns; /* CLOCK_MONOTONIC; the end of what took time */
     _Atomic uint32_t sequence;
     uint16_t kind, vcpu;
-    uint64_t operands[6]; /* the last one is the duration, of kinds that have one */
+    uint64_t operands[6]; /* the last one of a span is its duration */
 };
 _Static_assert(sizeof(struct journal_record) == 64, "a journal's record");
 
@@ -88,7 +70,7 @@ static inline uint64_t journal_now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Map the next window. False when the file system has no room for it, now or ever since. */
+/* Map the next window. False when the file system has no room for it, or had none before. */
 static bool journal_grow(struct journal *j)
 {
     if (j->fd < 0)
@@ -107,7 +89,8 @@ static bool journal_grow(struct journal *j)
     return true;
 }
 
-static inline void journal_put(struct journal *j, uint64_t t_ns, uint32_t kind, uint32_t vcpu, const uint64_t operands[6])
+static inline void journal_put(struct journal *j, uint64_t t_ns, uint32_t kind, uint32_t vcpu,
+                               const uint64_t operands[6])
 {
     if (j->next == j->end && !journal_grow(j)) {
         if (j->header != NULL)
@@ -122,7 +105,7 @@ static inline void journal_put(struct journal *j, uint64_t t_ns, uint32_t kind, 
     atomic_store_explicit(&r->sequence, (uint32_t)++j->written, memory_order_release);
 }
 
-/* An event of now. */
+/* A record of now. */
 #define journal_event(j, kind, vcpu, ...)                                                                    \
     journal_put(j, journal_now_ns(), kind, vcpu, (const uint64_t[6]){ __VA_ARGS__ })
 

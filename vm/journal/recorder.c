@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* allstop.vm.journal.recorder: journals, written from Python. The format is in journal.h. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "vm/control/method.h"
+
 #include <errno.h>
 
 #include "journal.h"
@@ -24,7 +24,7 @@ static void shut(struct journal *j)
         munmap(j->window, JOURNAL_WINDOW_BYTES);
     off_t bytes = (off_t)(sizeof(struct journal_header) + j->written * sizeof(struct journal_record));
     if (ftruncate(j->fd, bytes) != 0)
-        errno = 0; /* then zeros follow, which the reader knows */
+        errno = 0; /* zeros follow then, and the reader knows what they are */
     close(j->fd);
     memset(j, 0, sizeof *j);
     j->fd = -1;
@@ -167,23 +167,24 @@ static PyObject *recorder_native(Recorder *self, PyObject *unused)
     return capsule;
 }
 
-#define FAST(name, text) { #name, (PyCFunction)(void (*)(void))recorder_##name, METH_FASTCALL, text }
+#define M(...) METHOD(recorder, __VA_ARGS__)
 
 static PyMethodDef recorder_methods[] = {
-    FAST(event, "event(kind, vcpu, *operands): something happened now; up to six numbers of 64 bits."),
-    FAST(span, "span(kind, vcpu, began_ns, *operands): what began then, by CLOCK_MONOTONIC, is done; up to five numbers."),
-    { "text", (PyCFunction)recorder_text, METH_O, "text(words): say more of the event before." },
-    { "native", (PyCFunction)recorder_native, METH_NOARGS, "native() -> what a C extension takes to write here too." },
-    { "close", (PyCFunction)recorder_close, METH_NOARGS, "close(): the journal is whole; later events are dropped." },
-    { NULL, NULL, 0, NULL },
+    M(event, METH_FASTCALL, "kind, vcpu, /, *operands", "Something happened now; up to six numbers of 64 bits."),
+    M(span, METH_FASTCALL, "kind, vcpu, began_ns, /, *operands",
+      "What began then, by CLOCK_MONOTONIC, is done; up to five numbers of 64 bits."),
+    M(text, METH_O, "words, /", "Add words to the record before."),
+    NOARGS(recorder, native, "What a C extension needs to write to this journal, too."),
+    NOARGS(recorder, close, "Complete the journal; later records are dropped."),
+    NO_METHOD,
 };
 
 static PyTypeObject recorder_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "allstop.vm.journal.recorder.Recorder",
-    .tp_doc = "Recorder(path, process, role, vcpu=0): the journal of this process, a new file, or one without a name "
-              "and without contents by its descriptor, which stays the caller's. Raises OSError. Its "
-              "attributes in capitals are the kinds of events, as in allstop.vm.journal.format.Kind.",
+    .tp_doc = "Recorder(path, process, role, vcpu=0)\n--\n\n"
+              "The journal of this process: a new file, or an empty one without a name by its descriptor, which the "
+              "caller keeps. Raises OSError. The attributes in capitals are the kinds of records.",
     .tp_basicsize = sizeof(Recorder),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = recorder_new,
@@ -198,22 +199,48 @@ static struct PyModuleDef recorder_module = {
     .m_size = -1,
 };
 
+/* The rows of kinds.h, and between them, without a name, who writes those that follow. */
+static const struct { const char *name; long number; const char *words, *meaning; } kinds[] = {
+#define W(words) { NULL, 0, words, NULL },
+#define X(name, number, operands, meaning) { #name, number, operands, meaning },
+    JOURNAL_KINDS(X, W)
+#undef X
+#undef W
+};
+
+/* A constant of the type for each kind; the rows with their writers go to `table`. */
+static bool add_kinds(PyObject *table)
+{
+    const char *writer = "";
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (kinds[i].name == NULL) {
+            writer = kinds[i].words;
+            continue;
+        }
+        PyObject *number = PyLong_FromLong(kinds[i].number);
+        PyObject *row = number == NULL ? NULL
+            : Py_BuildValue("(sOsss)", kinds[i].name, number, kinds[i].words, kinds[i].meaning, writer);
+        bool good = row != NULL && PyList_Append(table, row) == 0
+            && PyDict_SetItemString(recorder_type.tp_dict, kinds[i].name, number) == 0;
+        Py_XDECREF(number);
+        Py_XDECREF(row);
+        if (!good)
+            return false;
+    }
+    return true;
+}
+
 PyMODINIT_FUNC PyInit_recorder(void)
 {
-    if (PyType_Ready(&recorder_type) < 0)
+    PyObject *table = PyList_New(0);
+    if (table == NULL || PyType_Ready(&recorder_type) < 0 || !add_kinds(table))
         return NULL;
-#define X(name, number)                                                                                      \
-    {                                                                                                        \
-        PyObject *value = PyLong_FromLong(number);                                                           \
-        if (value == NULL || PyDict_SetItemString(recorder_type.tp_dict, #name, value) < 0)                  \
-            return NULL;                                                                                     \
-        Py_DECREF(value);                                                                                    \
-    }
-    JOURNAL_KINDS(X)
-#undef X
     PyType_Modified(&recorder_type);
-    PyObject *module = PyModule_Create(&recorder_module);
-    if (module == NULL || PyModule_AddObjectRef(module, "Recorder", (PyObject *)&recorder_type) < 0)
+    PyObject *module = PyModule_Create(&recorder_module), *rows = PyList_AsTuple(table);
+    Py_DECREF(table);
+    if (module == NULL || rows == NULL || PyModule_AddObjectRef(module, "KINDS", rows) < 0
+        || PyModule_AddObjectRef(module, "Recorder", (PyObject *)&recorder_type) < 0)
         return NULL;
+    Py_DECREF(rows);
     return module;
 }

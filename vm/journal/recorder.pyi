@@ -1,4 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from typing import final
+
+KINDS: tuple[tuple[str, int, str, str, str], ...]
+
+@final
 class Recorder:
+    """The journal of this process, written. The constants are the kinds of records."""
+
+    # Generated from kinds.h by `python -m allstop.vm.telemetry.generated`:
     TEXT: int
     EXIT: int
     MMIO: int
@@ -23,6 +32,7 @@ class Recorder:
     PARKED: int
     LINE_TAKEN: int
     ABORTED: int
+    PAGED: int
     EVENT_DONE: int
     EVENT_REFUSED: int
     EVENT_DEFERRED: int
@@ -41,6 +51,7 @@ class Recorder:
     REPEATED: int
     DEVICE_FAILED: int
     FINISHED: int
+    # End of what is generated.
     def __new__(cls, path: str | int, process: str, role: int, vcpu: int = 0) -> Recorder: ...
     def event(self, kind: int, vcpu: int, /, *operands: int) -> None: ...
     def span(self, kind: int, vcpu: int, began_ns: int, /, *operands: int) -> None: ...

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from typing import final
+
 class AccessError(ValueError):
     """A device cannot read or write there; the text says why."""
 
+@final
 class GuestMemory:
     """Guest RAM as a device reaches it. Pages that are swapped out are brought in; a write to a page that may be
     executed waits until no vCPU executes what was there before. Raises RuntimeError when a page cannot
