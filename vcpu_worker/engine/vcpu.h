@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* One vCPU: its state, of which this process is the EL2, and what all floors above need of it.
  *
- * Floors, from the top: binding > run > guest_memory > cpu > this > interpose > arm. Includes and calls point down only;
- * tests/engine/test_floors.py checks that. While a vCPU is outside the guest, `pc` and `cpsr` are the guest's.
+ * Floors, from the top: binding > run > guest_memory > cpu > this > interpose > arm. Includes and calls point down
+ * only; tests/engine/test_floors.py checks that. While a vCPU is outside the guest, `pc` and `cpsr` are the guest's.
  */
 #ifndef ALLSTOP_ENGINE_VCPU_H
 #define ALLSTOP_ENGINE_VCPU_H
@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <time.h>
 
-#include "vcpu_worker/engine/exit.h"
+#include "vcpu_worker/engine/exit_record.h"
 #include "vcpu_worker/engine/interpose/library.h"
 #include "vm/control/control_page.h"
 #include "vm/journal/journal.h"

@@ -5,7 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "vcpu_worker/engine/exit.h"
+#include "vcpu_worker/engine/exit_record.h"
 
 extern PyTypeObject exit_type;
 

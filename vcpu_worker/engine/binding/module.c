@@ -33,7 +33,8 @@ static PyObject *engine_facts(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef engine_methods[] = {
-    { "open_library", engine_open, METH_O, "open_library(path): load libunicorn and check that it is the known build." },
+    { "open_library", engine_open, METH_O,
+      "open_library(path): load libunicorn and check that it is the known build." },
     { "facts", engine_facts, METH_NOARGS,
       "facts() -> [(function, expected hash, found hash)] of the machine code that the engine relies on." },
     { NULL, NULL, 0, NULL },

@@ -11,7 +11,8 @@ static PyObject *method_core(Vcpu *self, PyObject *unused)
         return NULL;
     PyObject *result = PyTuple_New(17);
     for (int i = 0; result && i < 17; i++) {
-        uint32_t value = i < 15 ? vcpu_register(&self->v, vcpu_core_id((unsigned)i)) : i == 15 ? self->v.pc : self->v.cpsr;
+        uint32_t value = i == 15 ? self->v.pc : i == 16 ? self->v.cpsr
+                                              : vcpu_register(&self->v, vcpu_core_id((unsigned)i));
         PyTuple_SET_ITEM(result, i, PyLong_FromUnsignedLong(value));
     }
     return result;

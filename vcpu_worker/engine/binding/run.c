@@ -117,7 +117,7 @@ const PyMethodDef run_methods[] = {
     ONE(rest, "rest(yes): while it is held outside, nobody who invalidates waits for this vCPU."),
     ONE(keep_journal, "keep_journal(native): write what is served natively into the journal of a Recorder, its "
                       "native()."),
-    NAMED(abort, "abort(address, prefetch=False, is_write=False, lpae_status=0x10, short_status=0x08): the guest takes an "
-                 "abort."),
+    NAMED(abort, "abort(address, prefetch=False, is_write=False, lpae_status=0x10, short_status=0x08): the guest takes "
+                 "an abort."),
     { NULL, NULL, 0, NULL },
 };

@@ -4,8 +4,8 @@
 
 #include "vcpu_worker/engine/vcpu.h"
 
-/* Serve what other vCPUs posted, outside the guest: flushes, the interrupt line, pings. STOP, EVENT, QUIT and TICK are the
- * run loop's. */
+/* Serve what other vCPUs posted, outside the guest: flushes, the interrupt line, pings. STOP, EVENT, QUIT and TICK are
+ * the run loop's. */
 void vcpu_serve(struct vcpu *v);
 
 #endif

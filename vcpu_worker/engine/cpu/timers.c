@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The counter and the two timers of a vCPU.
  *
- * The library knows the registers and keeps nothing of what is written to them, so they are ours. A timer that becomes due is
- * noticed by a timer of the host, whose signal handler only requests a TICK: of a vCPU that is in the guest, asleep in WFI,
- * or handling an exit alike. The vCPU then computes the levels of its two interrupt lines; where they differ from what the
- * interrupt controller was told, it leaves for Python to tell it.
+ * The library knows the registers and keeps nothing of what is written to them, so they are ours. A timer that becomes
+ * due is noticed by a timer of the host, whose signal handler only requests a TICK: of a vCPU that is in the guest,
+ * asleep in WFI, or handling an exit alike. The vCPU then computes the levels of its two interrupt lines; where they
+ * differ from what the interrupt controller was told, it leaves for Python to tell it.
  */
 #define _GNU_SOURCE
 #include "vcpu_worker/engine/cpu/timers.h"
@@ -47,7 +47,8 @@ static void arm(struct vcpu *v, uint64_t now)
     uint64_t next = UINT64_MAX;
     for (int i = 0; i < TIMERS; i++) {
         const struct generic_timer *timer = &v->timers[i];
-        if ((timer->control & (TIMER_ENABLE | TIMER_IMASK)) == TIMER_ENABLE && timer->compare > now && timer->compare < next)
+        bool raises = (timer->control & (TIMER_ENABLE | TIMER_IMASK)) == TIMER_ENABLE;
+        if (raises && timer->compare > now && timer->compare < next)
             next = timer->compare;
     }
     if (next == v->timers_armed)

@@ -26,7 +26,7 @@ bool stage2_fault(struct vcpu *v, uint32_t ipa, bool execute, bool write)
             stage2_swap_in(v, ipa);
             return true;
         }
-        if (!page_is_fresh(old, hosts)) { /* broken: the vCPU that toggles it waits for others, which may need this core */
+        if (!page_is_fresh(old, hosts)) { /* broken, by a vCPU that waits for others, which may need this core */
             sched_yield();
             cp_shootdown_park(v->host, PARK_NS);
             return true;

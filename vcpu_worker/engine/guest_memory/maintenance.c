@@ -30,14 +30,15 @@ static bool is_same_entry(uint32_t before, uint32_t now)
     return is_in_guest(before) && is_in_guest(now) && before >> 2 == now >> 2;
 }
 
-/* The TLB oracle: a vCPU that is still on the very guest entry on which it was `before`, when the invalidation is done, may
- * use what was invalidated, for flushes are served between guest entries only. How many vCPUs are. */
+/* The TLB oracle: a vCPU that is still on the very guest entry on which it was `before`, when the invalidation is
+ * done, may use what was invalidated, for flushes are served between guest entries only. How many vCPUs are. */
 static uint32_t count_stale(struct vcpu *v, const uint32_t before[])
 {
     uint32_t stale = 0;
     for (uint32_t i = 0; i < v->host->vcpus; i++) {
         struct cp_vcpu *other = cp_vcpu(v->host, i);
-        if (!is_same_entry(before[i], atomic_load(&other->mode)) || (cp_is_remote(other) && is_surely_off(v->host, other)))
+        if (!is_same_entry(before[i], atomic_load(&other->mode))
+            || (cp_is_remote(other) && is_surely_off(v->host, other)))
             continue;
         cp_count(v->slot, CP_COUNT_STALE_TLB);
         stale++;
@@ -81,8 +82,8 @@ void vcpu_invalidate_tlb(struct vcpu *v, const struct invalidated *what)
              atomic_load(&v->host->invalidations_begun));
 }
 
-/* A page that was W+X for a while is tried as an ordinary one: many hold code and data only while a guest starts. With few
- * toggles left it is soon W+X again if it has to be. */
+/* A page that was W+X for a while is tried as an ordinary one: many hold code and data only while a guest starts. With
+ * few toggles left it is soon W+X again if it has to be. */
 static void end_wx(struct vcpu *v, _Atomic uint64_t *place, uint64_t noted)
 {
     uint32_t page = (uint32_t)(noted >> 32);

@@ -39,8 +39,8 @@ static void wait_served(struct vcpu *v, uint32_t number, uint32_t ticket)
     }
 }
 
-/* A vCPU that itself waits here, sleeps or is off will flush before it uses a translation again. On other hosts their nodes
- * wait, for both disciplines, before they report that a vCPU has left. */
+/* A vCPU that itself waits here, sleeps or is off will flush before it uses a translation again. On other hosts their
+ * nodes wait, for both disciplines, before they report that a vCPU has left. */
 static void shoot(struct vcpu *v, uint32_t bits, bool ipi, bool wait, bool everywhere)
 {
     uint32_t exiting[CP_MAX_VCPUS], ticket[CP_MAX_VCPUS];

@@ -9,14 +9,14 @@
  *   vCPU0 flushes its own, makes the new entry, and goes on
  *
  * So when vCPU0's store is done, no vCPU executes from the page without a fault; and when vCPU1 has made it executable
- * again, no vCPU holds a translation of what the page was before. Without the break, a third vCPU gets in between: vCPU0
- * makes the page writable and has yet to post; vCPU2 faults on it too, finds it writable, stores new code and tells
- * vCPU1, which still runs the old code from its TLB. A broken entry has no other meaning than "wait".
+ * again, no vCPU holds a translation of what the page was before. Without the break, a third vCPU gets in between:
+ * vCPU0 makes the page writable and has yet to post; vCPU2 faults on it too, finds it writable, stores new code and
+ * tells vCPU1, which still runs the old code from its TLB. A broken entry has no other meaning than "wait".
  *
- * A page that an instruction writes while executing from it would toggle for ever. After FLIPS toggles, or when the same
- * instruction toggles it back and forth, it is readable, writable and executable for a while: a W+X page. The engine then
- * sees only its own vCPU's writes to it; those of others come with the instruction cache maintenance that the architecture
- * requires anyway, which traps (maintenance.c).
+ * A page that an instruction writes while executing from it would toggle for ever. After FLIPS toggles, or when the
+ * same instruction toggles it back and forth, it is readable, writable and executable for a while: a W+X page. The
+ * engine then sees only its own vCPU's writes to it; those of others come with the instruction cache maintenance that
+ * the architecture requires anyway, which traps (maintenance.c).
  */
 #include "vcpu_worker/engine/guest_memory/stage2.h"
 
@@ -38,7 +38,7 @@ void stage2_toggle(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
 {
     _Atomic uint64_t *entry = entry_of(v, ipa);
     uint64_t toggles = (old & FLIP_MASK) >> FLIP_SHIFT;
-    bool others_may_have_it = has_other_hosts(v) && !(old & OWNED); /* then it is only read here, and does not toggle back */
+    bool others_may_have_it = has_other_hosts(v) && !(old & OWNED); /* it is only read here then */
     bool wx = (livelocked(v, ipa >> 12, execute) || toggles >= FLIPS) && !others_may_have_it;
     uint64_t access = wx ? READ_WRITE : execute ? READ_ONLY : READ_WRITE | XN;
     uint64_t new = (old & ~(ACCESS_MASK | XN | FLIP_MASK)) | access | (toggles + (toggles < FLIPS)) << FLIP_SHIFT;

@@ -10,8 +10,8 @@
 /* The page's entry was `old`, which does not allow the access: make it executable, or writable, or both. */
 void stage2_toggle(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute);
 
-/* The hypervisor wrote to the page, past its stage-2 entry: drop what was translated from it. For a page that is about to
- * become executable nothing is dropped: what is translated from it then is what was written. */
+/* The hypervisor wrote to the page, past its stage-2 entry: drop what was translated from it. For a page that is about
+ * to become executable nothing is dropped: what is translated from it then is what was written. */
 void stage2_wrote(struct vcpu *v, uint32_t ipa);
 
 static inline bool is_wx(uint64_t entry)

@@ -6,9 +6,9 @@
  *   write the frame to the file, fill it with something else
  *   the entry says SWAPPED                                      its next fault reads the page back, into the same frame
  *
- * A stands for an actor beside the vCPUs. So it does not act in a world that another has stopped: while it changes the frame
- * it counts as in the guest, and a stop waits for it. A vCPU for which A may wait never has to wait for A: when the world is
- * stopped, or (`ipi`) a vCPU in the middle of an exit needs the page, A makes the entry valid again.
+ * A stands for an actor beside the vCPUs. So it does not act in a world that another has stopped: while it changes the
+ * frame it counts as in the guest, and a stop waits for it. A vCPU for which A may wait never has to wait for A: when
+ * the world is stopped, or (`ipi`) a vCPU in the middle of an exit needs the page, A makes the entry valid again.
  */
 #include "vcpu_worker/engine/guest_memory/swap.h"
 
@@ -42,8 +42,10 @@ static bool wait_for_exits(struct vcpu *v, _Atomic uint64_t *entry)
     for (uint32_t i = 0; good && i < v->host->vcpus; i++) {
         struct cp_vcpu *other = cp_vcpu(v->host, i);
         uint32_t posted = atomic_load(&other->flush_posted), served;
-        while (i != v->number && !cp_is_remote(other) && (int32_t)((served = atomic_load(&other->flush_served)) - posted) < 0
-               && (atomic_load(&other->mode) & CP_MODE_MASK) != CP_SLEEPING && atomic_load(&other->power) == CP_POWER_ON) {
+        while (i != v->number && !cp_is_remote(other)
+               && (int32_t)((served = atomic_load(&other->flush_served)) - posted) < 0
+               && (atomic_load(&other->mode) & CP_MODE_MASK) != CP_SLEEPING
+               && atomic_load(&other->power) == CP_POWER_ON) {
             cp_activity(&v->slot->process, CP_ACTIVITY_SHOOTDOWN, i);
             good = !(atomic_load(entry) & WANTED) && !run_is_over(v);
             if (!good)

@@ -13,8 +13,9 @@ struct interpose;
 void interpose_take_exception(struct interpose *s); /* in a run; as the architecture says, to EL1 or EL2 */
 void interpose_flush_tlb(struct interpose *s);
 void interpose_flush_page(struct interpose *s, uint32_t gva); /* of a page, or a larger one that it is a part of */
-void interpose_invalidate_code(struct interpose *s, uint64_t ram_offset, uint64_t bytes); /* by pages; not for all of RAM */
-void interpose_drop_code(struct interpose *s);                                            /* all of it */
+/* Drop the translated code of some pages, by their offset in RAM; or all of it. */
+void interpose_invalidate_code(struct interpose *s, uint64_t ram_offset, uint64_t bytes);
+void interpose_drop_code(struct interpose *s);
 
 /* The exclusive monitor: its address (all ones when open) and the value that was loaded. */
 void interpose_monitor(struct interpose *s, uint64_t *address, uint64_t *value);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* For interpose/ only: the library's internal functions that the engine calls or calls through. library_open() finds them
- * after it has accepted the library. They are facts of the library, the same for every engine of the process. */
+/* For interpose/ only: the library's internal functions that the engine calls or calls through. library_open() finds
+ * them after it has accepted the library. They are facts of the library, the same for every engine of the process. */
 #ifndef ALLSTOP_ENGINE_INTERPOSE_INTERNALS_H
 #define ALLSTOP_ENGINE_INTERPOSE_INTERNALS_H
 
@@ -48,7 +48,8 @@ struct library_calls {
     void (*flush_tlb)(void *);
     void (*flush_page)(void *, uint32_t);
     void (*invalidate_range)(uc_engine *, uintptr_t, uintptr_t);
-    bool (*get_phys_addr)(void *, uint32_t, int, int, uint64_t *, uint32_t *, int *, uint32_t *, struct fault *, void *);
+    bool (*get_phys_addr)(void *, uint32_t, int, int, uint64_t *, uint32_t *, int *, uint32_t *, struct fault *,
+                          void *);
     void (*wfe)(void *);
     void (*yield)(void *);
     const void *(*reginfo)(void *, uint32_t);

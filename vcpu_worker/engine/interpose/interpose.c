@@ -5,14 +5,14 @@
  * extension is loaded first and globally, so that the functions that it defines under the library's names are called
  * instead, and call through. What that buys:
  *
- *   tcg_func_start              every block is translated for a parallel machine: exclusives are host atomics, barriers are
- *                               host fences (QEMU's CF_PARALLEL, which the library never sets)
- *   helper_check_exit_request   called at each block start: here it polls the vCPU's request word, so a stop is exact, at a
- *                               block start
+ *   tcg_func_start              every block is translated for a parallel machine: exclusives are host atomics, barriers
+ *                               are host fences (QEMU's CF_PARALLEL, which the library never sets)
+ *   helper_check_exit_request   called at each block start: here it polls the vCPU's request word, so a stop is exact,
+ *                               at a block start
  *   tcg_gen_callN               ... and is called only where the word asks for something: poll.c
- *   translator_loop             under an instruction budget a block is one instruction, so that the polling counts them. The
- *                               library's own counter lets an IT block pass as one, does not count in blocks that it has
- *                               translated before, and starts again with each run
+ *   translator_loop             under an instruction budget a block is one instruction, so that the polling counts
+ *                               them. The library's own counter lets an IT block pass as one, does not count in blocks
+ *                               that it has translated before, and starts again with each run
  *   tcg_gen_qemu_ld/st          without a check for a stop after each access: access.c
  *   helper_wfe, helper_yield    a place to give the host's core away, without leaving the run
  *   cpu_check_watchpoint, helper_atomic_cmpxchg

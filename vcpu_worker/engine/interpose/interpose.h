@@ -20,7 +20,8 @@ void interpose_free(struct interpose *s); /* after uc.close() */
 /* This thread drives the engine `s` from now on; NULL: none. Before the thread first calls the library for it. */
 void interpose_select(struct interpose *s);
 
-/* `requests` is the word that is polled at each block start. NULL for `engine`: the library behaves as shipped again. */
+/* `requests` is the word that is polled at each block start. NULL for `engine`: the library behaves as shipped
+ * again. */
 void interpose_attach(struct interpose *s, uc_engine *engine, _Atomic uint32_t *requests,
                       const struct interpose_events *events, void *context);
 

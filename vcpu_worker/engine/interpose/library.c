@@ -73,7 +73,8 @@ static const char *load(const char *path)
     unsigned all = version ? version(&major, &minor) : 0;
     if (all >> 8 != 0x020104) {
         snprintf(sentence, sizeof sentence,
-                 "this is unicorn %u.%u.%u and the engine knows 2.1.4 only: install unicorn==2.1.4", all >> 24, all >> 16 & 255, all >> 8 & 255);
+                 "this is unicorn %u.%u.%u and the engine knows 2.1.4 only: install unicorn==2.1.4", all >> 24,
+                 all >> 16 & 255, all >> 8 & 255);
         return sentence;
     }
     for (size_t i = 0; i < library_fact_count(); i++)

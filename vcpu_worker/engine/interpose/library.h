@@ -30,8 +30,8 @@ struct library_functions {
 
 extern struct library_functions uc __attribute__((visibility("hidden")));
 
-/* Load the library at `path` and check that it is the known build. NULL, or one sentence. A library is loaded once; after
- * that, and with NULL for a path, this repeats the first answer. */
+/* Load the library at `path` and check that it is the known build. NULL, or one sentence. A library is loaded once;
+ * after that, and with NULL for a path, this repeats the first answer. */
 const char *library_open(const char *path);
 
 /* The hash of the machine code of each function that the engine relies on, for porting to another build. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The look at the request word, within the translated block.
  *
- * The library calls helper_check_exit_request at each block start, with a call that the translator makes by tcg_gen_callN.
- * That one call of each block is put behind a test of the word: three instructions of the host where nothing is asked.
- * The rest of a block must not branch: the library's other checks, such as the one after an IT block, have temporaries
- * that live across them.
+ * The library calls helper_check_exit_request at each block start, with a call that the translator makes by
+ * tcg_gen_callN. That one call of each block is put behind a test of the word: three instructions of the host where
+ * nothing is asked. The rest of a block must not branch: the library's other checks, such as the one after an IT
+ * block, have temporaries that live across them.
  */
 #include "vcpu_worker/engine/interpose/poll.h"
 

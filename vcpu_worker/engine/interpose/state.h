@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* For interpose/ only: everything that it keeps of one engine, and whose engine the running thread drives.
  *
- * The library calls the functions that interpose/ defines in its place with a CPU, a TCG context, a register table or nothing.
- * None of these leads to us, so they find their engine by `interpose_current`: one pointer for each thread, which
- * interpose_select() sets before the thread calls the library. Nothing else that belongs to one engine is global.
+ * The library calls the functions that interpose/ defines in its place with a CPU, a TCG context, a register table or
+ * nothing. None of these leads to us, so they find their engine by `interpose_current`: one pointer for each thread,
+ * which interpose_select() sets before the thread calls the library. Nothing else that belongs to one engine is
+ * global.
  */
 #ifndef ALLSTOP_ENGINE_INTERPOSE_STATE_H
 #define ALLSTOP_ENGINE_INTERPOSE_STATE_H

@@ -8,16 +8,16 @@
 
 struct interpose;
 
-/* Of the runs that follow: 0 is no budget. With one, a block is one instruction, so that the budget is exact, in IT blocks
- * too. A change from none to some or back drops all translations. */
+/* Of the runs that follow: 0 is no budget. With one, a block is one instruction, so that the budget is exact, in IT
+ * blocks too. A change from none to some or back drops all translations. */
 void interpose_set_budget(struct interpose *s, uint64_t instructions);
 uint64_t interpose_budget_left(const struct interpose *s);
 bool interpose_budget_is_spent(const struct interpose *s);
 void interpose_count(struct interpose *s);   /* an instruction that could not be fetched is over, too */
 void interpose_uncount(struct interpose *s); /* the instruction counted last has trapped, and was not executed */
 
-/* Stop before the instructions at these virtual addresses, INTERPOSE_BREAKPOINTS at most. The instruction that stopped a
- * run is executed when the next run gets there. */
+/* Stop before the instructions at these virtual addresses, INTERPOSE_BREAKPOINTS at most. The instruction that stopped
+ * a run is executed when the next run gets there. */
 void interpose_set_breakpoints(struct interpose *s, const uint32_t *addresses, unsigned n);
 bool interpose_is_at_breakpoint(struct interpose *s); /* the last run stopped at one */
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Watchpoints on data, by virtual address.
  *
- * The library still has the places where QEMU looks at watchpoints: a translation that is entered into the TLB is marked
- * when its page holds one, and an access by a marked translation takes the slow path and asks. Only the functions that it
- * asks are empty, and are defined here. So without watchpoints no access costs more than before, and with some only
- * accesses to their pages do.
+ * The library still has the places where QEMU looks at watchpoints: a translation that is entered into the TLB is
+ * marked when its page holds one, and an access by a marked translation takes the slow path and asks. Only the
+ * functions that it asks are empty, and are defined here. So without watchpoints no access costs more than before, and
+ * with some only accesses to their pages do.
  *
- * An access is stopped before it is made, as if it had faulted: PC and ITSTATE are exact. run/run.c then executes that one
- * instruction with watchpoints suspended, and reports.
+ * An access is stopped before it is made, as if it had faulted: PC and ITSTATE are exact. run/run.c then executes that
+ * one instruction with watchpoints suspended, and reports.
  */
 #include "vcpu_worker/engine/interpose/watch.h"
 
@@ -61,8 +61,8 @@ static void check(void *cpu, uint64_t address, uint64_t bytes, int kinds, uintpt
 
 /* ---- the library's own names; QEMU, hw/core/cpu.h and accel/tcg/atomic_template.h ---- */
 
-/* Reads and writes are marked alike, or neither: atomic_mmu_lookup takes a translation whose two tags differ for that of a
- * write-only page, and loops for ever. */
+/* Reads and writes are marked alike, or neither: atomic_mmu_lookup takes a translation whose two tags differ for that
+ * of a write-only page, and loops for ever. */
 INTERPOSED int cpu_watchpoint_address_matches_arm(void *cpu, uint64_t address, uint64_t bytes)
 {
     const struct watch *watch = &interpose_current->watch;

@@ -10,8 +10,8 @@
 
 struct interpose;
 
-/* Stop before an access to one of these, INTERPOSE_WATCHPOINTS at most. Device memory is never seen: it has no translation
- * here. */
+/* Stop before an access to one of these, INTERPOSE_WATCHPOINTS at most. Device memory is never seen: it has no
+ * translation here. */
 void interpose_set_watchpoints(struct interpose *s, const struct watchpoint *wanted, unsigned n);
 /* Watchpoints and breakpoints, for the instruction that stopped at one. */
 void interpose_suspend_stops(struct interpose *s, bool yes);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The library takes an exception that goes to EL2 itself, so that HSR, HDFAR and HPFAR are its own; then the run is stopped
- * before an instruction of EL2 would be executed, and the guest's CPSR and PC are put back (arm/exits.c).
+/* The library takes an exception that goes to EL2 itself, so that HSR, HDFAR and HPFAR are its own; then the run is
+ * stopped before an instruction of EL2 would be executed, and the guest's CPSR and PC are put back (arm/exits.c).
  */
 #include "vcpu_worker/engine/run/hooks.h"
 
@@ -13,7 +13,8 @@
 
 #define PREFETCH_ABORT 3u /* the library's EXCP_PREFETCH_ABORT */
 
-/* Every request is served outside the guest, but for HOLD: the second look in one guest entry comes after an instruction. */
+/* Every request is served outside the guest, but for HOLD: the second look in one guest entry comes after an
+ * instruction. */
 static bool on_poll(void *vcpu)
 {
     struct vcpu *v = vcpu;

@@ -33,8 +33,8 @@ static void park(struct vcpu *v)
     cp_activity(&v->slot->process, CP_ACTIVITY_GUEST, 0);
 }
 
-/* We have flushed. The vCPU that waits for that waits for others too, and those may need this core: a yield would let the
- * scheduler choose between them and us. */
+/* We have flushed. The vCPU that waits for that waits for others too, and those may need this core: a yield would let
+ * the scheduler choose between them and us. */
 static void keep_out_of_the_way(struct vcpu *v)
 {
     uint32_t mode = atomic_load(&v->slot->mode) & ~(uint32_t)CP_MODE_MASK;
@@ -92,7 +92,8 @@ static bool handle_trap(struct vcpu *v)
     return false;
 }
 
-/* The run was stopped from outside, or at a breakpoint, a watchpoint or the end of the budget. True: Python is needed. */
+/* The run was stopped from outside, or at a breakpoint, a watchpoint or the end of the budget. True: Python is
+ * needed. */
 static bool handle_stop(struct vcpu *v)
 {
     v->pc = vcpu_register(v, UC_ARM_REG_R15);
@@ -144,8 +145,8 @@ static bool run(struct vcpu *v)
     }
 }
 
-/* The run has stopped before a watched access: execute that instruction, and no more. One that traps is that exit and no
- * watchpoint; a request that comes first leaves the access for the next run. */
+/* The run has stopped before a watched access: execute that instruction, and no more. One that traps is that exit and
+ * no watchpoint; a request that comes first leaves the access for the next run. */
 static bool finish_watched(struct vcpu *v)
 {
     struct exit_record access = v->exit;

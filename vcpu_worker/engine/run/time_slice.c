@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Short time slices for vCPUs that are many more than the cores.
  *
- * The host's scheduler gives a process milliseconds at a time. A vCPU that spins without a hint uses all of them, and the
- * vCPU it waits for runs after all the others have used theirs. So a vCPU here gives its core away by itself after SHORT_NS,
- * from a timer's signal: in the middle of the guest, as the scheduler would. The timer is set when a slice begins, that is
- * when the yield before it returns, so a vCPU that does not run has none. docs/adr/0008-many-vcpus.md has the figures.
+ * The host's scheduler gives a process milliseconds at a time. A vCPU that spins without a hint uses all of them, and
+ * the vCPU it waits for runs after all the others have used theirs. So a vCPU here gives its core away by itself after
+ * SHORT_NS, from a timer's signal: in the middle of the guest, as the scheduler would. The timer is set when a slice
+ * begins, that is when the yield before it returns, so a vCPU that does not run has none. docs/adr/0008-many-vcpus.md
+ * has the figures.
  */
 #define _GNU_SOURCE
 #include "vcpu_worker/engine/run/time_slice.h"
@@ -50,7 +51,8 @@ bool time_slice_open(struct vcpu *v)
     if (v->host->vcpus < CROWD * v->host->cores)
         return true;
     struct sigaction action = { .sa_sigaction = on_end, .sa_flags = SA_RESTART | SA_SIGINFO };
-    struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SLICE_SIGNAL, .sigev_value.sival_ptr = v };
+    struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SLICE_SIGNAL };
+    event.sigev_value.sival_ptr = v;
     event._sigev_un._tid = gettid();
     if (sigaction(SLICE_SIGNAL, &action, NULL) != 0
         || timer_create(CLOCK_MONOTONIC, &event, &v->time_slice.timer) != 0)

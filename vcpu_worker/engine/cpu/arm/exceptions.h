@@ -12,7 +12,8 @@ void vcpu_undefined(struct vcpu *v);
 /* Where the guest's exception vectors are. */
 uint32_t vcpu_vectors(struct vcpu *v);
 
-/* The lines of the virtual IRQ (bit 0) and FIQ (bit 1), as the control page's line word has them. False: they are so already. */
+/* The lines of the virtual IRQ (bit 0) and FIQ (bit 1), as the control page's line word has them. False: they are so
+ * already. */
 bool vcpu_set_interrupt_lines(struct vcpu *v, uint64_t lines);
 
 #endif

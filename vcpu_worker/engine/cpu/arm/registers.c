@@ -37,8 +37,8 @@ bool vcpu_is_mode(uint32_t mode)
     return mode <= PSR_MODE && 0x888f0000u >> mode & 1;
 }
 
-/* A mode that a guest cannot have leaves the mode as it is, as an exception return does: the library checks less when the
- * CPU is in User mode. */
+/* A mode that a guest cannot have leaves the mode as it is, as an exception return does: the library checks less when
+ * the CPU is in User mode. */
 void vcpu_set_cpsr(struct vcpu *v, uint32_t value)
 {
     if (!vcpu_is_mode(value & PSR_MODE))

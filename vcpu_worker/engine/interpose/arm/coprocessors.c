@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The library's Cortex-A15 differs from QEMU's in little. It shows a guest that it has EL2 and EL3, which are ours; it has
- * no GIC and no second CPU; its PMU is of another CPU; a read of DBGOSDLR leaves the destination as it was, and a kernel that
- * finds bit 0 set there takes debug for powered down; and the barriers of ARMv6 do nothing. The library still decides whether
- * an access is allowed and where it traps, and everything else.
+/* The library's Cortex-A15 differs from QEMU's in little. It shows a guest that it has EL2 and EL3, which are ours; it
+ * has no GIC and no second CPU; its PMU is of another CPU; a read of DBGOSDLR leaves the destination as it was, and a
+ * kernel that finds bit 0 set there takes debug for powered down; and the barriers of ARMv6 do nothing. The library
+ * still decides whether an access is allowed and where it traps, and everything else.
  */
 #include "vcpu_worker/engine/interpose/arm/coprocessors.h"
 
@@ -54,7 +54,8 @@ static const struct constant_register constant_registers[] = {
     { REGISTER_KEY(15, 9, 0, 1, 2), { .access = PL1_RW, .read = read_value, .write = ignore } },
     { REGISTER_KEY(15, 7, 10, 0, 4), BARRIER },                           /* CP15DSB */
     { REGISTER_KEY(15, 7, 10, 0, 5), BARRIER },                           /* CP15DMB */
-    { REGISTER_KEY(14, 1, 3, 0, 4), { .access = PL1_RW, .read = read_value, .write = ignore } }, /* DBGOSDLR: never locked */
+    /* DBGOSDLR: never locked */
+    { REGISTER_KEY(14, 1, 3, 0, 4), { .access = PL1_RW, .read = read_value, .write = ignore } },
     { REGISTER_KEY(14, 7, 2, 0, 7), ID_REGISTER(0x01110f13) },            /* DBGDEVID */
     { REGISTER_KEY(14, 7, 1, 0, 7), ID_REGISTER(0) },                     /* DBGDEVID1 */
     { REGISTER_KEY(14, 7, 0, 0, 7), ID_REGISTER(0) },                     /* DBGDEVID2 */
@@ -91,10 +92,10 @@ void interpose_describe_machine(struct interpose *s, uint32_t vcpu, uint32_t vcp
 
 /* ---- the cycle counter ----
  *
- * The library's PMU lacks the half that would let it go on counting after it was looked at (pmu_op_finish_arm is empty). So
- * the cycle counter is ours: nanoseconds, as in QEMU, while PMCR.E and its bit in PMCNTENSET are set, whatever PMCCFILTR
- * says. It lies in the library's CPU, to be reset and saved with it: in the place of event counters beyond the six that
- * there are. */
+ * The library's PMU lacks the half that would let it go on counting after it was looked at (pmu_op_finish_arm is
+ * empty). So the cycle counter is ours: nanoseconds, as in QEMU, while PMCR.E and its bit in PMCNTENSET are set,
+ * whatever PMCCFILTR says. It lies in the library's CPU, to be reset and saved with it: in the place of event counters
+ * beyond the six that there are. */
 #define CYCLES 0x900              /* c14_pmevcntr[29]: the count when it was looked at last */
 #define CYCLES_SINCE 0x908        /* c14_pmevcntr[30]: when that was; 0 while it stands still */
 #define CYCLE_BIT (1u << 31)

@@ -21,8 +21,8 @@ void interpose_identify_pmu(struct interpose *s);
 struct coprocessors *coprocessors_new(void);
 void coprocessors_free(struct coprocessors *c);
 
-/* For interpose/: the description (ARMCPRegInfo) by which an access with this key is translated, in place of the library's
- * own, `theirs`. NULL: the access is UNDEFINED. */
+/* For interpose/: the description (ARMCPRegInfo) by which an access with this key is translated, in place of the
+ * library's own, `theirs`. NULL: the access is UNDEFINED. */
 const void *coprocessors_find(struct coprocessors *c, uint32_t key, const void *theirs);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ARMCPRegInfo of the library, what it says of a register of CP14 or CP15: helper_get_cp_reg_arm() and
- * helper_set_cp_reg_arm() show `read` and `write`, helper_access_check_cp_reg_arm() `check`, read_raw_cp_reg_arm() the type,
- * reset value and field. */
+ * helper_set_cp_reg_arm() show `read` and `write`, helper_access_check_cp_reg_arm() `check`, read_raw_cp_reg_arm() the
+ * type, reset value and field. */
 #ifndef ALLSTOP_ENGINE_INTERPOSE_ARM_DESCRIPTION_H
 #define ALLSTOP_ENGINE_INTERPOSE_ARM_DESCRIPTION_H
 

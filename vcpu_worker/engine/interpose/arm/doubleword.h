@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* LDRD into its own base. The library loads the first word before it tries the second: where only the second faults, it would
- * start again from a base that the first has overwritten. So access.c has the second word tried first. */
+/* LDRD into its own base. The library loads the first word before it tries the second: where only the second faults,
+ * it would start again from a base that the first has overwritten. So access.c has the second word tried first. */
 #ifndef ALLSTOP_ENGINE_INTERPOSE_ARM_DOUBLEWORD_H
 #define ALLSTOP_ENGINE_INTERPOSE_ARM_DOUBLEWORD_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The description by which the translator translates an access to CP14 or CP15: the library's, or one of ours.
  *
- * Instruction cache maintenance, a no-op in the library, is translated as TLB maintenance is: HCR.TTLB makes it trap, with
- * the syndrome of the instruction that it is.
+ * Instruction cache maintenance, a no-op in the library, is translated as TLB maintenance is: HCR.TTLB makes it trap,
+ * with the syndrome of the instruction that it is.
  */
 #include "vcpu_worker/engine/interpose/arm/coprocessors.h"
 #include "vcpu_worker/engine/interpose/arm/registers.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Registers of ours: the library's description of one, with other functions to read and write it. The translator then calls
- * those; the library still decides who may access the register, and where that traps. */
+/* Registers of ours: the library's description of one, with other functions to read and write it. The translator then
+ * calls those; the library still decides who may access the register, and where that traps. */
 #include "vcpu_worker/engine/interpose/arm/registers.h"
 
 #include <string.h>

@@ -10,8 +10,8 @@
 
 struct interpose;
 
-/* From now on the register with this key is read and written by these, which find `context` in the description's `opaque`.
- * The library has to know the register. False when there are too many. */
+/* From now on the register with this key is read and written by these, which find `context` in the description's
+ * `opaque`. The library has to know the register. False when there are too many. */
 bool interpose_define_register(struct interpose *s, uint32_t key, register_read *read, register_write *write,
                                void *context);
 

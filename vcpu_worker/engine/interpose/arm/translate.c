@@ -59,8 +59,8 @@ bool interpose_translate(struct interpose *s, uint32_t gva, bool write, bool pri
     struct fault fault = { 0 };
     memset(result, 0, sizeof *result);
     /* Not by ATS1C: that one leaves by longjmp where a walk fails at stage 2, and outside a run there is no target. */
-    if (real.get_phys_addr(interpose_env(s), gva, write, privileged ? STAGE1_PRIVILEGED : STAGE1_USER, &ipa, &attributes,
-                           &access, &page_bytes, &fault, NULL)) {
+    if (real.get_phys_addr(interpose_env(s), gva, write, privileged ? STAGE1_PRIVILEGED : STAGE1_USER, &ipa,
+                           &attributes, &access, &page_bytes, &fault, NULL)) {
         result->walk_stopped = fault.on_walk;
         result->ipa = fault.walk_ipa;
         describe_fault(&fault, result);

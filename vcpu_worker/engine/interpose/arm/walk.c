@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A short cut for the walk that fills the library's TLB.
  *
- * The library reads each descriptor of stage 1 through a walk of stage 2, and each of those through its model of a bus. Here
- * both are memory of this process. The short cut knows the ordinary cases of the short-descriptor format (ARM DDI 0406C,
- * B3.5): allowed accesses to pages that stage 2 maps. It leaves all else to the library, above all every fault.
+ * The library reads each descriptor of stage 1 through a walk of stage 2, and each of those through its model of a
+ * bus. Here both are memory of this process. The short cut knows the ordinary cases of the short-descriptor format
+ * (ARM DDI 0406C, B3.5): allowed accesses to pages that stage 2 maps. It leaves all else to the library, above all
+ * every fault.
  */
 #include "vcpu_worker/engine/interpose/arm/walk.h"
 
@@ -171,9 +172,10 @@ INTERPOSED bool get_phys_addr_arm(void *env, uint32_t gva, int access, int index
             return false;
         }
     }
-    bool faults = real.get_phys_addr(env, gva, access, index, physical, attributes, allowed, bytes, fault, cacheability);
-    /* The library reports pages of stage 2 only. It would flush one of these where a larger page of stage 1 is invalidated;
-     * where it is told of the largest that there are, it flushes all of the TLB. */
+    bool faults = real.get_phys_addr(env, gva, access, index, physical, attributes, allowed, bytes, fault,
+                                     cacheability);
+    /* The library reports pages of stage 2 only. It would flush one of these where a larger page of stage 1 is
+     * invalidated; where it is told of the largest that there are, it flushes all of the TLB. */
     if (!faults && ours)
         *bytes = LARGEST;
     return faults;

@@ -6,8 +6,8 @@
 
 struct interpose;
 
-/* Find the translations that the library needs in memory, by `memory`; the context is interpose_attach()'s. After the first
- * access to a register. */
+/* Find the translations that the library needs in memory, by `memory`; the context is interpose_attach()'s. After the
+ * first access to a register. */
 void interpose_walk_in(struct interpose *s, interpose_memory *memory);
 
 #endif

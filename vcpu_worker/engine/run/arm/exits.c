@@ -38,8 +38,8 @@ static uint32_t truncated(uint32_t value, uint32_t size)
     return size < 4 ? value & ((1u << 8 * size) - 1) : value;
 }
 
-/* An access across a page boundary is described as if it were one of the page that faulted: its tail of 4 bytes at the page's
- * start, where the page before is RAM. Only the instruction tells what it is. */
+/* An access across a page boundary is described as if it were one of the page that faulted: its tail of 4 bytes at the
+ * page's start, where the page before is RAM. Only the instruction tells what it is. */
 static bool crosses_pages(struct vcpu *v, const struct exit_record *x, uint32_t size)
 {
     uint32_t offset = x->hdfar & (PAGE_BYTES - 1), before;

@@ -4,8 +4,9 @@
 
 #include "vcpu_worker/engine/vcpu.h"
 
-/* The instruction that the guest has just executed, as memory has it now: another vCPU may have changed it since. Its length;
- * 0 where it cannot be read. The first halfword of a wide Thumb instruction is in the upper half. Allowed in a run. */
+/* The instruction that the guest has just executed, as memory has it now: another vCPU may have changed it since. Its
+ * length; 0 where it cannot be read. The first halfword of a wide Thumb instruction is in the upper half. Allowed in a
+ * run. */
 unsigned vcpu_peek(struct vcpu *v, uint32_t gva, bool thumb, bool privileged, uint32_t *word);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Semihosting calls: instructions that ask the host for something. Semihosting for AArch32 and AArch64 (ARM, 2.0) lists them,
- * and QEMU, for HLT on a CPU older than ARMv8. They are calls in privileged modes only, as in QEMU. */
+/* Semihosting calls: instructions that ask the host for something. Semihosting for AArch32 and AArch64 (ARM, 2.0)
+ * lists them, and QEMU, for HLT on a CPU older than ARMv8. They are calls in privileged modes only, as in QEMU. */
 #include "vcpu_worker/engine/run/arm/semihosting.h"
 
 #include "vcpu_worker/engine/cpu/arm/registers.h"

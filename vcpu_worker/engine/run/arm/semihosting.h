@@ -4,7 +4,8 @@
 
 #include "vcpu_worker/engine/vcpu.h"
 
-/* Before an exception is taken, by the library's number: whether its instruction is a call to the host. Then PC is after it. */
+/* Before an exception is taken, by the library's number: whether its instruction is a call to the host. Then PC is
+ * after it. */
 bool vcpu_calls_host(struct vcpu *v, uint32_t exception);
 
 #endif

@@ -4,8 +4,8 @@
 
 #include "vcpu_worker/engine/vcpu.h"
 
-/* The guest has just taken an exception as UNDEFINED, at `v->pc`: if it was an access to CP14 or CP15, note it in the control
- * page, for the verdict. `cpsr` is that of the instruction. */
+/* The guest has just taken an exception as UNDEFINED, at `v->pc`: if it was an access to CP14 or CP15, note it in the
+ * control page, for the verdict. `cpsr` is that of the instruction. */
 void vcpu_note_undefined(struct vcpu *v, uint32_t cpsr);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Why run() returned: one row for each kind of exit, and the record that Python gets. */
-#ifndef ALLSTOP_ENGINE_EXIT_H
-#define ALLSTOP_ENGINE_EXIT_H
+#ifndef ALLSTOP_ENGINE_EXIT_RECORD_H
+#define ALLSTOP_ENGINE_EXIT_RECORD_H
 
 #include <stdint.h>
 
@@ -37,7 +37,7 @@ struct exit_record {
     struct syndrome syndrome;     /* `hsr`, decoded */
     uint32_t instruction, length; /* as it was translated; length 0 when not known */
     uint32_t size, is_write;      /* MMIO */
-    uint64_t executed;            /* under a budget: instructions executed in this run, without one that waits to be served */
+    uint64_t executed;            /* under a budget: instructions of this run, without one that waits to be served */
     uint64_t value;               /* MMIO: what a store stores, as the device sees it */
     uint64_t epoch;               /* invalidations begun when the guest was left */
     uint32_t settled;             /* ... and all of them were done */
