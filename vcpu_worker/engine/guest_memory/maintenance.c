@@ -69,7 +69,7 @@ static uint32_t invalidate_everywhere(struct vcpu *v, const struct invalidated *
 void vcpu_invalidate_tlb(struct vcpu *v, const struct invalidated *what)
 {
     uint32_t before[CP_MAX_VCPUS], discipline = CP_TLB_LOCAL, stale = 0;
-    struct step step = step_begin(v, CP_COUNT_TLBI, STEP_NO_ACTIVITY, 0);
+    struct step step = step_begin(v, CP_COUNT_TLBI, STEP_NO_HISTOGRAM, STEP_NO_ACTIVITY, 0);
     if (what->everywhere) {
         for (uint32_t i = 0; i < v->host->vcpus; i++)
             before[i] = i == v->number ? 0 : atomic_load(&cp_vcpu(v->host, i)->mode);
@@ -78,7 +78,7 @@ void vcpu_invalidate_tlb(struct vcpu *v, const struct invalidated *what)
     } else {
         flush_own(v, what);
     }
-    step_end(&step, STEP_NO_HISTOGRAM, JOURNAL_TLBI, v->pc, discipline, stale,
+    step_end(&step, JOURNAL_TLBI, v->pc, discipline, stale,
              atomic_load(&v->host->invalidations_begun));
 }
 

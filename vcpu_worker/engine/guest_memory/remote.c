@@ -8,7 +8,8 @@ void stage2_want(struct vcpu *v, uint32_t ipa, bool write, bool execute)
 {
     uint32_t mode = atomic_load(&v->slot->mode) & ~(uint32_t)CP_MODE_MASK;
     uint32_t want = cp_want(ipa, write, execute);
-    struct step step = step_begin(v, write ? CP_COUNT_PAGE_WRITE : CP_COUNT_PAGE_READ, CP_ACTIVITY_PAGE, ipa);
+    unsigned count = write ? CP_COUNT_PAGE_WRITE : CP_COUNT_PAGE_READ;
+    struct step step = step_begin(v, count, CP_HIST_PAGE, CP_ACTIVITY_PAGE, ipa);
     v->waited_for_page = true;
     vcpu_rest(v, true); /* a vCPU that waits for a flush by us may be on the page's way */
     atomic_store(&v->slot->want, want);
@@ -19,5 +20,5 @@ void stage2_want(struct vcpu *v, uint32_t ipa, bool write, bool execute)
     }
     atomic_store(&v->slot->want, 0);
     atomic_store(&v->slot->mode, mode);
-    step_end(&step, CP_HIST_PAGE, JOURNAL_PAGED, ipa, write, execute, v->pc);
+    step_end(&step, JOURNAL_PAGED, ipa, write, execute, v->pc);
 }

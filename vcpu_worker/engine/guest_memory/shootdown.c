@@ -45,7 +45,7 @@ static void shoot(struct vcpu *v, uint32_t bits, bool ipi, bool wait, bool every
 {
     uint32_t exiting[CP_MAX_VCPUS], ticket[CP_MAX_VCPUS];
     uint32_t n = v->host->vcpus;
-    struct step step = step_begin(v, STEP_NO_COUNT, STEP_NO_ACTIVITY, 0);
+    struct step step = step_begin(v, STEP_NO_COUNT, CP_HIST_SHOOTDOWN, STEP_NO_ACTIVITY, 0);
     uint64_t invalidation = atomic_fetch_add(&v->host->invalidations_begun, 1) + 1;
     if (wait)
         cp_shootdown_begin(v->host);
@@ -79,7 +79,7 @@ static void shoot(struct vcpu *v, uint32_t bits, bool ipi, bool wait, bool every
         cp_shootdown_end(v->host);
     }
     atomic_fetch_add(&v->host->invalidations_done, 1);
-    step_end(&step, CP_HIST_SHOOTDOWN, JOURNAL_SHOOTDOWN, bits, ipi, invalidation);
+    step_end(&step, JOURNAL_SHOOTDOWN, bits, ipi, invalidation);
     /* Our own, now. */
     atomic_fetch_or(&v->slot->requests, bits);
     vcpu_serve(v);

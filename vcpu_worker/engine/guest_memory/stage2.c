@@ -44,14 +44,14 @@ void stage2_toggle(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
     uint64_t new = (old & ~(ACCESS_MASK | XN | FLIP_MASK)) | access | (toggles + (toggles < FLIPS)) << FLIP_SHIFT;
     if (!atomic_compare_exchange_strong(entry, &old, new & ~VALID))
         return;
-    struct step step = step_begin(v, wx ? CP_COUNT_SHARED_CODE : execute ? CP_COUNT_TOGGLE_EXEC : CP_COUNT_TOGGLE_WRITE,
-                                  STEP_NO_ACTIVITY, 0);
+    unsigned count = wx ? CP_COUNT_SHARED_CODE : execute ? CP_COUNT_TOGGLE_EXEC : CP_COUNT_TOGGLE_WRITE;
+    struct step step = step_begin(v, count, STEP_NO_HISTOGRAM, STEP_NO_ACTIVITY, 0);
     if (wx)
         cp_add_wx(v->host, ipa >> 12, WX_MS);
     if (execute || wx)
         cp_log_code(v->host, ipa >> 12);
     vcpu_shootdown(v, execute || wx ? CP_TLB_FLUSH | CP_CODE_FLUSH : CP_TLB_FLUSH, false, true);
-    step_end(&step, STEP_NO_HISTOGRAM, JOURNAL_FLIPPED, ipa, execute, wx, v->pc);
+    step_end(&step, JOURNAL_FLIPPED, ipa, execute, wx, v->pc);
     atomic_store(entry, new);
 }
 

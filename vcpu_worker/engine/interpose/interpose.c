@@ -8,8 +8,8 @@
  *   tcg_func_start              every block is translated for a parallel machine: exclusives are host atomics, barriers
  *                               are host fences (QEMU's CF_PARALLEL, which the library never sets)
  *   helper_check_exit_request   called at each block start: here it polls the vCPU's request word, so a stop is exact,
- *                               at a block start
- *   tcg_gen_callN               ... and is called only where the word asks for something: poll.c
+ *                               at a block start: poll.c
+ *   tcg_gen_callN               ... and is called only where the word asks for something
  *   translator_loop             under an instruction budget a block is one instruction, so that the polling counts
  *                               them. The library's own counter lets an IT block pass as one, does not count in blocks
  *                               that it has translated before, and starts again with each run
@@ -24,16 +24,12 @@
  */
 #include "vcpu_worker/engine/interpose/interpose.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "vcpu_worker/engine/interpose/arm/coprocessors.h"
 #include "vcpu_worker/engine/interpose/cpu.h"
-#include "vcpu_worker/engine/interpose/library.h"
-#include "vcpu_worker/engine/interpose/poll.h"
 #include "vcpu_worker/engine/interpose/reading.h"
 #include "vcpu_worker/engine/interpose/state.h"
-#include "vcpu_worker/engine/interpose/stops.h"
 
 #define TCG_CFLAGS 0x64 /* TCGContext.tb_cflags: tcg_gen_mb_arm tests bit 19 at 0x66 */
 #define CF_PARALLEL 0x80000u
@@ -130,37 +126,6 @@ INTERPOSED void tcg_func_start_arm(TCGContext *tcg)
     if (interpose_changes(s))
         AT(tcg, TCG_CFLAGS, uint32_t) |= CF_PARALLEL;
     real.tcg_func_start(tcg);
-}
-
-static void stop_before_block(struct interpose *s, uintptr_t host_pc)
-{
-    uc.emu_stop(s->uc);
-    real.loop_exit_restore(interpose_cpu(s), host_pc);
-}
-
-INTERPOSED void helper_check_exit_request_arm(void *of, uint32_t in_delay_slot)
-{
-    struct interpose *s = interpose_current;
-    if (__builtin_expect(s->requests == NULL, false)) {
-        real.check_exit_request(of, in_delay_slot);
-        return;
-    }
-    uintptr_t host_pc = (uintptr_t)__builtin_return_address(0);
-    bool requested = atomic_load_explicit(s->requests, memory_order_relaxed) != 0;
-    if (__builtin_expect(!requested && !stops_need_call(s), true))
-        return;
-    if (stops_hits(s, host_pc))
-        stop_before_block(s, host_pc);
-    if (interpose_budget_is_spent(s) || (requested && s->on.poll(s->context)))
-        stop_before_block(s, host_pc);
-    interpose_count(s);
-}
-
-INTERPOSED void translator_loop_arm(const void *operations, void *base, void *cpu, TranslationBlock *block, int longest)
-{
-    struct interpose *s = interpose_current;
-    poll_block_starts(s, !stops_need_call(s));
-    real.translator_loop(operations, base, cpu, block, stops_longest_block(s, s->translating, longest));
 }
 
 static void give_way(struct interpose *s, bool is_wfe)

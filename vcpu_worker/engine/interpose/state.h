@@ -33,6 +33,23 @@ struct stops {
     bool retries;             /* it has trapped, and is passed again when it comes next */
 };
 
+/* Called once for each instruction under a budget, so inline. */
+static inline bool budget_is_spent(const struct stops *stops)
+{
+    return stops->counting && stops->budget_left == 0;
+}
+
+static inline void count_instruction(struct stops *stops)
+{
+    stops->budget_left -= stops->counting && stops->budget_left > 0;
+}
+
+/* Whether blocks have to call at their start. */
+static inline bool stops_need_call(const struct stops *stops)
+{
+    return stops->counting || stops->breakpoint_count;
+}
+
 /* watch.c */
 struct watch {
     struct watchpoint points[INTERPOSE_WATCHPOINTS];

@@ -24,12 +24,12 @@ uint64_t interpose_budget_left(const struct interpose *s)
 
 bool interpose_budget_is_spent(const struct interpose *s)
 {
-    return s->stops.counting && s->stops.budget_left == 0;
+    return budget_is_spent(&s->stops);
 }
 
 void interpose_count(struct interpose *s)
 {
-    s->stops.budget_left -= s->stops.counting && s->stops.budget_left > 0;
+    count_instruction(&s->stops);
 }
 
 void interpose_uncount(struct interpose *s)
@@ -66,15 +66,10 @@ int stops_longest_block(const struct interpose *s, uint32_t pc, int longest)
     return longest;
 }
 
-bool stops_need_call(const struct interpose *s)
-{
-    return s->stops.counting || s->stops.breakpoint_count;
-}
-
 bool stops_hits(struct interpose *s, uintptr_t host_pc)
 {
     struct stops *stops = &s->stops;
-    if (!stops->breakpoint_count || s->watch.suspended)
+    if (s->watch.suspended)
         return false;
     TranslationBlock *block = real.lookup(s->translator, host_pc);
     uint32_t pc = block ? AT(block, BLOCK_PC, uint32_t) : 0;

@@ -23,8 +23,6 @@ bool interpose_is_at_breakpoint(struct interpose *s); /* the last run stopped at
 
 /* For interpose/: how many instructions a block from `pc` on may have, at most `longest`. */
 int stops_longest_block(const struct interpose *s, uint32_t pc, int longest);
-/* Whether blocks have to call at their start. */
-bool stops_need_call(const struct interpose *s);
 /* Whether the block that calls from `host_pc` starts at a breakpoint at which the run stops now. */
 bool stops_hits(struct interpose *s, uintptr_t host_pc);
 

@@ -24,12 +24,12 @@ static bool exit_to_python(struct vcpu *v, enum exit_kind kind)
 /* The world is stopped: stay here until it goes on, or a message waits; the run loop then comes back. */
 static void park(struct vcpu *v)
 {
-    struct step step = step_begin(v, CP_COUNT_STOPPED, CP_ACTIVITY_PARKED, 0);
+    struct step step = step_begin(v, CP_COUNT_STOPPED, STEP_NO_HISTOGRAM, CP_ACTIVITY_PARKED, 0);
     while ((atomic_load(&v->slot->requests) & (CP_STOP | CP_QUIT | CP_EVENT)) == CP_STOP) {
         cp_park(v->slot, CP_STOP, CP_QUIT | CP_EVENT, SLICE_NS);
         cp_beat(&v->slot->process);
     }
-    step_end(&step, STEP_NO_HISTOGRAM, JOURNAL_PARKED, v->pc);
+    step_end(&step, JOURNAL_PARKED, v->pc);
     cp_activity(&v->slot->process, CP_ACTIVITY_GUEST, 0);
 }
 

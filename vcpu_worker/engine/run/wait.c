@@ -8,7 +8,7 @@
 
 void vcpu_wait_for_interrupt(struct vcpu *v)
 {
-    struct step step = step_begin(v, CP_COUNT_WFI, CP_ACTIVITY_WFI, 0);
+    struct step step = step_begin(v, CP_COUNT_WFI, STEP_NO_HISTOGRAM, CP_ACTIVITY_WFI, 0);
     for (;;) {
         vcpu_serve(v);
         if ((atomic_load(&v->slot->line) & 3) || (atomic_load(&v->slot->requests) & (CP_EVENT | CP_QUIT | CP_TICK)))
@@ -16,5 +16,5 @@ void vcpu_wait_for_interrupt(struct vcpu *v)
         cp_sleep(v->slot, WAKES, SLICE_NS);
         cp_beat(&v->slot->process);
     }
-    step_end(&step, STEP_NO_HISTOGRAM, JOURNAL_SLEPT, v->pc);
+    step_end(&step, JOURNAL_SLEPT, v->pc);
 }
