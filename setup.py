@@ -20,6 +20,7 @@ FLAGS = [
     "-O2",
     "-Wall",
     "-Wextra",
+    "-fvisibility=hidden",
     "-Wno-unused-parameter",
     "-Wno-missing-field-initializers",
 ]
@@ -34,15 +35,8 @@ SOURCES = {
         "allstop/coordinator/node/memory",
         ["node_memory", "node_pages", "node_requests"],
     ),
-    "allstop.vcpu_worker.engine._engine": (
-        "allstop/vcpu_worker/engine",
-        [
-            "module", "vcpu", "exits", "requests", "turns", "state", "stage2", "swap", "seam", "seam_library",
-            "seam_access", "seam_poll", "seam_reading", "seam_registers", "seam_walk", "seam_watch",
-            "seam_coprocessors", "semihosting", "timers", "undefined",
-        ],
-    ),
-}  # fmt: skip
+    "allstop.vcpu_worker.engine._engine": ("allstop/vcpu_worker/engine", ["**/*"]),
+}
 HEADERS = sorted(
     map(
         str,
@@ -62,7 +56,7 @@ setup(
     ext_modules=[
         Extension(
             name,
-            [f"{folder}/{source}.c" for source in sources],
+            sorted(str(path) for source in sources for path in Path(folder).glob(f"{source}.c")),
             depends=HEADERS,
             include_dirs=["allstop", str(Path(unicorn.origin).parent / "include")],
             extra_compile_args=FLAGS,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The engine: one ARMv7 vCPU at EL1/EL0 of which this process is the EL2, over an unmodified libunicorn.
+"""The engine: one ARMv7 vCPU at EL1/EL0, with this process as its EL2, over an unmodified libunicorn.
 
 The extension must be in the process, globally, before the library: it takes the place of some of the library's
 functions. So it is imported with RTLD_GLOBAL, and the library is found without importing the `unicorn` package.
@@ -29,46 +29,4 @@ def _load() -> None:
 
 _load()
 
-from allstop.vcpu_worker.engine._engine import (  # noqa: E402
-    EXIT_BREAKPOINT,
-    EXIT_BUDGET,
-    EXIT_CP15,
-    EXIT_FETCH,
-    EXIT_HVC,
-    EXIT_LOST,
-    EXIT_MMIO,
-    EXIT_NISV,
-    EXIT_OTHER,
-    EXIT_REQUEST,
-    EXIT_SEMIHOSTING,
-    EXIT_SMC,
-    EXIT_TIMER,
-    EXIT_WALK,
-    EXIT_WATCHPOINT,
-    EngineError,
-    Exit,
-    Vcpu,
-    facts,
-)
-
-__all__ = [
-    "EXIT_BREAKPOINT",
-    "EXIT_BUDGET",
-    "EXIT_CP15",
-    "EXIT_FETCH",
-    "EXIT_HVC",
-    "EXIT_LOST",
-    "EXIT_MMIO",
-    "EXIT_NISV",
-    "EXIT_OTHER",
-    "EXIT_REQUEST",
-    "EXIT_SEMIHOSTING",
-    "EXIT_SMC",
-    "EXIT_TIMER",
-    "EXIT_WALK",
-    "EXIT_WATCHPOINT",
-    "EngineError",
-    "Exit",
-    "Vcpu",
-    "facts",
-]
+from allstop.vcpu_worker.engine._engine import *  # noqa: E402, F403
