@@ -118,8 +118,8 @@ class Server:
         self._channel.close()
 
     def _watched(self) -> dict[int, int]:
-        """Descriptors to wait for. Nobody can connect before the machine is up: gdb tries again, but once connected it
-        asks again for what is not answered in two seconds. Who connects while there is a client is told no."""
+        """Descriptors to wait for. No client can connect before the machine is up: gdb retries a connection, but once
+        connected it repeats a packet that has no answer within two seconds. A second client is refused."""
         fds: dict[int, int] = {}
         client = self._client
         if not self._listening and self._session.ready and self._is_booted():
