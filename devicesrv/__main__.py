@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`python -m devicesrv --config-fd N`: the device server's process.
 
-Exit status: 0 after Shutdown, 2 if the board cannot be built (one sentence on the standard error output says
-why).
+Exit status: 0 after Shutdown, 2 if the board cannot be built (one sentence on standard error says why).
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ _PAGE_SHIFT = PAGE_BYTES.bit_length() - 1
 _MASKS = {size: (1 << 8 * size) - 1 for size in WIDTHS}
 
 
-# Is told each access when it has been performed: vCPU, ipa, size, is_write, value written or read, whether no device
-# was there.
+# The bus calls it after each access: vCPU, ipa, size, is_write, value written or read, whether no device was there.
 Witness: TypeAlias = Callable[[int, int, int, bool, int, bool], object]
 
 
@@ -37,7 +36,7 @@ class Region:
 
 
 def _look_away(*access: object) -> None:
-    """The witness where nobody asks."""
+    """The default witness."""
 
 
 class Bus:
@@ -45,7 +44,7 @@ class Bus:
 
     Ranges begin and end on pages, because an access reaches the bus through a page that stage 2 does not map.
     `unassigned` counts accesses that no device answered. `witness` sees what was performed, in order: the MMIO oracle
-    hears of an access here and nowhere else, however the request for it came.
+    learns of an access here and nowhere else, however the request for it came.
     """
 
     def __init__(self) -> None:
@@ -84,7 +83,7 @@ class Bus:
 
         `size` is 1, 2, 4 or 8. An access in a device's window of a width or alignment that the device does
         not take is a guest's mistake: it reads as zero, a write is ignored, and the device's count goes up.
-        Whatever a device raises comes out.
+        A device's exception passes through.
         """
         answer = self._perform(ipa, size, is_write, value, cpu)
         self.witness(cpu, ipa, size, is_write, value if is_write else answer or 0, answer is None)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a device is, and what it is connected to.
 
-A device is a window of registers. It knows offsets into that window and nothing of addresses, sockets or
-processes; what it needs from outside comes in through its `Wiring`. `docs/devices.md` shows how to write one.
+A device is a window of registers. It knows offsets into that window, but no addresses, sockets or
+processes; its `Wiring` connects it to the outside. `docs/devices.md` shows how to write one.
 """
 
 from __future__ import annotations

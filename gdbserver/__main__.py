@@ -15,7 +15,7 @@ from allstop.vm.wire.channel import ChannelError
 
 
 def main() -> int:
-    """Serve until the machine is over. The exit status: 0, or 1 after one sentence on stderr."""
+    """Serve until the machine ends. The exit status: 0, or 1 after one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="gdbserver", description="The gdb server of one machine.")
     parser.add_argument("--config-fd", type=int, required=True, metavar="N", help="inherited memory file")
     config = MachineConfig.from_fd(parser.parse_args().config_fd)

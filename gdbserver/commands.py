@@ -45,7 +45,7 @@ monitor vcpus                 what each vCPU did when the world was stopped
 
 
 class _Malformed(Exception):
-    """A packet that is understood, but whose arguments are not."""
+    """A known packet with invalid arguments."""
 
 
 class Commands:
@@ -102,11 +102,11 @@ class Commands:
                     yield from answer(payload[len(name) :])
                     return
             yield from self._plain.get(payload[:1], self._unknown)(payload[1:])
-        except (_Malformed, ValueError):  # int() and bytes.fromhex() say so of what is no number
+        except (_Malformed, ValueError):  # int() and bytes.fromhex() raise it for invalid digits
             self._reply(b"E22")  # EINVAL
 
     def forget(self) -> None:
-        """The client has gone, and what it had set with it."""
+        """The client has gone: forget its breakpoints and watchpoints."""
         self._breakpoints: set[int] = set()
         self._watchpoints: dict[tuple[int, int, int], None] = {}  # (address, bytes, type of Z)
         self._general = 0  # the vCPU that Hg has selected
@@ -115,7 +115,7 @@ class Commands:
         self._registers: dict[int, dict[str, int]] = {}
 
     def sync(self, vcpus: Iterable[int]) -> Task:
-        """Have vCPUs know what stops them; one that is busy is waited for."""
+        """Tell vCPUs their breakpoints and watchpoints; wait for a busy one."""
         stops = self._stops()
         late = [vcpu for vcpu in vcpus if self._applied[vcpu] != stops]
         yield Until(lambda: not any(map(self._session.busy, late)))
@@ -271,7 +271,7 @@ class Commands:
         yield from self._run_from(rest.partition(b";")[2], "s")
 
     def _run_from(self, address: bytes, action: Action) -> Task:
-        """The packets of before vCont: the selected vCPU is stepped alone, or all go on."""
+        """The packets older than vCont: the selected vCPU steps alone, or all go on."""
         if address:
             yield from self._write(_PC, _hex(address))
         if action == "s":

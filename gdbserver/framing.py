@@ -21,7 +21,7 @@ _SPECIAL = b"$#}*"
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet that came whole."""
+    """A complete packet."""
 
     payload: bytes
 
@@ -33,7 +33,7 @@ class Interrupt:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """These bytes have to be sent."""
+    """Bytes to send."""
 
     data: bytes
 
@@ -52,7 +52,7 @@ class Framing:
         self._last = b""
 
     def receive(self, data: bytes) -> list[Received]:
-        """Bytes of the client's; what they amount to, in order."""
+        """Take bytes from the client; the packets and signals in them, in order."""
         found: list[Received] = []
         for byte in data:
             if self._packet is None:
@@ -62,7 +62,7 @@ class Framing:
         return found
 
     def encode(self, payload: bytes) -> bytes:
-        """A packet for the client; it is kept, for the client may ask for it again."""
+        """Frame a packet for the client, and keep it: the client may ask for it again."""
         escaped = bytearray()
         for byte in payload:
             escaped += bytes((_ESCAPE, byte ^ 0x20)) if byte in _SPECIAL else bytes((byte,))

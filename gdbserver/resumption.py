@@ -10,7 +10,7 @@ _ACTIONS: dict[bytes, Action] = {b"c": "c", b"C": "c", b"s": "s", b"S": "s"}
 
 
 def parse_vcont(text: bytes, vcpus: int) -> dict[int, Action]:
-    """What each vCPU is to do, from `c;s:2;...`: the first action that names one counts. vCPUs of no action stay
+    """What each vCPU has to do, from `c;s:2;...`: the first action that names it counts. vCPUs without one stay
     stopped. Raises ValueError."""
     found: dict[int, Action] = {}
     for part in text.split(b";"):

@@ -44,7 +44,7 @@ _WORDS = {control.ACTIVITY_OFF: "switched off", control.ACTIVITY_WFI: "asleep in
 
 
 class _Client:
-    """A connection, with what is to be sent on it."""
+    """A connection, with the bytes that wait to be sent."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -58,7 +58,7 @@ class _Client:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def send(self) -> bool:
-        """Send what can be sent; False when the connection is broken."""
+        """Send as much as the socket takes; False for a broken connection."""
         try:
             while self.unsent:
                 del self.unsent[: self.connection.send(self.unsent)]
@@ -70,8 +70,8 @@ class _Client:
 
 
 class Server:
-    """The gdb server of one machine. `serve` returns when the machine is over, and raises OSError where another program
-    has come first to its port."""
+    """The gdb server of one machine. `serve` returns when the machine ends. It raises OSError when another program
+    has its port."""
 
     def __init__(self, config: MachineConfig, spec: GdbSpec, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         """Connect to the coordinator. Raises ChannelError."""
@@ -118,8 +118,8 @@ class Server:
         self._channel.close()
 
     def _watched(self) -> dict[int, int]:
-        """Descriptors to wait for. Nobody can connect before the machine is up: gdb tries again, but once connected it
-        asks again for what is not answered in two seconds. Who connects while there is a client is told no."""
+        """Descriptors to wait for. No client can connect before the machine is up: gdb retries a connection, but once
+        connected it repeats a packet that has no answer within two seconds. A second client is refused."""
         fds: dict[int, int] = {}
         client = self._client
         if not self._listening and self._session.ready and self._is_booted():
@@ -146,7 +146,7 @@ class Server:
         self._handle(Attached(self._doing()))
 
     def _attend(self, client: _Client) -> None:
-        """Read from the client, and write what waits."""
+        """Read from the client, and write the waiting bytes."""
         try:
             data = client.connection.recv(_READ_BYTES)
         except BlockingIOError:
@@ -190,7 +190,7 @@ class Server:
                 return
 
     def _doing(self) -> tuple[str, ...]:
-        """In words, what each vCPU is doing, or was when it was stopped."""
+        """What each vCPU is doing, or was doing when it was stopped, as text."""
         return tuple(_WORDS.get(self._page.activity(vcpu)[0], "running") for vcpu in range(self._page.vcpus))
 
     def _handle(self, event: Event) -> None:
@@ -214,13 +214,13 @@ class Server:
                 client.leaving = True
 
     def _say(self, sentence: str) -> None:
-        """To the user, and into our log."""
+        """Print a line for the user, and to our log."""
         for fd, prefix in ((self._notice_fd, "allstop: "), (2, "")):
             with contextlib.suppress(OSError):
                 os.write(fd, f"{prefix}{sentence}\n".encode())
 
     def _say_good_bye(self) -> None:
-        """A client learns how the machine has ended, if it reads that within a moment."""
+        """Give the client a moment to read how the machine has ended."""
         client = self._client
         if client is None:
             return

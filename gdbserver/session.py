@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a gdb server does, without I/O: events in, effects out. The packets themselves are in `commands`.
+"""A gdb server's decisions, without I/O: inputs in, effects out. `commands` has the packets themselves.
 
 Theory of operation
 -------------------
 
-The world is stopped for a debugger in two steps. The barrier (`allstop.coordinator.world.barrier`) has every
-vCPU leave the guest; then each is told to stay out (HoldVcpu), and the world is given back. From then on the
-debugger holds vCPUs, not the world, so one of them can finish an exit for which it needs the stopped world
-itself, execute one instruction, or run alone.
+A debugger stops the world in two steps. The barrier (`allstop.coordinator.world.barrier`) has every vCPU leave the
+guest; then HoldVcpu keeps each one out, and the server releases the world. From then on the debugger holds vCPUs, not
+the world, so one of them can finish an exit for which it needs the stopped world itself, execute one instruction, or
+run alone.
 
     RUNNING   --- Ctrl-C, a hit, a client that comes --->   a task stops the world   --->   STOPPED
     RUNNING   <--- a task lets the vCPUs go: c, D, a client that has gone ---------------   STOPPED
 
-Whatever takes more than one message is a task: a generator that yields what it waits for, with a deadline. One task
-runs at a time; packets wait meanwhile. A vCPU that does not answer in time is busy: what is asked of it is refused,
-until it does. So no client and no vCPU can make the server wait for ever.
+Work that takes more than one message is a task: a generator that yields conditions to wait for, with a deadline. One
+task runs at a time; packets wait meanwhile. A vCPU that does not answer in time is busy: until it
+answers, the server refuses requests for it. So no client and no vCPU can make the server wait for ever.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ANSWER_S = 2.0
 _MAX_WAITING_PACKETS = 256
 _SIGTERM = 15
 
-# Events
+# Inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,12 @@ class NoAcks:
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """Close the client's connection, when it has what was sent."""
+    """Close the client's connection after the last packet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Tell the user of the run."""
+    """Print a line for the user of the run."""
 
     sentence: str
 
@@ -137,14 +137,14 @@ VcpuCommand: TypeAlias = Callable[[int], Message]
 
 
 class Answers(Protocol):
-    """What answers packets: see `commands.Commands`."""
+    """The interface that answers packets: see `commands.Commands`."""
 
     def serve(self, payload: bytes) -> Task:
         """Answer a packet, in a stopped world. May raise BusyError."""
         ...
 
     def sync(self, vcpus: Iterable[int]) -> Task:
-        """Have vCPUs know what stops them."""
+        """Tell vCPUs their breakpoints and watchpoints."""
         ...
 
     def forget(self) -> None:
@@ -192,7 +192,7 @@ class Session:
         self._nonce = 0
         self._outstanding: dict[int, int] = {}  # nonce to vCPU
         self._answers: dict[int, DebugDone] = {}
-        self._held: set[int] = set()  # told to stay out, whether they have answered or not
+        self._held: set[int] = set()  # got HoldVcpu, whether they have answered or not
         self._client = 0  # counts clients
         self._task: Task | None = None
         self._task_client: int | None = None
@@ -202,16 +202,16 @@ class Session:
 
     @property
     def wait_s(self) -> float | None:
-        """How long nothing need happen; None: for any time."""
+        """How long the server may wait; None: without limit."""
         return None if self._until_s is None else max(0.0, self._until_s - self._now_s)
 
     @property
     def ready(self) -> bool:
-        """A client may be let in."""
+        """Whether a client may connect."""
         return self._up and not self._over and (self.stopped or not self._waits)
 
     def handle(self, event: Event, now_s: float) -> list[Effect]:
-        """Take one event; the effects are to be performed in their order."""
+        """Take one input. The caller performs the effects in their order."""
         self._now_s = now_s
         self._effects = []
         self._note(event)
@@ -222,16 +222,16 @@ class Session:
     # For tasks
 
     def put(self, effect: Effect) -> None:
-        """An effect of the task's. What is meant for a client that has gone is not sent to the next one."""
+        """Add an effect of a task, unless it is for a client that has gone: the next one must not get it."""
         if isinstance(effect, Ask | Say) or self._task_client in (None, self._client):
             self._effects.append(effect)
 
     def busy(self, vcpu: int) -> bool:
-        """Whether the vCPU has not answered what it was told before."""
+        """Whether the vCPU has yet to answer its last command."""
         return vcpu in self._outstanding.values()
 
     def ask(self, vcpu: int, command: VcpuCommand) -> Generator[Until, None, DebugDone]:
-        """Have a vCPU do something, and wait for it. Raises BusyError."""
+        """Send a vCPU a command, and wait for the answer. Raises BusyError."""
         if self.busy(vcpu):
             raise BusyError
         nonce = self._send(vcpu, command)
@@ -241,7 +241,7 @@ class Session:
         return self._answers.pop(nonce)
 
     def ask_without_end(self, vcpu: int, command: VcpuCommand) -> Generator[Until, None, DebugDone]:
-        """The same for what may take its time: an instruction that waits for a device, or for an operator's pause."""
+        """The same without a deadline: an instruction may wait for a device, or for an operator's pause."""
         yield Until(lambda: not self.busy(vcpu))
         nonce = self._send(vcpu, command)
         yield Until(lambda: nonce in self._answers)
@@ -250,7 +250,7 @@ class Session:
     def ask_all(
         self, vcpus: Iterable[int], command: Callable[[int, int], Message], within_s: float | None = ANSWER_S
     ) -> Generator[Until, None, list[DebugDone]]:
-        """The same of several at once, made by command(nonce, vcpu); those that do not answer in time are left out."""
+        """Send several vCPUs command(nonce, vcpu) at once; those that do not answer in time are left out."""
         nonces = [
             self._send(vcpu, lambda nonce, vcpu=vcpu: command(nonce, vcpu))  # type: ignore[misc]
             for vcpu in vcpus
@@ -274,7 +274,7 @@ class Session:
         self.stopped = True
 
     def go(self, vcpus: Iterable[int]) -> Task:
-        """Let vCPUs go. One that is busy is waited for: it must not stay behind."""
+        """Let vCPUs go. Wait for a busy one: it must not stay behind."""
         for vcpu in vcpus:
             if vcpu not in self._held:
                 continue
@@ -302,17 +302,17 @@ class Session:
         self.put(Reply(self._commands.report(hit, vcpu)))
 
     def postpone_hits(self) -> None:
-        """Breakpoints that are not reported now are hit again when their vCPUs go on; an access is over, and waits."""
+        """A breakpoint that is not reported now comes again when its vCPU runs; a watched access is reported later."""
         for hit in list(self.hits):
             if hit.cause == HIT_BREAKPOINT:
                 self.hits.remove(hit)
                 self.again.add(hit.vcpu)
 
     def detach(self) -> None:
-        """The client has said good-bye."""
+        """The client has detached."""
         self._leave()
 
-    # Events in
+    # Inputs
 
     def _note(self, event: Event) -> None:
         match event:
@@ -360,7 +360,7 @@ class Session:
                 self._end()
 
     def _end(self) -> None:
-        """The machine is over. A client that waits for a stop learns how; another one sees the connection end."""
+        """The machine has ended. A client that waits for a stop learns how; another one sees the connection end."""
         self._over, self._task, self._task_client = True, None, None
         if not self.attached:
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The vCPU's registers as gdb numbers them, and the description that tells it so. Source: GDB manual, appendix G."""
+"""The vCPU's registers by gdb's numbers, and the target description for it. Source: GDB manual, appendix G."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from allstop.vm.arm.registers import BANKED, CORE, CP15, DOUBLES
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """One register: its name among ours, and its width."""
+    """One register: our name for it, and its width."""
 
     name: str
     width_bytes: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`python -m vcpu_worker --config-fd N --vcpu K`: the process of one vCPU. The launcher has `zygote` fork the same."""
+"""`python -m vcpu_worker --config-fd N --vcpu K`: the process of one vCPU. `zygote` forks the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> int:
 
 
 def live(config: MachineConfig, vcpu: int) -> int:
-    """Be the process of `vcpu` until the machine shuts down; the exit status."""
+    """Run the worker of `vcpu` until the machine shuts down; the exit status."""
     ask_for_slice(SHORT_SLICE_NS)
     if config.pin:
         pin_to_core(vcpu)

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`python -m allstop.vcpu_worker.zygote --config-fd N --socket-fd M`: where the processes of all vCPUs are forked from.
+"""`python -m allstop.vcpu_worker.zygote --config-fd N --socket-fd M`: the process from which all workers fork.
 
-Loading a worker's modules and the engine takes longer than all else that a worker does before its vCPU can run, and
-is most of its memory. So one process loads them once and forks the workers, who share what none of them changes. It
-makes no thread and no socket of ZeroMQ's, which do not survive a fork.
+Loading a worker's modules and the engine takes most of a worker's start and of its memory. So one process loads them
+once and forks the workers, which share unmodified pages copy-on-write. It makes no thread and no ZeroMQ socket, for
+those do not survive a fork.
 
-It sends "ready", gets one message, with the vCPUs' numbers and a descriptor for each one's log, answers by
-their process numbers, and is gone. The workers then have the launcher as their parent, for it is their
-subreaper (`deploy/processes/subreaper.py`); it closes its end of the socket when that is so, and only then can
-they tie their lives to its.
+It sends "ready", receives one message with the vCPUs' numbers and a descriptor for each log, answers with the workers'
+process ids, and exits. The launcher, as subreaper (`deploy/processes/subreaper.py`), then becomes the workers' parent.
+It closes its end of the socket when that is so; only then can they tie their lives to its.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ _MESSAGE_BYTES = 4096
 
 
 def main() -> int:
-    """Fork what is asked for; the exit status."""
+    """Fork the workers; the exit status."""
     parser = argparse.ArgumentParser(prog="allstop.vcpu_worker.zygote", description=__doc__)
     parser.add_argument("--config-fd", type=int, required=True)
     parser.add_argument("--socket-fd", type=int, required=True)
     arguments = parser.parse_args()
     config = MachineConfig.from_fd(arguments.config_fd)
     tie_to_parent(config.launcher_pid)
-    with contextlib.suppress(RuntimeError, OSError, ValueError):  # each worker will find out for itself, and say so
+    with contextlib.suppress(RuntimeError, OSError, ValueError):  # each worker fails by itself, with a sentence
         import allstop.vcpu_worker.worker  # noqa: F401
     gc.collect()
     gc.freeze()  # a collection would write to every object, and so unshare its page

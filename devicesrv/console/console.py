@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The console's pipe: what the guest prints reaches the reader whole and in order, and never stops the
-devices.
+"""The console's pipe: the guest's output reaches the reader whole and in order, and never stops the devices.
 
-A pipe whose reader is slow fills up. What does not fit waits here until `drain` is called again; nobody
-blocks on it.
+A slow reader lets the pipe fill up. The rest waits here until the next `drain`; no call blocks.
 """
 
 from __future__ import annotations
@@ -14,9 +12,9 @@ import time
 
 
 class Console:
-    """The writing end of a pipe, or nothing (`fd` -1: what is printed is dropped).
+    """The writing end of a pipe, or nothing (`fd` -1: the output is dropped).
 
-    `lost_bytes` counts what nobody can read any more because the reader has closed its end.
+    `lost_bytes` counts the bytes that were lost because the reader has closed its end.
     """
 
     def __init__(self, fd: int) -> None:
@@ -38,7 +36,7 @@ class Console:
             self._waiting += data[written:]
 
     def drain(self) -> bool:
-        """Pass on what waits, as much as the pipe takes. Whether nothing waits any more."""
+        """Write as much of the waiting output as the pipe takes. Whether nothing waits any more."""
         while self._waiting:
             written = self._try(self._waiting)
             if not written:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The line by which some bare-metal test suites end: "EXIT: STATUS=N" on the console, where N = code << 1 | 1.
+"""The line with which some bare-metal test suites end: "EXIT: STATUS=N" on the console, where N = code << 1 | 1.
 
 Source: kvm-unit-tests, lib/arm/io.c, exit().
 """
@@ -13,7 +13,7 @@ _LONGEST = 32
 
 
 class ExitLine:
-    """Watches what is printed."""
+    """Watches the console's output."""
 
     def __init__(self) -> None:
         self._line = bytearray()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The console's input on its way in: what was typed waits here until a device takes it. Nothing is lost, and no more
-than INPUT_WINDOW_BYTES wait, for the launcher sends no more than it has been told were taken.
+"""The console's input on its way in: it waits here until a device takes it. Nothing is lost, and at most
+INPUT_WINDOW_BYTES wait: the launcher sends more only when a device has taken some.
 
-Of several devices that listen, the one gets it that is known to be opened; where none or several are, the one that
-subscribed last. The driver of a virtio console listens from its beginning, whether somebody uses the terminal that it
-makes or not; a UART's receive interrupt is enabled by who opens it.
+Of several devices that listen, the one that is known to be opened gets it; if none or several are, the one that
+subscribed last. The driver of a virtio console listens from its start, whether or not a program uses its terminal; the
+program that opens a UART's terminal enables the receive interrupt.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ class Receiver(Protocol):
 
     @property
     def listening(self) -> bool:
-        """Whether the guest has it in a state in which it could receive."""
+        """Whether the guest has enabled it to receive."""
 
     def receive(self, data: bytes) -> int:
-        """Take some of `data`, from its begin; how many bytes were taken. The rest is offered again after the guest's
-        next access to any device."""
+        """Take some of `data`, from its start; how many bytes. The rest comes again after the guest's next access
+        to any device."""
 
 
 def _unnoticed(what: object) -> None:
-    """Nobody needs to know."""
+    """The default for `taken`."""
 
 
 def _untold() -> bool:
-    """The device does not know whether anybody has opened it."""
+    """The default for `opened`: it is not known."""
     return False
 
 
 class InputLine:
-    """Bytes for whoever subscribes. `taken(n)` is called with the number of bytes that a device took, `failed(error)`
-    with what one raised: then what waits is dropped.
+    """Bytes for the devices that subscribe. It calls `taken(n)` with the number of bytes that a device took, and
+    `failed(error)` with the exception that one raised; then the waiting bytes are dropped.
 
-    waiting    what has not been taken yet; offer it again by `pump`
+    waiting    bytes that no device has taken yet; `pump` offers them again
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class InputLine:
         self._receivers: list[tuple[Receiver, Callable[[], bool]]] = []
 
     def subscribe(self, receiver: Receiver, opened: Callable[[], bool] = _untold) -> None:
-        """A device would like the input, if it listens; `opened` tells whether the guest is known to wait for it."""
+        """Let a device have the input while it listens; `opened` says whether the guest is known to wait for it."""
         self._receivers.insert(0, (receiver, opened))
 
     def feed(self, data: bytes) -> bool:
@@ -64,7 +64,7 @@ class InputLine:
         return True
 
     def pump(self) -> None:
-        """Offer what waits to the device whose it is."""
+        """Offer the waiting bytes to the device that gets them."""
         try:
             self._offer()
         except BaseException as error:

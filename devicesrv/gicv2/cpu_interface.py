@@ -135,7 +135,7 @@ class CpuInterfaces(Device):
         return source << 10 | intid
 
     def _highest_pending(self, interface: Interface, alias: bool) -> int:
-        """HPPIR looks past the priority mask and what runs, not past the group enables."""
+        """HPPIR ignores the priority mask and the running priority, but not the group enables."""
         gic = self._gic
         intid, _ = gic.highest(interface)
         if intid == SPURIOUS:

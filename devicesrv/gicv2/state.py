@@ -92,7 +92,7 @@ class Gic:
     """All interrupts of the machine, and each vCPU's line.
 
     lines      one word for each vCPU: version << 2 | FIQ << 1 | IRQ
-    changed    vCPUs whose line has changed since somebody cleared this set
+    changed    vCPUs whose line has changed since the server cleared this set
     withheld   vCPUs whose line is kept low, for an event; `update` them when this changes
 
     There are at most eight CPU interfaces; vCPUs beyond have a line that never rises.
@@ -189,7 +189,7 @@ class Gic:
             self._set_line(interface.cpu, level)
 
     def raise_spuriously(self, cpu: int) -> bool:
-        """Raise the line of `cpu` with nothing behind it, until its interface is used next; False when it is high."""
+        """Raise the line of `cpu`, with nothing pending, until its interface is used; False when it is high."""
         return self._set_line(cpu, LINE_IRQ)
 
     def _set_line(self, cpu: int, level: int) -> bool:
@@ -201,5 +201,5 @@ class Gic:
         return True
 
     def update_for(self, intid: int, interface: Interface) -> None:
-        """Compute the lines again of all whom `intid` of `interface` concerns."""
+        """Compute again the lines of every CPU that `intid` of `interface` concerns."""
         self.update((interface,) if intid < PRIVATE else self.interfaces)

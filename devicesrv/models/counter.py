@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A device that counts and logs its accesses: what an access was performed twice, or not at all, is seen
-here."""
+"""A device that counts and logs its accesses, to show an access that was performed twice or not at all."""
 
 from __future__ import annotations
 

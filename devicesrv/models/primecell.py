@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How an Arm PrimeCell says what it is: the registers at 0xfe0 to 0xffc, by which Linux finds its driver."""
+"""An Arm PrimeCell's identification: the registers at 0xfe0 to 0xffc, by which Linux finds its driver."""
 
 from __future__ import annotations
 

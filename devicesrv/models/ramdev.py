@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A RAM that is a device: memory whose every access is an exit. Each width and each offset is good."""
+"""A RAM that is a device: every access to it is an exit. It takes any width at any offset."""
 
 from __future__ import annotations
 

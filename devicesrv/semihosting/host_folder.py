@@ -18,7 +18,7 @@ _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class HostFolder:
-    """Files below `path`; no file at all where that is empty. Everything here raises OSError."""
+    """Files below `path`, or none if it is empty. Every method raises OSError."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -53,7 +53,7 @@ class _Open:
 
 class Semihosting:
     """Performs calls. `console` prints; `keyboard(n)` gives up to n bytes that were typed, none at the end of the
-    input; `finish` ends the run with a status and a sentence. Nothing that a guest asks for raises."""
+    input; `finish` ends the run with a status and a sentence. No call of a guest raises."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The block device. Source: virtio 1.2 (OASIS), 5.2.
 
-Requests are done one after the other, before the notification is over. What the host fails is VIRTIO_BLK_S_IOERR for
-the guest, and a note for the verdict, once for each drive.
+Requests are done one after the other, before the notification is over. Where the host fails one, the guest reads
+VIRTIO_BLK_S_IOERR, and the verdict gets one note for the drive.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ S_OK, S_IOERR, S_UNSUPP = 0, 1, 2
 QUEUE_SIZE = 128
 SEGMENTS = QUEUE_SIZE - 2  # of data in a request: the header and the status take a descriptor each
 ID_BYTES = 20
-LONGEST_REQUEST_BYTES = 32 << 20  # nobody else is served meanwhile
+LONGEST_REQUEST_BYTES = 32 << 20  # the server does nothing else meanwhile
 PIECE_BYTES = 1 << 16
 _HEADER = struct.Struct("<IIQ")
 _CONFIGURATION = struct.Struct("<QIIHBBI")  # capacity, size_max, seg_max, geometry (3 fields), blk_size
 
 
 class Block(Function):
-    """A disk. `note(sentence)` is told when the host fails it; `name` is what the guest reads as its serial number."""
+    """A disk. It calls `note(sentence)` when the host fails it. The guest reads `name` as its serial number."""
 
     device_id = 2
     queue_sizes = (QUEUE_SIZE,)
@@ -66,7 +66,7 @@ class Block(Function):
         self.port.signal(queue)
 
     def _perform(self, kind: int, sector: int, chain: Chain) -> int:
-        """One request: its status. Raises OSError, AccessError."""
+        """Perform one request; its status. Raises OSError, AccessError."""
         if kind == T_IN:
             return self._transfer(
                 sector,

@@ -54,7 +54,7 @@ class VirtioConsole(Function):
         self._waiting.clear()
 
     def _fill(self) -> None:
-        """What waits goes into the buffers that the driver has for it. Raises QueueBrokenError, AccessError."""
+        """Put waiting input into the driver's buffers. Raises QueueBrokenError, AccessError."""
         queue = self.port.queue(RECEIVE)
         while self._waiting and (chain := queue.pop()) is not None:
             data = bytes(self._waiting[: chain.writable_bytes])
@@ -65,7 +65,7 @@ class VirtioConsole(Function):
 
 
 class TestConsole(VirtioConsole):
-    """A console whose output are commands, as QEMU's `testdev` character device takes them: a decimal number and the
+    """A console whose output is commands, as QEMU's `testdev` character device takes them: a decimal number and the
     letter q end the run. 0 passes; QEMU would exit with twice the number plus one."""
 
     __test__ = False  # pytest takes a class of this name for a test

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is behind a block device: an image, read-only, written through, or with writes kept apart (copy on write)."""
+"""The image behind a block device: read-only, written through, or copy-on-write."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ CLUSTER_BYTES = 4096
 
 
 class Drive:
-    """An open image of `size_bytes`. Reads and writes raise OSError where the host fails them; their ranges are the
-    caller's to check."""
+    """An open image of `size_bytes`. Reads and writes raise OSError when the host fails them; the caller checks their
+    ranges."""
 
     def __init__(self, spec: DriveSpec) -> None:
         """Raises DriveError."""
@@ -34,7 +34,7 @@ class Drive:
         _write_all(self._fd, offset, data)
 
     def flush(self) -> None:
-        """What was written is on the disk when this returns. Raises OSError."""
+        """All writes are on the disk when this returns. Raises OSError."""
         if self._through:
             os.fsync(self._fd)
 
@@ -44,9 +44,9 @@ class Drive:
 
 
 class CopyOnWriteDrive(Drive):
-    """Writes go to a file without a name, which is gone with the run; the image stays as it is.
+    """Writes go to an unnamed file, which ends with the run; the image stays as it is.
 
-    That file has the drive's layout. `_written` are the clusters that are to be read there.
+    That file has the drive's layout. `_written` are the clusters to read there.
     """
 
     def __init__(self, spec: DriveSpec, folder: str | None) -> None:

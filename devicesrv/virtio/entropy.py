@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The entropy device. Source: virtio 1.2 (OASIS), 5.4. Its bytes are those of a generator that the run's seed started,
-so that a run can be had again: nothing here is secret."""
+"""The entropy device. Source: virtio 1.2 (OASIS), 5.4. A generator with the run's seed gives its bytes, so that a
+run can be repeated: nothing here is secret."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_BYTES = 1 << 16  # that a buffer gets at a time: a device may give less tha
 
 
 class Entropy(Function):
-    """Fills buffers with what `random` gives."""
+    """Fills buffers from `random`."""
 
     device_id = 4
     queue_sizes = (8,)

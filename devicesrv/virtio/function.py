@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a virtio device is apart from its transport: an identity, features, a configuration, and what it does with the
-buffers in its queues."""
+"""A virtio device apart from its transport: its identity, features and configuration, and its use of the buffers in the
+queues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ F_VERSION_1 = 1 << 32
 
 
 class Port(Protocol):
-    """What a function has of its transport."""
+    """What a function may ask of its transport."""
 
     memory: Memory
 
@@ -27,10 +27,10 @@ class Port(Protocol):
         """One of the function's queues."""
 
     def signal(self, queue: Queue) -> None:
-        """Interrupt the driver for what was given back in `queue`, if it wants to be."""
+        """Interrupt the driver about buffers given back in `queue`, if it asked for that."""
 
     def guard(self, work: Callable[[], None]) -> None:
-        """Do `work` on queues on our own account. Whatever is wrong with them breaks the device, and nothing else."""
+        """Do `work` on the queues without a notification. An error in them breaks this device only."""
 
 
 class Function:
@@ -49,7 +49,7 @@ class Function:
         self.port: Port
 
     def plug(self, port: Port) -> None:
-        """Is called once, by the transport."""
+        """The transport calls this once."""
         self.port = port
 
     def configuration(self) -> bytes:
@@ -57,7 +57,7 @@ class Function:
         return b""
 
     def notified(self, index: int) -> None:
-        """The driver says that there is something in queue `index`. May raise QueueBrokenError and AccessError."""
+        """The driver has put a buffer into queue `index`. May raise QueueBrokenError and AccessError."""
 
     def reset(self) -> None:
         """The driver has reset the device."""

@@ -2,12 +2,12 @@
 """The device's side of a split virtqueue. Source: virtio 1.2 (OASIS), 2.6 and 2.7.
 
 Three areas in guest RAM: descriptors, which the driver writes; the available ring, which it writes too; the used ring,
-which we write. A queue believes nothing that it reads there: what cannot be is a QueueBrokenError, which the
+which we write. A queue trusts nothing that it reads there: an impossible value is a QueueBrokenError, which the
 transport turns into DEVICE_NEEDS_RESET. Each descriptor is read once, so a driver that changes one while we work
-harms itself only.
+harms only itself.
 
 Order. The index of a ring is read before its entries, and written after them: `load16` acquires, `store16` releases
-and ends with a full fence, so a driver that suppresses interrupts, or asks for them, is seen to do so in time.
+and ends with a full fence, so we see in time that a driver suppresses interrupts or asks for them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Memory(Protocol):
 
 
 class QueueBrokenError(Exception):
-    """The driver has left something in a queue that cannot be; the text says what."""
+    """The driver has left something impossible in a queue; the text says what."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class Chain:
 
     @property
     def readable_bytes(self) -> int:
-        """How much there is to read."""
+        """How many bytes the device may read."""
         return sum(segment.length for segment in self.readable)
 
     @property
     def writable_bytes(self) -> int:
-        """How much there is room for."""
+        """How many bytes the device may write."""
         return sum(segment.length for segment in self.writable)
 
 
@@ -125,7 +125,7 @@ class Queue:
         self._told = 0  # ... when the driver was last considered for an interrupt
 
     def enable(self, event_index: bool) -> None:
-        """The driver has set everything. Raises QueueBrokenError where that cannot be."""
+        """The driver has set everything. Raises QueueBrokenError for impossible settings."""
         if not 0 < self.size <= self.max_size or self.size & self.size - 1:
             raise QueueBrokenError(f"a queue cannot have {self.size} entries")
         if self.descriptors % 16 or self.driver % 2 or self.device % 4:
@@ -154,7 +154,7 @@ class Queue:
             raise QueueBrokenError(str(error)) from None
 
     def wants_interrupt(self) -> bool:
-        """Whether the driver is to be told of what was given back since this was last asked. Raises
+        """Whether to interrupt the driver about the buffers given back since the last call. Raises
         QueueBrokenError."""
         old, self._told = self._told, self._used
         if old == self._used:

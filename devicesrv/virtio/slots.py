@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which virtio devices a machine has, and in which order they take the transports, from number 0 on."""
+"""The virtio devices of a machine, in the order in which they take the transports, from number 0 on."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from allstop.vm.config.machine import MachineConfig
 
 
 def functions(config: MachineConfig, outlets: Wiring) -> list[tuple[Function, bool]]:
-    """Each with whether its transport is a legacy one. Raises DriveError, OSError and BusError.
+    """The devices, and for each whether its transport is a legacy one. Raises DriveError, OSError and BusError.
 
-    The test console comes first, for kvm-unit-tests take the first console that they find, and knows nothing but
-    legacy transports. Then the drives in the order of the command line, the console, and the entropy device.
+    The test console comes first, with a legacy transport: kvm-unit-tests take the first console that they find, and
+    know no other transport. Then the drives in the order of the command line, the console, and the entropy device.
     """
     legacy = config.virtio_legacy
     found: list[tuple[Function, bool]] = []

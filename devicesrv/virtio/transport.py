@@ -3,10 +3,10 @@
 version 1).
 
 A legacy driver finds a queue by the number of its page, knows no FEATURES_OK, and may use a queue before it has said
-DRIVER_OK, which some do: what they ask for is done.
+DRIVER_OK, as some do: the device serves it.
 
-The interrupt line is up while a bit of InterruptStatus is. A driver that leaves something in a queue that cannot be
-gets DEVICE_NEEDS_RESET, a configuration interrupt, and nothing more until it resets the device.
+The interrupt line is up while a bit of InterruptStatus is. A driver that leaves something impossible in a
+queue gets DEVICE_NEEDS_RESET, a configuration interrupt, and nothing more until it resets the device.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ _WORD = 0xFFFF_FFFF
 
 
 class EmptyTransport:
-    """The registers where nothing is plugged in, which identifies itself as device 0. Whoever looks is not mistaken."""
+    """The registers of an empty transport: device 0. Reading them is no guest mistake."""
 
     def __init__(self, legacy: bool = False) -> None:
         self._known = {MAGIC: MAGIC_VALUE, VERSION: LEGACY if legacy else MODERN, VENDOR_ID: VENDOR}
@@ -96,13 +96,13 @@ class EmptyTransport:
         return self._known.get(offset, 0) if size == 4 else 0
 
     def write(self, offset: int, size: int, value: int) -> None:
-        """A driver's write, which changes nothing."""
+        """A driver's write; it changes nothing."""
 
 
 class Transport:
     """The registers in front of `function`.
 
-    `mistake` counts what a correct driver does not do, and is the zero to read.
+    `mistake` counts an access that a correct driver does not make, and returns 0, the value to read.
     """
 
     def __init__(
@@ -136,12 +136,12 @@ class Transport:
         return self._queues[index]
 
     def signal(self, queue: Queue) -> None:
-        """Interrupt the driver for what was given back in `queue`, if it wants to be. Raises QueueBrokenError."""
+        """Interrupt the driver about buffers given back in `queue`, if it asked for that. Raises QueueBrokenError."""
         if queue.wants_interrupt():
             self._interrupt(INTERRUPT_USED)
 
     def guard(self, work: Callable[[], None]) -> None:
-        """Do `work` on the queues. Whatever is wrong with them breaks the device, and nothing else."""
+        """Do `work` on the queues. An error in them breaks this device only."""
         if self._status & STATUS_NEEDS_RESET:
             return
         try:

@@ -14,17 +14,17 @@ from allstop.vm.board import VIRTIO_BYTES, VIRTIO_TRANSPORTS
 
 
 class VirtioTransports(Device):
-    """Transport n lies 0x200 * n bytes in. Each has its interrupt line, and is modern or legacy, for itself."""
+    """Transport n lies 0x200 * n bytes in. Each has its own interrupt line, and is modern or legacy."""
 
     size_bytes: ClassVar[int] = VIRTIO_BYTES * VIRTIO_TRANSPORTS
 
     def __init__(self, wiring: Wiring, legacy: bool = False) -> None:
-        """`legacy` is what the empty ones say of themselves."""
+        """`legacy` is the version that empty transports report."""
         super().__init__(wiring)
         self._transports: list[Transport | EmptyTransport] = [EmptyTransport(legacy)] * VIRTIO_TRANSPORTS
 
     def plug(self, functions: Sequence[tuple[Function, bool]], lines: Sequence[Wiring], memory: Memory) -> None:
-        """Put functions behind the transports from 0 on, each with whether that one is legacy, and with its line."""
+        """Put functions behind the transports from 0 on; each says whether its transport is legacy."""
         for place, ((function, legacy), line) in enumerate(zip(functions, lines, strict=True)):
             self._transports[place] = Transport(function, memory, line, self.mistake, legacy)
 

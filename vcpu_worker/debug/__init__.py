@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a debugger sees and changes of one vCPU."""
+"""Debugging one vCPU: registers, memory, breakpoints, steps."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A vCPU's registers by name, for operators to look at and debuggers to change."""
+"""A vCPU's registers by name, for operators and debuggers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_all_registers(vcpu: Vcpu) -> bytes:
 
 
 def write_register(vcpu: Vcpu, name: str, value: int) -> bool:
-    """Change one, if there is one of this name. A new value of CP15's asks for a TLB flush, the caller's."""
+    """Change the register of this name; False when there is none. After a change of CP15 the caller flushes the TLB."""
     if name in CORE:
         vcpu.set_core(CORE.index(name), value & 0xFFFFFFFF)
     elif name in BANKED:

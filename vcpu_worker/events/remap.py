@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Stage-1 remap, as the guest's kernel would do it: a virtual page gets another frame, somebody else gets the old one.
+"""Stage-1 remap, as the guest's kernel would do it: a virtual page gets another frame, and its old frame is reused.
 
-The page's contents are copied first, so a guest that does not write to the page meanwhile, and that does not know the
-frame by another address, goes on as if nothing had been. Source: ARM ARM (DDI 0406C), B3.5, short descriptors.
+The page's contents are copied first, so a guest that does not write to the page meanwhile, and has no other mapping of
+the frame, does not notice. Source: ARM ARM (DDI 0406C), B3.5, short descriptors.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _EAE = 1 << 31
 
 
 class Remap:
-    """Remaps pages of the guest whose tables `vcpu` uses. A page that is at its new frame already goes back home."""
+    """Remaps pages of the guest whose tables `vcpu` uses. A page that is at its new frame goes back to its old one."""
 
     def __init__(self, vcpu: Vcpu) -> None:
         self._vcpu = vcpu
         self._homes: dict[int, int] = {}
 
     def perform(self, gva: int, to: int, fill: int, ipi: bool) -> str:
-        """Map the page of `gva` to the frame `to`, invalidate, fill the old frame; "" or what is in the way."""
+        """Map the page of `gva` to the frame `to`, invalidate, fill the old frame; "" or why not."""
         vcpu, page = self._vcpu, gva & ~0xFFF
         at = self._entry_of(page)
         if isinstance(at, str):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The vCPU's part of semihosting: what a call means, and what it reads and writes of the guest's memory.
+"""The vCPU's part of semihosting: it decodes calls, and reads and writes the guest's memory for them.
 
-R0 is the operation, R1 its parameter or the address of a block of words; R0 is the answer. Files, the console and the
-end of the run are the device server's. Addresses are the guest's virtual ones, with the rights of its kernel. A guest
-can ask for anything: a block, a string or a buffer that is not in memory, a length that is nonsense, an operation that
-there is not. That is answered with -1, and counted.
+R0 is the operation, R1 its parameter or the address of a block of words; the answer goes to R0. The device server does
+files, the console and the end of the run. Addresses are the guest's virtual ones, with its kernel's rights. A guest can
+ask for anything: a block, string or buffer outside memory, a senseless length, an unknown operation. The answer is
+-1 then, and the call is counted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EFAULT, _EINVAL, _ENOSYS = 14, 22, 88
 
 
 class _BadCallError(Exception):
-    """The guest asked for what cannot be; the argument is the error number."""
+    """The guest's call is invalid; the argument is the error number."""
 
 
 class Semihosting:
@@ -88,7 +88,7 @@ class Semihosting:
     def _ask(
         self, operation: Call, handle: int = 0, number: int = 0, data: bytes = b"", more: bytes = b""
     ) -> HostReturn:
-        """Have the device server do it; an error of its is the guest's errno."""
+        """Have the device server do it; its error becomes the guest's errno."""
         answer = self._devices.ask_host(operation, handle, number, data, more)
         if answer.error:
             self._errno = answer.error
@@ -97,14 +97,14 @@ class Semihosting:
     # The guest's memory
 
     def _page_of(self, gva: int, write: bool) -> tuple[int, int]:
-        """Where this byte is, and how many from it on its page has; none where it is in no memory."""
+        """The physical address of this byte, and how many bytes follow on its page; (0, 0) outside memory."""
         ipa = self._vcpu.translate(gva & FAILED, write, True)
         if ipa is None or not RAM_BASE <= ipa < self._memory_end:
             return 0, 0
         return ipa, _PAGE - ipa % _PAGE
 
     def _available(self, gva: int, size: int, write: bool) -> int:
-        """How many of these bytes, from the first on, are in memory."""
+        """How many of these bytes are in memory, from the first one on."""
         available = 0
         while available < size:
             _, room = self._page_of(gva + available, write)
@@ -114,7 +114,7 @@ class Semihosting:
         return min(available, size)
 
     def _load(self, gva: int, size: int) -> bytes:
-        """Bytes of the guest's. Raises _BadCallError."""
+        """Read the guest's memory. Raises _BadCallError."""
         data = bytearray()
         while len(data) < size:
             ipa, room = self._page_of(gva + len(data), False)
@@ -125,7 +125,7 @@ class Semihosting:
         return bytes(data)
 
     def _store(self, gva: int, data: bytes) -> None:
-        """All of it, or nothing. Raises _BadCallError."""
+        """Write all of it, or nothing. Raises _BadCallError."""
         if self._available(gva, len(data), True) < len(data):
             raise _BadCallError(_EFAULT)
         done = 0

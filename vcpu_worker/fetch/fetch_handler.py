@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`--fetch user`: a user's function is asked what to do about an access without syndrome (KVM_EXIT_ARM_NISV)."""
+"""`--fetch user`: a user's function decides about an access without syndrome (KVM_EXIT_ARM_NISV)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Answer: TypeAlias = int | None | Literal["abort"]
 
 
 class FetchHandlerError(Exception):
-    """The user's function raised, or answered what is no answer; the text says what in one sentence."""
+    """The user's function raised an exception or gave an invalid answer; the text is one sentence about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class NoSyndrome:
 
     `vcpu` is the vCPU's number; `pc` and `cpsr` are the guest's at the instruction, which is a Thumb one where `thumb`;
     `hsr` and `hdfar` (the virtual address) are the trap's, `ipa` is the physical address, `is_write` HSR.WnR. The
-    methods answer for this vCPU as it is now, and for the moment of the call only: other vCPUs run on.
+    methods answer for the moment of the call only: other vCPUs run on.
     """
 
     vcpu: int
@@ -64,7 +64,7 @@ class NoSyndrome:
 
 
 class FetchHandler:
-    """The user's function, and what may come of asking it. Construction raises UserCodeError."""
+    """Calls the user's function and checks its answer. Construction raises UserCodeError."""
 
     def __init__(self, spec: HandlerSpec, vcpu: Vcpu, number: int) -> None:
         self._name = f"{spec.path}:{spec.function_name}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a decoded load or store does, as two pure steps with the memory accesses in between.
 
-`plan` says which accesses the instruction makes, in the architecture's order. Somebody makes them, maybe on a
+`plan` says which accesses the instruction makes, in the architecture's order. The caller makes them, maybe on a
 device that takes its time. `finish` turns the values that were read into the effects on registers. Nothing is
 changed before `finish`, so an access that aborts leaves the instruction as if it had not begun.
 

@@ -88,7 +88,7 @@ def sample(rng: Random) -> Sample:
 
 
 def stage(rng: Random, sample: Sample, pc: int, reachable: Sequence[range]) -> Scene | None:
-    """A random CPU at `pc` (gva) for this sample, all accesses of which lie in one of `reachable` (gva).
+    """A random CPU at `pc` (gva) for this sample, whose accesses all lie in one of `reachable` (gva).
 
     None where that cannot be had: the addresses of literals are fixed by the encoding.
     """

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a guest finds when it starts: where everything lies, and what is in its first registers.
+"""The state in which a guest starts: the places of everything in memory, and its first registers.
 
 The rule of placement, for the initial RAM disk and then for the device tree, each on a page boundary:
 
     ELF     the tree at the beginning of memory, if it fits below the image; else as for the others
     others  from the middle of memory on, or from 128M where there is more than 256M; behind the image, and behind what
             a zImage unpacks itself over, where those reach further
-    then    what does not fit there goes to the lowest place that nothing else needs
+    then    the lowest place that nothing else needs, for what does not fit there
 
-As QEMU's (hw/arm/boot.c), but for the last line: there is no place that QEMU would find and this would not.
+As QEMU (hw/arm/boot.c), but for the last line: this finds every place that QEMU finds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Startup:
 def prepare(image: Image, facts: RunFacts, initrd: bytes = b"", tree: bytes | None = None) -> Startup:
     """Place an initial RAM disk and the device tree beside `image`; `tree` is a user's own. Raises ImageError.
 
-    An image that leaves no room for a tree runs without one, unless the user gave something that only a tree can tell.
+    An image that leaves no room for a tree runs without one, unless the user gave something that only a tree can carry.
     """
     memory_bytes = facts.memory_bytes
     taken = [(segment.ipa, segment.ipa + segment.memory_bytes) for segment in image.segments]

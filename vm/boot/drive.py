@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A drive's image: which file, how it may be used, and whether it can be."""
+"""Open the image of a drive, and check that it can be used."""
 
 from __future__ import annotations
 

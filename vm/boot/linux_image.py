@@ -2,7 +2,7 @@
 """The zImage of a 32-bit ARM Linux kernel: a small program that unpacks the kernel proper, and starts it.
 
 It runs wherever it is placed, and unpacks the kernel to the beginning of memory. Where the two meet it first moves
-itself out of the way. Whatever is handed to the kernel must lie beyond all that; the zImage itself says how much it is.
+itself out of the way. Whatever the boot loader hands over must lie beyond that; the zImage itself says how much it is.
 
 Source: Linux, arch/arm/boot/compressed/head.S and vmlinux.lds.S, Documentation/arch/arm/booting.rst.
 """
@@ -49,7 +49,7 @@ def is_zimage(head: bytes) -> bool:
 
 
 def foreign_kind(head: bytes) -> str:
-    """What is wrong about a file that is often given instead of a kernel, as the predicate of a sentence; or ""."""
+    """The predicate of a sentence about a file that users often give instead of a kernel; or ""."""
     for offset, magic, what, advice in _FOREIGN:
         if head[offset : offset + len(magic)] == magic:
             return f"is {what}: {advice}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Device trees as bytes: reading a user's blob, and writing one.
 
-The library (`fdt`) does the work. It is trusting: it knows no NOP tokens, takes a tree whose nodes do not close, and
-raises whatever comes. So a blob is walked here first, and the library gets what is sound.
+The library (`fdt`) does the work, but checks little: it knows no NOP tokens, takes a tree whose nodes do not close, and
+raises any exception. So this file walks a blob first, and gives the library only sound ones.
 
 Source of the format: Devicetree Specification 0.4, chapter 5.
 """
@@ -60,7 +60,7 @@ def parse(tree: bytes) -> tuple[fdt.Node, Reservations]:
 
 
 def damaged(error: Exception) -> ImageError:
-    """What the library could not bear, in a sentence."""
+    """The library's exception, in a sentence."""
     reason = " ".join(str(error).split())[:120].rstrip(" .!")
     return ImageError(f"is a damaged device tree: {reason or 'it cannot be read'}")
 

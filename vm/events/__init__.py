@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Events: what may be done to a running machine, and when. Pure: nothing here touches a machine."""
+"""Events: disturbances of a running machine, and their triggers. Pure: nothing here touches a machine."""

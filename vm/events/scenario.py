@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Scenario files: TOML with a `seed` and `[[event]]` tables. What is wrong in one is told with its line and key."""
+"""Scenario files: TOML with a `seed` and `[[event]]` tables. An error names its line and key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ScenarioError(ValueError):
 
 @dataclass(frozen=True)
 class Scenario:
-    """Events, and the seed of their chances. `seed` None: the run's own. Raises ScenarioError for more than MAX_EVENTS
+    """Events, and the seed of their choices. `seed` None: the run's own. Raises ScenarioError for more than MAX_EVENTS
     events, and for two of one name."""
 
     events: tuple[Event, ...] = ()
@@ -39,7 +39,7 @@ class Scenario:
                 raise ScenarioError(f"two events have the name {name!r}")
 
     def to_json(self) -> str:
-        """The form that `from_json` reads."""
+        """As JSON, for `from_json`."""
         return json.dumps({"seed": self.seed, "events": [found.record() for found in self.events]})
 
     @classmethod

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which of a trigger's occasions are taken: counts, periods, probabilities. A state machine for each event and vCPU."""
+"""Which occasions of a trigger an event takes: counts, periods, probabilities. One state machine per event and vCPU."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Selector:
 
     @property
     def is_over(self) -> bool:
-        """No occasion will be taken any more."""
+        """The event will take no further occasion."""
         return self._event.times is not None and self._taken >= self._event.times
 
     def takes(self) -> bool:
-        """An occasion has come: whether the event happens."""
+        """The trigger has fired: whether the event happens."""
         if self.is_over:
             return False
         event, occasion = self._event, self._occasions
