@@ -144,7 +144,7 @@ def test_ctrl_c_lets_runs_end_and_a_second_one_does_not(
         out, err = process.communicate(timeout=60)
     assert process.returncode == 4
     assert re.search(
-        r"waiting for 1 run under way; .*\n.*1 of 4 runs are in spec\.store; the same command goes on", err.decode()
+        r"waiting for 1 run under way; .*\n.*1 of 4 runs are in spec\.store; the same command resumes", err.decode()
     )
     assert counts(store) == Counts(3, 0, 1, 0)
     path = spec("spin", top="repetitions = 4\ntimeout_s = 600", name="long.toml")
