@@ -22,7 +22,7 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def nursery_of(launcher_pid: int) -> int:
+def zygote_of(launcher_pid: int) -> int:
     """Its process number while it lives, else 0."""
     for child in Path(f"/proc/{launcher_pid}/task/{launcher_pid}/children").read_text().split():
         try:
@@ -40,7 +40,7 @@ def test_workers_are_the_launchers_children_and_show_what_they_are(machine: Call
         until(m.in_guest, "the guest runs")
         members = m.members()
         assert set(members) == {"coordinator", "devicesrv", "vcpu-0", "vcpu-1", "vcpu-2"}
-        assert nursery_of(m.launcher.pid) == 0
+        assert zygote_of(m.launcher.pid) == 0
         for vcpu in range(3):
             pid = members[f"vcpu-{vcpu}"]
             assert parent_of(pid) == m.launcher.pid
@@ -61,19 +61,19 @@ def test_a_worker_that_is_killed_is_told_of_as_one(machine: Callable[..., Any], 
     assert "vcpu-1 (process" in errors and "was killed by SIGKILL" in errors
 
 
-def test_a_nursery_that_dies_is_one_sentence(machine: Callable[..., Any], until: Any) -> None:
+def test_a_zygote_that_dies_is_one_sentence(machine: Callable[..., Any], until: Any) -> None:
     """Would break: a launcher that waits for workers whom nobody will fork."""
     with machine("spin.elf", "--vcpus", 2) as m:
-        os.kill(until(lambda: nursery_of(m.launcher.pid), "there is a zygote"), signal.SIGKILL)
+        os.kill(until(lambda: zygote_of(m.launcher.pid), "there is a zygote"), signal.SIGKILL)
         status, _, errors = m.finish()
     assert status == 4
     assert re.match(r"allstop: lost: zygote \(process \d+\) was killed by SIGKILL while it loaded ", errors), errors
 
 
-def test_a_nursery_that_hangs_does_not_keep_ctrl_c_out(machine: Callable[..., Any], until: Any) -> None:
+def test_a_zygote_that_hangs_does_not_keep_ctrl_c_out(machine: Callable[..., Any], until: Any) -> None:
     """Would break: a launcher that waits for its zygote and for nothing else."""
     with machine("spin.elf", "--vcpus", 2) as m:
-        zygote = until(lambda: nursery_of(m.launcher.pid), "there is a zygote")
+        zygote = until(lambda: zygote_of(m.launcher.pid), "there is a zygote")
         os.kill(zygote, signal.SIGSTOP)
         until(
             lambda: (
@@ -100,7 +100,7 @@ class Log:
         return os.fdopen(os.memfd_create("test-log"), "r+b", buffering=0)
 
 
-def test_a_nursery_that_dies_when_it_was_ready_is_one_that_died(until: Any) -> None:
+def test_a_zygote_that_dies_when_it_was_ready_is_one_that_died(until: Any) -> None:
     """Would break: a launcher that meets a broken pipe, or waits for an answer, and says so instead of who is lost."""
     config = MachineConfig(
         memory_bytes=1 << 21,
@@ -116,7 +116,7 @@ def test_a_nursery_that_dies_when_it_was_ready_is_one_that_died(until: Any) -> N
     pids: list[int] = []
 
     def kill() -> None:
-        pid = nursery_of(os.getpid())
+        pid = zygote_of(os.getpid())
         assert pid
         pids.append(pid)
         os.kill(pid, signal.SIGKILL)

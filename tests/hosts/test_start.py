@@ -52,11 +52,11 @@ def told(**fields: Any) -> dict[str, Any]:
         (
             {"address": "203.0.113.7"},
             "host there (203.0.113.7) cannot be used: its agent exited with status 1; its "
-            'last words: "203.0.113.7 is no address of this host: Cannot assign requested',
+            'last words: "203.0.113.7 is not an address of this host: Cannot assign requested',
         ),
     ],
 )
-def test_a_host_that_can_not_be_had(
+def test_a_host_that_cannot_be_used(
     command: Any, guests: Path, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
     done = command("run", guests / "hello.elf", "--vcpus", 3, "--quiet", "--hosts", hosts_file(tmp_path, **changes))
