@@ -14,6 +14,8 @@ import pytest
 
 from allstop.deploy.processes.processes import child_environment
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[1]
 MAX_LINES = 400
 PARTS = ("coordinator", "deploy", "devicesrv", "gdbserver", "vcpu_worker", "vm")

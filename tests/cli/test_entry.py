@@ -12,6 +12,8 @@ import pytest
 
 from allstop.deploy.processes.processes import child_environment
 
+pytestmark = pytest.mark.processes
+
 SCRIPT = Path(__file__).parents[2] / "deploy" / "bin" / "allstop"
 
 # Executes the command's script, and sends SIGINT to itself when the script looks for a module.

@@ -139,6 +139,7 @@ def test_no_library_is_refused(tmp_path: Path) -> None:
     assert "cannot be loaded" in sentence and "reinstall unicorn==2.1.4" in sentence
 
 
+@pytest.mark.processes
 def test_unicorn_must_not_come_first() -> None:
     script = """
 import unicorn
@@ -159,6 +160,7 @@ for attempt in range(2):
     )
 
 
+@pytest.mark.processes
 def test_unicorn_may_come_afterwards() -> None:
     """And works as shipped: what the engine replaces is for the engine's own vCPU."""
     script = """

@@ -48,6 +48,7 @@ def word(data: bytes) -> int:
     return int.from_bytes(data, "big")
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(QEMU is None, reason="qemu-system-arm is not here")
 @pytest.mark.parametrize("vcpus", [2, 8])
 def test_the_board_is_described_as_qemu_describes_it(tmp_path: Path, vcpus: int) -> None:

@@ -209,6 +209,7 @@ def test_a_journal_in_a_file_without_a_name(folder: Path) -> None:
         Recorder(1.5, "vcpu-3", 0, 3)  # type: ignore[arg-type]
 
 
+@pytest.mark.processes
 def test_a_process_that_is_killed_loses_nothing(folder: Path) -> None:
     """It says how far it got; all of that must be there, and nothing that it did not write."""
     code = (
@@ -346,6 +347,7 @@ def test_a_closed_recorder_takes_no_more(folder: Path) -> None:
     assert len(read(folder / "x.journal")) == 3
 
 
+@pytest.mark.processes
 def test_where_there_is_no_room_events_are_dropped_and_counted(folder: Path) -> None:
     """A file system that is full must neither kill the process nor lose what is there."""
     code = (

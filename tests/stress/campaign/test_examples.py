@@ -92,6 +92,7 @@ def test_the_container_has_what_the_others_start() -> None:
     parsed(re.findall(r'"([^"]+)"', command))
 
 
+@pytest.mark.processes
 def test_the_slurm_script_is_one() -> None:
     """That it runs a campaign is shown in test_cluster.py."""
     path = DEPLOY / "slurm" / "campaign.sbatch"
