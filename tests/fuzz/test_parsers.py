@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from allstop.devicesrv.virtio.queue import Queue, QueueBrokenError
@@ -114,12 +114,12 @@ def test_gdbs_bytes(pieces: list[bytes]) -> None:
             assert not isinstance(found, Packet) or len(found.payload) <= MAX_PACKET_BYTES
 
 
+DIGITS, HEX_DIGITS, NESTED = "9" * 5000, "0x" + "f" * 5000, "[" * 3000  # more than Python reads, shows, descends into
 TOML_VALUES = st.sampled_from(
     (
         "true",
         "-1",
         "0x1_0000_0000",
-        "9" * 5000,
         "1e400",
         "nan",
         '"\\u0000"',
@@ -127,8 +127,9 @@ TOML_VALUES = st.sampled_from(
         "{}",
         "[[1]]",
         "1979-05-27",
-        "[" * 3000,
+        '"' + "x" * 500 + '"',
     )
+    + (DIGITS, HEX_DIGITS, NESTED)
 )
 
 
@@ -147,6 +148,11 @@ def scenario_texts(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
+@example(f"seed = {DIGITS}")
+@example(f"seed = {HEX_DIGITS}")
+@example(f"seed = {NESTED}")
+@example(f'[[event]]\naction = "swap-out"\nevery = {HEX_DIGITS}')
+@example(f"[[event]]\naction = {HEX_DIGITS}")
 @given(scenario_texts() | st.text(max_size=80))
 def test_a_scenario(text: str) -> None:
     try:
