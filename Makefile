@@ -17,9 +17,10 @@ demo: venv
 	@mkdir -p demo
 	$(BIN)/allstop race --fetch unprotected,stop-world,validate --page demo/race.html
 
-# The checks and every test that starts no process: for each change, at most a minute on two cores.
+# The checks and every test that starts no process: for each change, at most a minute on
+# two cores. Property tests try fewer examples than in `make test`.
 check: lint
-	$(PYTEST) -n 2 -m "not processes and not bench"
+	ALLSTOP_EXAMPLES=25 $(PYTEST) -n 2 -m "not processes and not bench"
 
 # Everything but the benchmarks' tests: what has to be green before a change goes in.
 test: lint
@@ -31,7 +32,7 @@ test-bench: venv
 
 # The parsers, with arbitrary and with damaged input, for longer.
 fuzz: venv
-	ALLSTOP_FUZZ_EXAMPLES=20000 $(PYTEST) -n auto -m fuzz
+	ALLSTOP_EXAMPLES=20000 $(PYTEST) -n auto -m fuzz
 
 # The extensions with AddressSanitizer and UndefinedBehaviorSanitizer, in a folder of their own.
 sanitize: venv

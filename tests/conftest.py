@@ -33,7 +33,7 @@ settings.register_profile(
     "allstop",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=int(os.environ.get("ALLSTOP_FUZZ_EXAMPLES", "100")),  # make fuzz
+    max_examples=int(os.environ.get("ALLSTOP_EXAMPLES", "100")),  # fewer in `make check`, more in `make fuzz`
 )
 settings.load_profile("allstop")
 

@@ -48,7 +48,7 @@ MODULES = [
     "allstop.machine",
     "allstop.cli.entry",
     "allstop.cli.main",
-    "allstop.deploy.errors",
+    "allstop.vm.errors",
     "allstop.cli.run",
     "zmq",
     "allstop.cli.ctl",

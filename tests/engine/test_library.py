@@ -14,6 +14,8 @@ import pytest
 from allstop.deploy.processes.processes import child_environment
 from allstop.vcpu_worker.engine import facts
 
+pytestmark = pytest.mark.processes
+
 spec = importlib.util.find_spec("unicorn")
 assert spec is not None and spec.origin is not None
 LIBRARY = Path(spec.origin).parent / "lib" / "libunicorn.so.2"
@@ -139,7 +141,6 @@ def test_no_library_is_refused(tmp_path: Path) -> None:
     assert "cannot be loaded" in sentence and "reinstall unicorn==2.1.4" in sentence
 
 
-@pytest.mark.processes
 def test_unicorn_must_not_come_first() -> None:
     script = """
 import unicorn
@@ -160,7 +161,6 @@ for attempt in range(2):
     )
 
 
-@pytest.mark.processes
 def test_unicorn_may_come_afterwards() -> None:
     """And works as shipped: what the engine replaces is for the engine's own vCPU."""
     script = """

@@ -204,6 +204,7 @@ def test_what_is_no_tree_is_told_from_one_that_is_damaged() -> None:
 SOUND = build(RunFacts(1, MEMORY, "console=ttyAMA0", (0x4800_0000, 0x4800_1000)))
 
 
+@pytest.mark.fuzz
 @given(st.data())
 def test_no_damaged_tree_is_anything_but_taken_or_refused(data: st.DataObject) -> None:
     tree = bytearray(SOUND[: data.draw(st.integers(0, len(SOUND)) | st.just(len(SOUND)))])
@@ -219,6 +220,7 @@ def test_no_damaged_tree_is_anything_but_taken_or_refused(data: st.DataObject) -
     assert "/memory@40000000" in nodes(taken)
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=200))
 def test_no_bytes_are_anything_but_refused(data: bytes) -> None:
     refusal(data)

@@ -286,6 +286,7 @@ def test_damaged_records_are_left_out_and_counted(folder: Path) -> None:
         assert journal.conditions == ("x.journal has 2 damaged records, which are left out",)
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=1000), st.booleans())
 def test_any_bytes_are_a_journal_or_one_sentence(data: bytes, with_header: bool) -> None:
