@@ -2,6 +2,9 @@
 """Nothing may be left behind: after each test the processes, descriptors, sockets and files that it made must be gone.
 
 The test process is made a subreaper, so that a process whose parent died is seen here instead of being adopted by init.
+
+A test that starts a process needs the mark `processes`; one that asks for the fixture `command` has it already. A test
+without the mark that starts one fails: `make check` runs every test without it, and has to stay fast.
 """
 
 from __future__ import annotations
@@ -26,12 +29,64 @@ import allstop.vcpu_worker.engine  # noqa: F401  the engine must be there before
 from allstop.deploy.processes.processes import child_environment
 
 # A busy host is slow, not wrong.
-settings.register_profile("allstop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "allstop",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=int(os.environ.get("ALLSTOP_EXAMPLES", "100")),  # fewer in `make check`, more in `make fuzz`
+)
 settings.load_profile("allstop")
 
 DEADLINE_S = 5.0
+_STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"})
+"""The audit events of a process that starts a process. Source: the table of audit events in Python's manual."""
+_STARTING_FIXTURES = frozenset(
+    ("browsed", "command", "empty_cluster", "linux", "linux_with_modules")
+    + ("machines", "network", "start_rig", "start_server")
+)
+"""Who asks for one of these, also by another fixture, starts processes. A test of the engine has a watchdog."""
 _PR_SET_CHILD_SUBREAPER = 36
 _SHARED_MEMORY_PREFIXES = ("allstop", "psm_", "sem.", "mp-")
+
+
+class _Tier:
+    """Whether the test under way may start processes."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._barred: str | None = None
+        sys.addaudithook(self._hear)
+
+    @contextlib.contextmanager
+    def of(self, item: pytest.Item) -> Iterator[None]:
+        """While `item` runs, with its fixtures."""
+        self._barred = None if item.get_closest_marker("processes") else item.nodeid
+        try:
+            yield
+        finally:
+            self._barred = None
+
+    def _hear(self, event: str, _: tuple[object, ...]) -> None:
+        if self._barred is not None and event in _STARTS and os.getpid() == self._pid:
+            # No `except Exception` of the code under test hides pytest's failure.
+            pytest.fail(f"{self._barred} starts a process ({event}): mark it with pytest.mark.processes")
+
+
+_tier = _Tier()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that ask for a fixture whose purpose is to start processes."""
+    for item in items:
+        if _STARTING_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("processes")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Hold a test to its tier, its fixtures included."""
+    with _tier.of(item):
+        return (yield)
 
 
 def _children() -> set[int]:

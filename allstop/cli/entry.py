@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The installed command's first module: Ctrl-C while the other modules are loading ends the command silently. Nothing
-has started by then: the process dies of SIGINT, which a shell shows as 130. A SIGINT that the caller ignores (nohup, a
-script's background job) stays ignored. The interpreter has `_signal` built in; `signal` is a file to find and read,
-which takes long enough for a Ctrl-C.
+"""The command's entry: it loads the command before Python may turn Ctrl-C into an exception.
+
+`deploy/bin/allstop` has restored SIGINT's default action before this package was imported: Ctrl-C while the rest loads
+ends the process by SIGINT, which a shell shows as 130. A SIGINT that the caller ignores stays ignored.
 """
 
 import _signal  # type: ignore[import-not-found]  # not in the stubs: `signal` hides it
 
-_asked_for = _signal.getsignal(_signal.SIGINT) is not _signal.SIG_IGN
-if _asked_for:
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 _INTERRUPTED = 4
+_handled = _signal.getsignal(_signal.SIGINT) is not _signal.SIG_IGN
+if _handled:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
 def main() -> int:
@@ -23,10 +23,10 @@ def main() -> int:
     load(sys.argv[1] if len(sys.argv) > 1 else None)
     try:
         try:
-            if _asked_for:
+            if _handled:
                 _signal.signal(_signal.SIGINT, _signal.default_int_handler)
             return run()
         finally:
-            _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # everything is done and reported: the exit status stands
-    except KeyboardInterrupt:  # an instruction or two outside what `run` guards
+            _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # the command has ended: its exit status stands
+    except KeyboardInterrupt:  # outside of `run`'s own handler, by an instruction or two
         return _INTERRUPTED

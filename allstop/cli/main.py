@@ -18,7 +18,7 @@ from allstop.cli.speech import say
 from allstop.vm.errors import HarnessError, UsageError
 from allstop.vm.version import __version__
 
-COMMANDS = ("run", "conformance", "race", "campaign", "report", "trace", "ctl")
+COMMANDS = ("run", "conformance", "race", "campaign", "report", "trace", "ctl", "guests")
 USAGE = 2
 HARNESS_FAILURE = 4
 

@@ -19,6 +19,7 @@ from allstop.deploy.options.kinds import Console, Events, Gdb
 from allstop.deploy.options.user_device import check_device
 from allstop.deploy.processes.processes import child_environment, describe_exit
 from allstop.vm.boot.boot import Startup
+from allstop.vm.boot.bundled import resolve
 from allstop.vm.boot.device_tree import RunFacts
 from allstop.vm.boot.drive import DriveError, open_drive
 from allstop.vm.boot.images import RAW_LOAD_IPA, Image, ImageError, check_range, is_elf, parse_elf, parse_raw, symbols
@@ -139,6 +140,7 @@ class RunOptions(GuestOptions):
 
     def __post_init__(self) -> None:
         path_of("image", self.image)
+        object.__setattr__(self, "image", resolve(self.image))
         check(self)
         if self.semihosting_dir is not None and not self.semihosting_dir.is_dir():
             raise UsageError(f"the folder for semihosting, {self.semihosting_dir}, is no folder")

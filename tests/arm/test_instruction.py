@@ -86,6 +86,7 @@ def legal_words(rng: Random, thumb: bool, each: int) -> list[Instruction]:
     return instructions
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(shutil.which("arm-none-eabi-as") is None, reason="needs the ARM cross assembler")
 @pytest.mark.parametrize("thumb", [False, True])
 def test_the_text_of_every_class_assembles_to_the_same_instruction(tmp_path: Path, thumb: bool) -> None:

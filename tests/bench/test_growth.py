@@ -10,6 +10,8 @@ import pytest
 
 from bench import chart, growth
 
+pytestmark = [pytest.mark.bench, pytest.mark.processes]
+
 FIGURES = {"stop": {1: 10.0, 8: 1234.5}, "SGI <all>": {2: 99.94}}
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from bench import hosts
+
+pytestmark = [pytest.mark.bench, pytest.mark.processes]
 
 
 def test_the_guest_tells_every_figure(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 from allstop.deploy.outcome.verdict import Latency
 from bench import guest, latency
 
+pytestmark = [pytest.mark.bench, pytest.mark.processes]
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

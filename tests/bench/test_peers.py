@@ -16,6 +16,8 @@ from bench.duels import Duel, Goal
 from bench.peers import Result, markdown, play_round
 from bench.running import PeerError, Running
 
+pytestmark = [pytest.mark.bench, pytest.mark.processes]
+
 ROOT = Path(__file__).resolve().parents[2]
 needs_qemu = pytest.mark.skipif(qemu.missing() is not None, reason=str(qemu.missing()))
 

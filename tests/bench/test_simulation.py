@@ -8,6 +8,8 @@ import pytest
 from bench import simulation
 from bench.simulation import Parameters
 
+pytestmark = [pytest.mark.bench, pytest.mark.processes]
+
 SIZES = (1, 2, 4, 8, 100)
 
 

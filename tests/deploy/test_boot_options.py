@@ -65,6 +65,7 @@ def image(tmp_path: Path) -> Callable[[str], Path]:
     return make
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("given", [False, True])
 def test_the_guest_finds_its_tree_at_r2(image: Callable[[str], Path], tmp_path: Path, name: str, given: bool) -> None:
@@ -145,6 +146,7 @@ def test_a_file_that_is_often_given_instead_is_named(tmp_path: Path) -> None:
     assert "is a truncated zImage" in refusal(tmp_path / "short")
 
 
+@pytest.mark.processes
 def test_the_command_and_python_ask_alike(image: Callable[[str], Path], command: Any, tmp_path: Path) -> None:
     path = image("vmlinuz")
     for arguments, words in (

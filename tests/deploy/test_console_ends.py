@@ -23,6 +23,8 @@ from allstop import HarnessError, Machine, UsageError
 from allstop.deploy.console.terminal import EscapeKey
 from allstop.deploy.options.console_place import ConsolePlace
 
+pytestmark = pytest.mark.processes
+
 DEADLINE_S = 30.0
 
 

@@ -12,6 +12,8 @@ from allstop.deploy.outcome.verdict import Verdict
 from allstop.machine import Machine
 from allstop.vm.errors import UsageError
 
+pytestmark = pytest.mark.processes
+
 IMAGES = Path(__file__).parents[2] / "guests" / "images"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TIMEOUT_S = 90.0

@@ -12,6 +12,8 @@ import pytest
 from allstop import Machine
 from allstop.vm.errors import UsageError
 
+pytestmark = pytest.mark.processes
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fetch_handler.py"
 TIMEOUT_S = 60.0
 

@@ -21,6 +21,8 @@ from allstop.deploy.processes.fork_server import ForkServer
 from allstop.deploy.processes.processes import child_environment
 from allstop.vm.errors import UsageError
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def server() -> Iterator[ForkServer]:

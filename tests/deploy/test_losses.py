@@ -33,6 +33,8 @@ from allstop.vm.wire.messages import (
     Shutdown,
 )
 
+pytestmark = pytest.mark.processes
+
 MEMBERS = ("coordinator", "devicesrv", "vcpu-0", "vcpu-1")
 
 

@@ -17,6 +17,8 @@ import pytest
 from allstop import HarnessError, Machine, UsageError, Verdict
 from allstop.deploy.processes.processes import child_environment
 
+pytestmark = pytest.mark.processes
+
 
 def test_a_machine_is_run_to_its_verdict(guests: Path) -> None:
     with Machine(image=guests / "hello.elf", vcpus=4) as machine:

@@ -11,6 +11,8 @@ import pytest
 
 from allstop import Machine, Verdict
 
+pytestmark = pytest.mark.processes
+
 HEAD = """
 from allstop.vm.wire.codec import decode, encode
 from allstop.vm.wire.messages import MMIO_OK, MmioReply, MmioRequest

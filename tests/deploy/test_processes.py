@@ -14,6 +14,8 @@ import pytest
 from allstop.deploy.processes.members import Member, members
 from allstop.deploy.processes.processes import ChildProcess, child_environment, describe_exit, words_of_the_named
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ChildProcess]:

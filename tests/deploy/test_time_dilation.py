@@ -10,6 +10,8 @@ import pytest
 
 from allstop.machine import Machine
 
+pytestmark = pytest.mark.processes
+
 TIMEOUT_S = 120.0
 
 

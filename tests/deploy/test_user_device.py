@@ -17,6 +17,8 @@ from allstop.vm.board import FIXED_RANGES
 from allstop.vm.config.kinds import Device
 from allstop.vm.config.machine import MachineConfig, SharedFds
 
+pytestmark = pytest.mark.processes
+
 HEAD = "from allstop.devicesrv.device import Device\n"
 # mov r1, #0x0c000000; str r0, [r1]; b .
 STORES = bytes.fromhex("0c14a0e3000081e5feffffea")

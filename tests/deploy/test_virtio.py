@@ -13,6 +13,8 @@ import pytest
 from allstop.machine import Machine
 from allstop.vm.errors import UsageError
 
+pytestmark = pytest.mark.processes
+
 IMAGES = Path(__file__).parents[2] / "guests" / "images"
 GUEST = IMAGES / "virtio.elf"
 TIMEOUT_S = 90.0

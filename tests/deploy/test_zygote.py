@@ -16,6 +16,8 @@ from allstop.deploy.processes.members import Member, members
 from allstop.deploy.processes.zygote import Zygote, ZygoteEndedError
 from allstop.vm.config.machine import MachineConfig, SharedFds
 
+pytestmark = pytest.mark.processes
+
 
 def parent_of(pid: int) -> int:
     """Source: proc(5), stat."""

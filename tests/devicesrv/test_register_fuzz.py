@@ -69,6 +69,7 @@ _ADDRESSES = st.one_of(
 )
 
 
+@pytest.mark.fuzz
 @given(
     st.sampled_from((1, 3, 9)),
     st.lists(

@@ -14,6 +14,8 @@ import pytest
 from allstop.deploy.processes.processes import child_environment
 from allstop.vcpu_worker.engine import facts
 
+pytestmark = pytest.mark.processes
+
 spec = importlib.util.find_spec("unicorn")
 assert spec is not None and spec.origin is not None
 LIBRARY = Path(spec.origin).parent / "lib" / "libunicorn.so.2"

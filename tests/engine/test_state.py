@@ -113,6 +113,7 @@ def test_the_guest_goes_on_as_it_would_have(machine: Machine) -> None:
     assert vcpu.core()[0] > 700 and vcpu.core()[7] == 0, "the store exclusive after the restore failed"
 
 
+@pytest.mark.processes
 def test_another_process_goes_on_with_it(machine: Machine) -> None:
     def body(vcpu: Vcpu) -> tuple[bytes, int, tuple[int, ...]]:
         started(machine, vcpu).run(1000)

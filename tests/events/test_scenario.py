@@ -102,6 +102,7 @@ def test_an_event_for_now_has_no_trigger() -> None:
         event({"action": "reply-drop"}, immediate=True)
 
 
+@pytest.mark.fuzz
 @given(
     st.dictionaries(
         st.sampled_from(("action", "at_ms", "step", "page", "ipa", "fill", "for_ms", "target", "vcpu", "x")),

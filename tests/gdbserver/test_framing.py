@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ def test_packets_come_back_in_any_pieces(payloads: list[bytes], cuts: list[int])
     assert [item.data for item in found if isinstance(item, Write)] == [b"+"] * len(payloads)
 
 
+@pytest.mark.fuzz
 @given(st.lists(st.binary(max_size=200), max_size=20), st.booleans())
 def test_garbage_never_raises_and_a_packet_behind_it_is_understood(garbage: list[bytes], acknowledges: bool) -> None:
     framing = Framing()

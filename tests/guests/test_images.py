@@ -12,6 +12,8 @@ import pytest
 
 from allstop.vm.boot.images import symbols
 
+pytestmark = pytest.mark.processes
+
 GUESTS = Path(__file__).resolve().parents[2] / "guests"
 IMAGES = GUESTS / "images"
 NAMES = sorted(path.name for path in IMAGES.glob("*.elf"))

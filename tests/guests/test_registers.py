@@ -11,6 +11,8 @@ import pytest
 
 from allstop import Machine
 
+pytestmark = pytest.mark.processes
+
 SOURCES = Path(__file__).parents[2] / "guests"
 RECORDED = SOURCES / "registers" / "qemu-7.2.txt"
 TIMEOUT_S = 60.0

@@ -9,6 +9,8 @@ import pytest
 
 from allstop import Machine, UsageError, Verdict
 
+pytestmark = pytest.mark.processes
+
 TIMEOUT_S = 60.0
 
 

@@ -12,6 +12,8 @@ import pytest
 from allstop import Machine, Verdict
 from allstop.conformance.results import results
 
+pytestmark = pytest.mark.processes
+
 CALLS = 150
 TIMEOUT_S = 60.0
 ARM, THUMB, STRADDLING, USER = 1, 2, 3, 4

@@ -10,6 +10,8 @@ import pytest
 
 from allstop import Machine
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.mark.parametrize("tlb", ["early", "local"])
 def test_an_invalidation_that_is_not_waited_for_is_a_violation(guests: Path, tlb: str) -> None:

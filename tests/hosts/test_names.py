@@ -33,6 +33,8 @@ from allstop.vm.wire.messages import (
 )
 from allstop.vm.wire.security import KeyPair
 
+pytestmark = pytest.mark.processes
+
 PATIENCE_S = 20.0
 REFUSED = "a message of another host than its name's"
 VCPU = 1  # on host 1

@@ -23,6 +23,8 @@ from allstop.vm.wire.messages import PROTOCOL_VERSION, ROLE_OPERATOR, Hello
 from allstop.vm.wire.messages_hosts import HostStop, PageAsked
 from allstop.vm.wire.security import KeyPair, secure
 
+pytestmark = pytest.mark.processes
+
 LISTENERS = 5  # the first host's launcher, coordinator, device server and node; the second one's node
 _LISTEN = "0A"
 

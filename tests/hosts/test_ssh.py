@@ -22,9 +22,12 @@ from allstop.vm.control.control import POWER_ON
 from tests.hosts.test_losses import page_of
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-pytestmark = pytest.mark.skipif(
-    SSHD is None or shutil.which("ssh") is None, reason="there is no sshd (Debian's package `openssh-server`)"
-)
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(
+        SSHD is None or shutil.which("ssh") is None, reason="there is no sshd (Debian's package `openssh-server`)"
+    ),
+]
 RUN_SSHD = Path("/run/sshd")
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 10.0

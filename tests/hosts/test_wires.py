@@ -17,6 +17,8 @@ import pytest
 from tests.hosts.test_losses import DEADLINE_S, IN_TIME_S, LOSSES, QUICK, await_running
 from tests.hosts.wire import DEVICE, HOLD_S, Lane, Proxy, Quality, has_netem, netem_words, tcp_counts
 
+pytestmark = pytest.mark.processes
+
 # what it is called: the hosts, and how bad their wire is
 WIRES = {
     "late": (2, Quality(delay_s=0.005, jitter_s=0.002)),

@@ -14,6 +14,8 @@ import pytest
 
 from tests.linux.conftest import Linux
 
+pytestmark = pytest.mark.processes
+
 Boot = Callable[..., Linux]
 # What a kernel says when it misses something or finds it wrong. "Spectre" is said on QEMU, too.
 COMPLAINT = re.compile(

@@ -48,6 +48,7 @@ def word(data: bytes) -> int:
     return int.from_bytes(data, "big")
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(QEMU is None, reason="qemu-system-arm is not here")
 @pytest.mark.parametrize("vcpus", [2, 8])
 def test_the_board_is_described_as_qemu_describes_it(tmp_path: Path, vcpus: int) -> None:
@@ -203,6 +204,7 @@ def test_what_is_no_tree_is_told_from_one_that_is_damaged() -> None:
 SOUND = build(RunFacts(1, MEMORY, "console=ttyAMA0", (0x4800_0000, 0x4800_1000)))
 
 
+@pytest.mark.fuzz
 @given(st.data())
 def test_no_damaged_tree_is_anything_but_taken_or_refused(data: st.DataObject) -> None:
     tree = bytearray(SOUND[: data.draw(st.integers(0, len(SOUND)) | st.just(len(SOUND)))])
@@ -218,6 +220,7 @@ def test_no_damaged_tree_is_anything_but_taken_or_refused(data: st.DataObject) -
     assert "/memory@40000000" in nodes(taken)
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=200))
 def test_no_bytes_are_anything_but_refused(data: bytes) -> None:
     refusal(data)

@@ -166,6 +166,7 @@ def test_no_prefix_of_an_executable_is_accepted(length: int) -> None:
         parse_elf(GOOD.bytes()[:length], MEMORY)
 
 
+@pytest.mark.fuzz
 @given(st.data())
 def test_damage_is_refused_or_harmless_and_never_anything_else(data: st.DataObject) -> None:
     damaged = bytearray(GOOD.bytes())

@@ -10,7 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from allstop.vm.process.lifetime import pin_to_core
+
+pytestmark = pytest.mark.processes
 
 PARENT = """
 import os, subprocess, sys, time

@@ -97,6 +97,7 @@ def test_what_is_often_given_instead_is_named() -> None:
 SOUND = zimage(0x400, unpacked=1 << 20)
 
 
+@pytest.mark.fuzz
 @given(
     st.integers(0, len(SOUND)),
     st.lists(

@@ -14,6 +14,7 @@ DEADLINE_S = 600  # 36 s where nothing else runs
 MEMORY_MB = 1800
 
 pytestmark = [
+    pytest.mark.processes,
     pytest.mark.skipif(shutil.which("spin") is None, reason="Spin is not installed (Debian's package `spin`)"),
     pytest.mark.skipif(shutil.which("gcc") is None, reason="the verifier is C, and there is no gcc"),
 ]

@@ -11,6 +11,8 @@ import pytest
 from allstop.conformance.conformance import CHECKS, Check, judged, run_check
 from allstop.deploy.outcome.verdict import Verdict
 
+pytestmark = pytest.mark.processes
+
 RUNS = 50_000
 TIMEOUT_S = 60.0
 BY_NAME = {check.name: check for check in CHECKS}

@@ -8,6 +8,8 @@ import pytest
 from allstop.deploy.outcome.verdict import Latency, Verdict
 from allstop.race.race import RACE, Row, Trial, matrix, with_trial
 
+pytestmark = pytest.mark.processes
+
 
 def trial(wrong: int = 0, verdict: str = "pass", fetches: int = 100, guest_wrong: int = 0) -> Trial:
     counters = {"fetch_wrong": wrong, "fetch_retry": 3, "fetch_disagreed": 1, "abort_injected": 0}

@@ -178,6 +178,7 @@ def test_a_server_calls_another_that_is_not_there_yet(context: Context, endpoint
         call(caller, "nonsense://", b"other", hello)
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can try it as another user")
 def test_another_user_is_not_let_in(context: Context, endpoint: str) -> None:
     server = listen(context, endpoint)

@@ -63,6 +63,7 @@ def test_a_message_is_one_array_that_begins_with_its_number(message: Message) ->
     assert msgpack.unpackb(encode(message)) == [NUMBERS[message.__class__], *message]
 
 
+@pytest.mark.fuzz
 @given(data=st.binary(max_size=80))
 def test_arbitrary_bytes_are_a_message_or_malformed(data: bytes) -> None:
     with contextlib.suppress(MalformedError):
@@ -73,6 +74,7 @@ PLAIN = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats
 ANYTHING = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(PLAIN, inner), max_leaves=10)
 
 
+@pytest.mark.fuzz
 @given(number=st.sampled_from(sorted(NUMBERS.values())), fields=st.lists(ANYTHING, max_size=6))
 def test_arbitrary_fields_are_a_message_or_malformed(number: int, fields: list[Any]) -> None:
     data = msgpack.packb([number, *fields])
@@ -84,6 +86,7 @@ def test_arbitrary_fields_are_a_message_or_malformed(number: int, fields: list[A
     assert [*message] == fields and all(a.__class__ is b.__class__ for a, b in zip(message, fields, strict=True))
 
 
+@pytest.mark.fuzz
 @given(message=any_message(), data=st.data())
 @settings(max_examples=200)
 def test_a_damaged_message_is_a_message_or_malformed(message: Message, data: st.DataObject) -> None:

@@ -209,6 +209,7 @@ def test_a_journal_in_a_file_without_a_name(folder: Path) -> None:
         Recorder(1.5, "vcpu-3", 0, 3)  # type: ignore[arg-type]
 
 
+@pytest.mark.processes
 def test_a_process_that_is_killed_loses_nothing(folder: Path) -> None:
     """It says how far it got; all of that must be there, and nothing that it did not write."""
     code = (
@@ -285,6 +286,7 @@ def test_damaged_records_are_left_out_and_counted(folder: Path) -> None:
         assert journal.conditions == ("x.journal has 2 damaged records, which are left out",)
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=1000), st.booleans())
 def test_any_bytes_are_a_journal_or_one_sentence(data: bytes, with_header: bool) -> None:
@@ -346,6 +348,7 @@ def test_a_closed_recorder_takes_no_more(folder: Path) -> None:
     assert len(read(folder / "x.journal")) == 3
 
 
+@pytest.mark.processes
 def test_where_there_is_no_room_events_are_dropped_and_counted(folder: Path) -> None:
     """A file system that is full must neither kill the process nor lose what is there."""
     code = (

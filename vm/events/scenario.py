@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from allstop.vm.events.vocabulary import MAX_EVENTS, Event, EventError, event
+from allstop.vm.events.vocabulary import MAX_EVENTS, Event, EventError, event, shown
 
 _HEADER = re.compile(r"\s*\[\[\s*event\s*\]\]")
 _TABLE = re.compile(r"\s*\[")
@@ -61,6 +61,10 @@ def parse(text: str, path: str) -> Scenario:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{path}: no TOML: {error}") from None
+    except RecursionError:
+        raise ScenarioError(f"{path}: its values are nested too deeply") from None
+    except ValueError:  # of `int`, for a number of thousands of digits
+        raise ScenarioError(f"{path}: a number in it has too many digits") from None
     lines = text.splitlines()
     for key in raw:
         if key not in ("seed", "event"):
@@ -69,7 +73,7 @@ def parse(text: str, path: str) -> Scenario:
             )
     seed = raw.get("seed")
     if seed is not None and not (isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 1 << 32):
-        raise ScenarioError(f"{path}:{_line(lines, None, 'seed')}: seed must be a number of 32 bits, not {seed!r}")
+        raise ScenarioError(f"{path}:{_line(lines, None, 'seed')}: seed must be a number of 32 bits, not {shown(seed)}")
     tables = raw.get("event", [])
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise ScenarioError(f"{path}: a scenario has one [[event]] table or more")

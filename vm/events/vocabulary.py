@@ -260,7 +260,17 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "device": _WORD,
     "for_ms": _milliseconds,
 }
+_LONGEST_SHOWN = 100
 _COMMON = ("action", "name", *TRIGGERS, "every_ms", "vcpu", "skip", "every", "times", "probability")
+
+
+def shown(value: object) -> str:
+    """A value of a scenario in a sentence, cut after `_LONGEST_SHOWN` characters."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        return f"a {type(value).__name__} of that size"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def event(raw: Mapping[str, Any], number: int = 1, immediate: bool = False) -> Event:
@@ -270,7 +280,7 @@ def event(raw: Mapping[str, Any], number: int = 1, immediate: bool = False) -> E
     """
     name = raw.get("action")
     if not isinstance(name, str) or name not in ACTIONS:
-        missing = "has no action" if name is None else f"{name!r} is no action"
+        missing = "has no action" if name is None else f"{shown(name)} is no action"
         raise EventError(f"{missing}: choose one of {', '.join(ACTIONS)}", "action")
     action = ACTIONS[name]
     for key, value in raw.items():
@@ -282,7 +292,7 @@ def event(raw: Mapping[str, Any], number: int = 1, immediate: bool = False) -> E
                 key,
             )
         if key != "action" and (wrong := _CHECKS[key](value)):
-            raise EventError(f"{key} {wrong}, not {value!r}", key)
+            raise EventError(f"{key} {wrong}, not {shown(value)}", key)
     for key in action.needs:
         if key not in raw:
             raise EventError(f"the action {name} needs {key}", "action")

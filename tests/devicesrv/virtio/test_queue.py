@@ -169,6 +169,7 @@ def test_a_queue_that_can_not_be_is_not_enabled(
     assert not queue.ready
 
 
+@pytest.mark.fuzz
 @given(st.binary(min_size=512, max_size=512), st.booleans(), st.integers(0, 3))
 def test_no_rubbish_in_memory_gets_further_than_a_broken_queue(
     flat_memory: Any, ring_at: Any, rubbish: bytes, event_index: bool, size_bits: int

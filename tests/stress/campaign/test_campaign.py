@@ -21,6 +21,8 @@ from allstop.deploy.processes.processes import child_environment
 from tests.conftest import Command
 from tests.stress.campaign.conftest import counts, started, wait_for
 
+pytestmark = pytest.mark.processes
+
 # Ctrl-C while the session's modules are being loaded.
 EARLY = """
 import os, signal, sys

@@ -21,6 +21,8 @@ from allstop.deploy.processes.processes import child_environment
 from tests.conftest import Command
 from tests.stress.campaign.conftest import ROOT, Cluster, commands_of, counts, started, wait_for
 
+pytestmark = pytest.mark.processes
+
 
 def rows_of(path: Path) -> list[Row]:
     with Store.to_read(path) as store:

@@ -197,6 +197,7 @@ except HarnessError as error:
 """
 
 
+@pytest.mark.processes
 def test_a_file_that_may_not_grow_is_one_sentence_too(tmp_path: Path) -> None:
     (tmp_path / "tests_store.py").write_text(Path(__file__).read_text())
 
