@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Exclusives of two processes: atomic through the seam, and, to show that this can fail, not so as shipped."""
+"""Exclusives of two processes: atomic through the interposer, and, to show that this can fail, not so as shipped."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def increments_kept(machine: Machine, as_shipped: bool) -> int:
     return machine.word(machine.DATA)
 
 
-def test_the_seam_loses_no_increment(machines: Callable[..., Machine]) -> None:
+def test_the_interposer_loses_no_increment(machines: Callable[..., Machine]) -> None:
     assert increments_kept(machines(vcpus=2), False) == 2 * EACH
 
 

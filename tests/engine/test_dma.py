@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A device that reads and writes guest RAM by itself: beside vCPUs that execute, swap and flip the same pages."""
+"""A device that reads and writes guest RAM by itself: beside vCPUs that execute, swap and toggle the same pages."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_write_ram_drops_what_was_translated(machine: Machine) -> None:
     assert trap(vcpu, machine, machine.CODE)[0] == EXIT_MMIO
 
 
-def test_write_ram_drops_what_was_translated_from_a_mixed_page(machine: Machine) -> None:
+def test_write_ram_drops_what_was_translated_from_a_wx_page(machine: Machine) -> None:
     machine.put(
         machine.CODE,
         0xE58F0000,  # str r0, [pc]

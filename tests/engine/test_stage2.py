@@ -203,7 +203,7 @@ def play(machine: Machine, rounds: int, pages: int, *parts: tuple[int, ...]) -> 
 
 
 def functions(machine: Machine, rounds: int, step: int) -> int:
-    """Pages of functions, to be written and called in turns."""
+    """Pages of functions, to be written and called alternately."""
     for page in range(0, rounds // 16 + 1):
         machine.put(machine.RAM + 0x10_0000 + page * step, MOVW_R0, BX_LR)
     return machine.RAM + 0x10_0000
@@ -217,7 +217,7 @@ def test_code_written_by_another_vcpu_is_executed(machines: Callable[..., Machin
 
 
 def test_a_third_vcpu_that_writes_to_the_page_hides_nothing(machines: Callable[..., Machine]) -> None:
-    """A flip is a transition with others in it: nobody may store before those who execute have left."""
+    """A toggle is a transition with other vCPUs in it: no vCPU may store before those that execute have left."""
     machine = machines(vcpus=3, cores=1)
     assert play(machine, 240, functions(machine, 240, 4096), EXECUTOR, WRITER, BYSTANDER) == [0, 0, 0]
 
@@ -276,7 +276,7 @@ def test_code_that_rewrites_itself_executes_what_it_wrote(machine: Machine) -> N
     assert vcpu.core()[7] == 500 and machine.counter("stage2") < 10 and machine.counter("icache") == 500
 
 
-def test_a_page_of_code_and_data_does_not_flip_for_ever(machine: Machine) -> None:
+def test_a_page_of_code_and_data_does_not_toggle_for_ever(machine: Machine) -> None:
     machine.put(
         machine.CODE,
         0xE12FFF38,  # blx r8
@@ -291,8 +291,8 @@ def test_a_page_of_code_and_data_does_not_flip_for_ever(machine: Machine) -> Non
     vcpu.set_core(8, machine.DATA)
     vcpu.set_core(10, 1000)
     assert machine.call(vcpu) == 0
-    flips = machine.counter("flip_to_exec") + machine.counter("flip_to_write")
-    assert 10 < flips < 60 and machine.counter("write_exec_pages") == 1
+    toggles = machine.counter("flip_to_exec") + machine.counter("flip_to_write")
+    assert 10 < toggles < 60 and machine.counter("write_exec_pages") == 1
     assert not machine.entry(machine.DATA) & XN and machine.entry(machine.DATA) & WRITABLE == WRITABLE
 
 
@@ -305,7 +305,7 @@ def test_a_page_of_code_and_data_does_not_flip_for_ever(machine: Machine) -> Non
     ],
     ids=["ICIMVAU", "ICIALLUIS", "ICIALLU"],
 )
-def test_mixed_pages_are_coherent_by_cache_maintenance(machines: Callable[..., Machine], maintenance: int) -> None:
+def test_wx_pages_are_coherent_by_cache_maintenance(machines: Callable[..., Machine], maintenance: int) -> None:
     machine = machines(vcpus=2, cores=1)
     same_page = {0xE1A00227: 0xE3A00000}  # lsr r0, r7, #4: mov r0, #0
     executor = tuple(same_page.get(word, word) for word in EXECUTOR)
@@ -315,7 +315,7 @@ def test_mixed_pages_are_coherent_by_cache_maintenance(machines: Callable[..., M
     assert machine.counter("icache", 1) == 299 and machine.counter("code_flush", 0) > 200
 
 
-def test_a_page_that_was_mixed_becomes_an_ordinary_one_again(machine: Machine) -> None:
+def test_a_page_that_was_wx_becomes_an_ordinary_one_again(machine: Machine) -> None:
     machine.put(
         machine.CODE,
         0xE5889000,  # str r9, [r8]
@@ -330,18 +330,18 @@ def test_a_page_that_was_mixed_becomes_an_ordinary_one_again(machine: Machine) -
         vcpu.set_core(n, value)
     assert machine.call(vcpu) == 0
     assert is_wx(machine)
-    mixed_at = time.monotonic()
+    wx_at = time.monotonic()
 
     def invalidated() -> bool:
         vcpu.set_core(15, machine.CODE + 16)
         return machine.call(vcpu) == 0 and not is_wx(machine)
 
     machine.until(invalidated, "the page is executable and read-only")
-    assert time.monotonic() - mixed_at > 0.3
+    assert time.monotonic() - wx_at > 0.3
     vcpu.set_core(7, 0)
     vcpu.set_core(15, machine.CODE)
     assert machine.call(vcpu) == 0
-    assert vcpu.core()[7] == 1000 and is_wx(machine), "and mixed again where it has to be"
+    assert vcpu.core()[7] == 1000 and is_wx(machine), "and W+X again where it has to be"
     assert machine.counter("stage2") < 20
 
 

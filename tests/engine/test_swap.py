@@ -83,7 +83,7 @@ def test_what_can_not_be_swapped_says_why(machine: Machine, swap_fd: int) -> Non
     enter(machine, vcpu)
     assert vcpu.swap_in(machine.CODE) == "the page is not in use"
     assert vcpu.swap_out(machine.CODE, FILL) == ""
-    assert vcpu.swap_out(machine.CODE, FILL) == "somebody else is at the page"
+    assert vcpu.swap_out(machine.CODE, FILL) == "another process is changing the page"
     assert vcpu.swap_in(machine.CODE) == ""
 
 

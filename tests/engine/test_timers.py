@@ -166,7 +166,7 @@ def test_user_mode_needs_permission(machine: Machine) -> None:
 
 
 def test_the_timers_tick_where_turns_are_short(machines: Callable[..., Machine]) -> None:
-    """Four vCPUs and more for each core have a timer of the host for their turns, too."""
+    """Four vCPUs and more for each core have a timer of the host for their time slices, too."""
     machine = machines(vcpus=8, cores=2)
     vcpu = machine.vcpu()
     execute(machine, vcpu, VIRTUAL[0], FREQUENCY_HZ // 50)

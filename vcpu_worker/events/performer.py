@@ -7,7 +7,7 @@ actor could have done at this moment:
 * in the middle of an exit, under `ipi`: the actor's invalidation would wait for this vCPU. It comes when the exit is
   over.
 * while this vCPU holds the world: the actor is stopped. It goes on when the exit, and so the stop, is over.
-* in a world that another vCPU holds: the actor waits for the end of the stop (engine/swap.c).
+* in a world that another vCPU holds: the actor waits for the end of the stop (engine/guest_memory/swap.c).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ STAGE2_BASE = 0xF000_0000
 LEVEL3_OFFSET = 0x5000
 PAGE_BYTES = 4096
 SWAPPED = 1 << 62
-"""A level-3 entry that is not valid: the page is in the swap file. See vcpu_worker/engine/swap.c."""
+"""A level-3 entry that is not valid: the page is in the swap file. See vcpu_worker/engine/guest_memory/swap.c."""
 _BROKEN = 1 << 61
 _TABLE = 3
 _BLOCK_BYTES = 512 * PAGE_BYTES

@@ -21,21 +21,20 @@ enum exception_class {
     CLASS_SMC = 0x13,
     CLASS_PREFETCH_ABORT = 0x20, /* of a lower exception level */
     CLASS_DATA_ABORT = 0x24,
-};
+} __attribute__((packed));
 
-/* The fields of one class mean nothing for another, but for those of every class. */
+/* The fields of one class mean nothing for another, but for those of every class. Small, for each exit copies it. */
 struct syndrome {
     enum exception_class exception_class;
-    uint32_t iss;
-    uint32_t length;             /* bytes of the instruction */
+    uint8_t length;              /* bytes of the instruction */
     struct {
         bool s1ptw;              /* a walk of stage 1 faulted at stage 2 */
         bool isv;                /* size, sign_extends and register_number are valid */
         bool writes, is_cache_maintenance, sign_extends;
-        uint32_t size, register_number; /* bytes of the access, and the register that is loaded or stored */
+        uint8_t size, register_number; /* bytes of the access, and the register that is loaded or stored */
     } abort;
     struct {
-        uint32_t crn, crm, opc1, opc2, register_number;
+        uint8_t crn, crm, opc1, opc2, register_number;
         bool reads;
     } coprocessor;
 };
@@ -44,11 +43,10 @@ static inline struct syndrome syndrome_decode(uint32_t hsr)
 {
     return (struct syndrome){
         .exception_class = (enum exception_class)(hsr >> 26),
-        .iss = hsr & 0x1ffffff,
         .length = hsr >> 25 & 1 ? 4 : 2,
         .abort = {
             .isv = hsr >> 24 & 1,
-            .size = 1u << (hsr >> 22 & 3),
+            .size = (uint8_t)(1u << (hsr >> 22 & 3)),
             .sign_extends = hsr >> 21 & 1,
             .register_number = hsr >> 16 & 15,
             .is_cache_maintenance = hsr >> 8 & 1,

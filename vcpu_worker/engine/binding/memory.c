@@ -76,7 +76,7 @@ static PyObject *method_keep_swap(Vcpu *self, PyObject *arg)
 /* "" when it is done, else what is in the way. */
 static PyObject *swapped(Vcpu *self, enum swap_result result)
 {
-    static const char *const reasons[] = { "", "the page is not in use", "somebody else is at the page", "" };
+    static const char *const reasons[] = { "", "the page is not in use", "another process is changing the page", "" };
     return PyUnicode_FromString(result == SWAP_FAILED ? self->v.sentence : reasons[result]);
 }
 

@@ -114,7 +114,7 @@ const PyMethodDef run_methods[] = {
     NOARGS(wait_for_interrupt, "wait_for_interrupt(): sleep as WFI does; EVENT and QUIT end the sleep too."),
     NOARGS(timer_levels, "timer_levels() -> (physical, virtual): the timers' interrupt lines, for the interrupt "
                          "controller."),
-    ONE(rest, "rest(yes): while it is held outside, nobody who invalidates waits for this vCPU."),
+    ONE(rest, "rest(yes): while it is held outside, no vCPU that invalidates waits for this one."),
     ONE(keep_journal, "keep_journal(native): write what is served natively into the journal of a Recorder, its "
                       "native()."),
     NAMED(abort, "abort(address, prefetch=False, is_write=False, lpae_status=0x10, short_status=0x08): the guest takes "

@@ -132,9 +132,9 @@ static PyMethodDef methods[64];
 PyTypeObject vcpu_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "allstop.vcpu_worker.engine.Vcpu",
-    .tp_doc = "Vcpu(control_fd, ram_fd, stage2_fd, vcpu, mpidr, as_shipped=False): one ARMv7 vCPU at EL1/EL0; the "
-              "caller is its EL2. With as_shipped the library behaves as it is: exclusives, fences, TLB maintenance and "
-              "code writes do not reach other processes; for the test that shows the conformance gate red.",
+    .tp_doc = "Vcpu(control_fd, ram_fd, stage2_fd, vcpu, mpidr, as_shipped=False): one ARMv7 vCPU at EL1/EL0, with the "
+              "caller as its EL2. With as_shipped the library behaves as it is: exclusives, fences, TLB maintenance "
+              "and code writes do not reach other processes; for the test that shows the conformance gate red.",
     .tp_basicsize = sizeof(Vcpu),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = vcpu_new_object,
