@@ -27,7 +27,7 @@ def test_the_gate_holds(check: Check) -> None:
 
 
 @pytest.mark.parametrize("name", ["atomics", "SB", "TLBI", "code"])
-def test_the_gate_is_red_without_the_seam(name: str) -> None:
+def test_the_gate_is_red_without_the_interposer(name: str) -> None:
     """A guest that waits for what never comes may hang: that is red too. MP is in order on x86 hosts anyway.
 
     What a race forbids shows when two vCPUs run at the same time: on a busy host that takes more than one try."""
