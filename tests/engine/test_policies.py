@@ -37,8 +37,8 @@ def test_every_decoder_has_its_function() -> None:
 
 
 def test_the_disciplines_are_in_the_order_of_the_c_enum() -> None:
-    header = (ROOT / "vm" / "control" / "control_page.h").read_text()
-    names = dict(re.findall(r"CP_TLB_(BROADCAST|IPI|LOCAL|EARLY) = (\d)", header))
+    headers = "".join(path.read_text() for path in (ROOT / "vm" / "control").glob("*.h"))
+    names = dict(re.findall(r"CP_TLB_(BROADCAST|IPI|LOCAL|EARLY) = (\d)", headers))
     assert {name.lower(): int(number) for name, number in names.items()} == {
         name: number for number, name in enumerate(rows.TLB_DISCIPLINES)
     }
