@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,3 +84,45 @@ def test_a_syndrome_is_a_value_that_does_not_change(hsr: int) -> None:
     assert syndrome.ec << 26 | (syndrome.il == 4) << 25 | syndrome.iss == hsr
     with pytest.raises(AttributeError):
         syndrome.hsr = 0
+
+
+HEADER = (Path(__file__).parents[2] / "vcpu_worker" / "engine" / "arm" / "syndrome.h").read_text()
+FIELDS = {
+    "abort": {
+        "isv": "isv",
+        "size": "sas",
+        "sign_extends": "sse",
+        "register_number": "srt",
+        "is_cache_maintenance": "cm",
+        "s1ptw": "s1ptw",
+        "writes": "wnr",
+    },
+    "coprocessor": {
+        "opc2": "opc2",
+        "opc1": "opc1",
+        "crn": "crn",
+        "register_number": "rt",
+        "crm": "crm",
+        "reads": "is_read",
+    },
+}
+
+
+def test_the_engine_knows_the_same_exception_classes() -> None:
+    classes = {name: int(value, 16) for name, value in re.findall(r"CLASS_(\w+) = (0x\w+)", HEADER)}
+    assert classes and set(classes.values()) <= {int(known) for known in ExceptionClass}
+    assert classes["DATA_ABORT"] == ExceptionClass.DATA_ABORT_LOWER
+    assert classes["PREFETCH_ABORT"] == ExceptionClass.PREFETCH_ABORT_LOWER
+
+
+@given(st.integers(0, 0xFFFFFFFF))
+def test_the_engine_decodes_every_field_alike(hsr: int) -> None:
+    """The initialisers of the C struct, evaluated: shifts and masks read the same in both languages."""
+    syndrome = Syndrome(0x03 << 26 | hsr & 0x3FFFFFF)  # opc1 depends on the class
+    for group, names in FIELDS.items():
+        body = re.search(rf"\.{group} = {{(.*?)\n        }}", HEADER, re.DOTALL)
+        assert body is not None
+        written = dict(re.findall(r"\.(\w+) = (.*),", body[1]))
+        assert set(written) == set(names)
+        for name, expression in written.items():
+            assert eval(expression.replace("1u", "1"), {"hsr": syndrome.hsr}) == getattr(syndrome, names[name]), name

@@ -115,8 +115,8 @@ def test_what_can_not_be_called_is_a_usage_error(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--fetch", "user"), "go together"),
-        (("--fetch-handler", f"{EXAMPLE}:fetch"), "go together"),
+        (("--fetch", "user"), "require each other"),
+        (("--fetch-handler", f"{EXAMPLE}:fetch"), "require each other"),
         (("--fetch", "user", "--fetch-handler", "x.py"), "is given as FILE.py:function"),
         (("--fetch", "user", "--fetch-handler", f"{EXAMPLE}:none"), "has no function none"),
     ],
