@@ -28,7 +28,7 @@ class _Waiting:
     """Requests that were posted to vCPUs here, of which some have yet to leave the guest: then `say`."""
 
     say: Callable[[], None]
-    left: list[tuple[int, int, int]]  # vCPU, and what `has_left` wants
+    left: list[tuple[int, int, int]]  # vCPU, and what `has_exited` wants
     ipi: bool = False
 
 
@@ -73,7 +73,7 @@ class RemoteRequests:
         """A host has done what it was sent."""
         for vcpu in self._under_way.pop((host, number), []):
             self._in_flight[vcpu] -= 1
-            if not self._in_flight[vcpu] and not self._memory.end_stay(vcpu):
+            if not self._in_flight[vcpu] and not self._memory.end_guest_entry(vcpu):
                 self.carry()
 
     def deliver(self, host: int, number: int, posts: bytes) -> None:
@@ -120,7 +120,7 @@ class RemoteRequests:
         """On the spot where that is a matter of a moment."""
         if not waiting.ipi:
             for vcpu, exiting, _ in waiting.left:
-                self._memory.wait_left(vcpu, exiting, _ON_THE_SPOT_S)
+                self._memory.wait_exited(vcpu, exiting, _ON_THE_SPOT_S)
         if not self._all_left(waiting):
             self._waiting.append(waiting)
 
@@ -128,7 +128,7 @@ class RemoteRequests:
         waiting.left = [
             (vcpu, exiting, ticket)
             for vcpu, exiting, ticket in waiting.left
-            if not self._memory.has_left(vcpu, exiting, ticket, waiting.ipi)
+            if not self._memory.has_exited(vcpu, exiting, ticket, waiting.ipi)
         ]
         if not waiting.left:
             waiting.say()

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Requests to vCPUs of other hosts, and stops of the world: cp_post_remote, cp_wait_exited, cp_post and cp_enter of
- * vm/control/; take_outbox, end_stay, deliver, stop and resume of node_requests.c; coordinator/node/remote_requests.py and
+ * vm/control/; take_outbox, end_guest_entry, deliver, stop and resume of node_requests.c; coordinator/node/remote_requests.py and
  * coordinator/world/remote_stop.py. Host 0 has the coordinator, a vCPU B that has others flush, a device that posts and does not wait, and
  * a slot for each vCPU V, of which each of the REMOTES other hosts has one. Memory is sequentially consistent (the code uses
  * such atomics only); each connection keeps its order (ZeroMQ's), and several of them together keep none: the
@@ -201,7 +201,7 @@ proctype node(byte r)
     :: atomic { done[r] ? _ -> under_way-- };
         if
         :: under_way != 0
-        :: else -> /* end_stay */
+        :: else -> /* end_guest_entry */
 #ifdef CHECK_THEN_END
             if
             :: outbox[r] != 0

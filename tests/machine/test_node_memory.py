@@ -123,16 +123,16 @@ def test_a_stay_does_not_end_while_more_lies_in_the_outbox(host: Host) -> None:
     host.page.post(THERE, control.TLB_FLUSH)
     host.memory.take_outbox()
     host.page.post(THERE, control.CODE_FLUSH)
-    assert not host.memory.end_stay(THERE)
+    assert not host.memory.end_guest_entry(THERE)
     host.memory.take_outbox()
-    assert host.memory.end_stay(THERE)
+    assert host.memory.end_guest_entry(THERE)
 
 
 def test_posts_are_delivered_to_this_hosts_vcpus_only(other: Host) -> None:
     exiting, ticket = other.memory.deliver(THERE, control.TLB_FLUSH, 0)
     assert exiting == 0 and ticket == 1  # it is outside, and will flush before it enters
     assert other.page.requests(THERE) & control.TLB_FLUSH
-    assert other.memory.has_left(THERE, exiting, ticket, False)
+    assert other.memory.has_exited(THERE, exiting, ticket, False)
     with pytest.raises(ValueError, match="not on this host"):
         other.memory.deliver(HERE, control.TLB_FLUSH, 0)
 

@@ -182,9 +182,7 @@ static PyObject *control_want_page(ControlPage *self, PyObject *arg)
     unsigned long ipa = PyLong_AsUnsignedLong(arg);
     if (PyErr_Occurred())
         return NULL;
-    uint32_t want = cp_want((uint32_t)ipa, false, false);
-    if (atomic_exchange(&self->host->coordinator_want, want) != want) /* else the node knows */
-        cp_ring(self->host->doorbell);
+    cp_want_page(self->host, &self->host->coordinator_want, cp_want((uint32_t)ipa, false, false));
     Py_RETURN_NONE;
 }
 

@@ -197,7 +197,7 @@ PyMethodDef control_telemetry_methods[] = {
     M(beat, METH_O, "slot, /", "This process lives."),
     M(heartbeat, METH_O, "slot, /", "Beats so far."),
     M(set_activity, METH_VARARGS | METH_KEYWORDS, "slot, code, detail=0, pc=0",
-      "What the process does now, for those who have to explain its death."),
+      "What the process does now, to explain its death."),
     M(activity, METH_O, "slot, /", "(code, detail, pc, since_ns)."),
     M(describe, METH_O, "slot, /", "The activity in words."),
     M(count, METH_VARARGS, "vcpu, counter, n=1, /", "Add to a counter, one of COUNT_*."),

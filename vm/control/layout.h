@@ -117,7 +117,7 @@ struct cp_host {
     _Atomic uint32_t devices_want;         /* as a vCPU's `want` */
     struct cp_process node;
     uint32_t has_coordinator;              /* of several hosts: a vCPU is PENDING here before it can be ON */
-    _Atomic uint32_t coordinator_want;     /* as a vCPU's `want`, for operators, who only read */
+    _Atomic uint32_t coordinator_want;     /* as a vCPU's `want`, for operators; only to read */
     _Atomic uint64_t arrivals;             /* pages that other hosts sent; grows before one is put into its frame */
     _Atomic uint32_t coordinator_progress; /* as a vCPU's: it has read the page, or wants it no more */
     char pad7[CP_HOST_BYTES - 64 * 8 - CP_CODE_LOG * 8 - CP_MAX_EVENTS * 8 - CP_WX_PAGES * 8 - 16 - CP_TLB_LOG * 8 - 32

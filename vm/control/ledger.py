@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The MMIO oracle's question: was each access of a vCPU performed exactly once, in order, and as the vCPU saw it?
 
-`access_ledger.h` says who keeps which of the two ledgers in the control page. They are compared when a worker has taken
-an answer, and by the launcher when all processes are gone.
+`access_ledger.h` says which process keeps which of the two ledgers in the control page. A worker compares them when it
+has taken an answer, and the launcher when all processes have ended.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Access(NamedTuple):
         return f"a {self.size}-byte read of {where}" + ("" if self.unassigned else f" that gave 0x{self.value:x}")
 
 
-def difference(page: ControlPage, vcpu: int) -> str:
+def difference(control_page: ControlPage, vcpu: int) -> str:
     """What is wrong with the accesses of `vcpu`, in one sentence; "" when nothing is.
 
-    Of an access that is under way nobody knows whether it has been performed yet: both are right.
+    An access that is under way may be performed already, or not yet: both are right.
     """
-    issued, performed, completed = page.accesses(vcpu)
+    issued, performed, completed = control_page.accesses(vcpu)
     done, seen = performed[0], completed[0]
     if performed[:2] == completed[:2] or done == seen + 1 == issued:
         return ""

@@ -77,6 +77,14 @@ static inline uint32_t cp_wanted_page(uint32_t want)
     return (want >> 2 & 0x1fffff) - 1;
 }
 
+/* Ask this host's node for the page, by the word of the process that needs it; the node sets the word to 0 when the
+ * page is here. Asking again for the same page costs nothing. */
+static inline void cp_want_page(struct cp_host *host, _Atomic uint32_t *word, uint32_t want)
+{
+    if (atomic_exchange(word, want) != want)
+        cp_ring(host->doorbell);
+}
+
 /* V has retired an instruction: the pages that it was given for that may be taken back. */
 static inline void cp_got_on(struct cp_host *host, struct cp_vcpu *v)
 {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Journals: what each process of a run did, event by event. Every kind of event, with its meaning, and the reader.
+"""The reader of journals: what each process of a run did, record by record. The kinds of records are in kinds.h.
 
 A journal is a file: a header of 256 bytes, then records of 64 bytes, little-endian, in the order of their time. The
 writer is `allstop.vm.journal.recorder`, native since it sits on the paths that are measured; `vm/journal/journal.h`
@@ -8,7 +8,7 @@ says how it survives `kill -9`. A record counts when its sequence number is its 
     header   u64 magic, u32 version, u32 bytes of a record, u32 role, u32 vCPU, u32 process number, u32 closed,
              u64 began (monotonic, ns), u64 began (Unix time, ns), u64 records once closed, u64 records dropped,
              32 bytes: the process's name; and where it has come from another host, else zeros: i64 what to add to its
-             times for the first host's clock, u64 by how much that may be off (ns; 0: nobody has measured it), 64
+             times for the first host's clock, u64 by how much that may be off (ns; 0: not measured), 64
              bytes: the host's name
     record   u64 time (monotonic, ns), u32 sequence, u16 kind, u16 vCPU, 6 x u64 operands
 """
@@ -33,7 +33,7 @@ RECORD_BYTES = 64
 WINDOW_BYTES = 1 << 20
 SUFFIX = ".journal"
 FOLDER = "journal"
-NO_VCPU = 0xFFFF  # the vCPU field of what is no vCPU's; writers say -1
+NO_VCPU = 0xFFFF  # the vCPU field of a record that concerns no vCPU; writers say -1
 NOTHING = (1 << 64) - 1
 EXIT_NAMES = (
     "MMIO",
@@ -64,14 +64,14 @@ KINDS: dict[int, Kind] = {kind.value: kind for kind in Kind}
 
 
 class JournalError(ValueError):
-    """A file that is no journal that can be read. The text is one sentence."""
+    """The file is no journal, or cannot be read as one. The text is one sentence."""
 
 
 class Header(NamedTuple):
     """Whose journal it is. `records` counts only once it is `closed`; `dropped` events had no room on the disk.
 
-    `host` is where it has come from, "" for the first host's own. Times are then the first host's: `offset_ns` is added
-    to those that are in the file, and `error_ns` is by how much they may be off, None where nobody has measured it."""
+    `host` is the host that it came from, "" for the first host's own. Times are the first host's: `offset_ns` is added
+    to those that are in the file, and `error_ns` is by how much they may be off, None where that was not measured."""
 
     process: str
     role: int
@@ -160,16 +160,16 @@ def _text(data: bytes) -> str:
 
 
 def mark_origin(fd: int, host: str, offset_ns: int, error_ns: int) -> None:
-    """Write into a journal's header from which host it has come, and how to read its times (see Header); `error_ns` 0:
-    nobody has measured it. Raises OSError."""
+    """Write into a journal's header from which host it came, and how to read its times (see Header); `error_ns` 0: not
+    measured. Raises OSError."""
     os.pwrite(fd, _ORIGIN.pack(offset_ns, error_ns, host.encode()), _ORIGIN_AT)
 
 
 class Journal:
     """One journal, open for reading; another process may be writing it. Its times are by the first host's clock.
 
-    `count` records are there, `damaged` of them do not count, `conditions` are sentences about what is not as a
-    process that ended well leaves it.
+    `count` records are there, and `damaged` of them do not count. `conditions` are sentences about what differs from
+    the journal of a process that ended normally.
     """
 
     def __init__(self, path: Path, name: str = "") -> None:

@@ -199,7 +199,7 @@ static struct PyModuleDef recorder_module = {
     .m_size = -1,
 };
 
-/* The rows of kinds.h, and between them, without a name, who writes those that follow. */
+/* The rows of kinds.h, and between them, without a name, the process that writes those that follow. */
 static const struct { const char *name; long number; const char *words, *meaning; } kinds[] = {
 #define W(words) { NULL, 0, words, NULL },
 #define X(name, number, operands, meaning) { #name, number, operands, meaning },

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* allstop.vm.memory.guest_memory: guest RAM for a device that reads and writes it by itself, beside the vCPUs (DMA).
  *
- * A device D does not go through stage 2, so it has to respect by hand what stage 2 promises to everybody else. It takes
- * a page before it touches the frame, as whoever changes a page does: it breaks the level-3 entry, and makes it good again.
- * While it is broken nobody flips the page, swaps it out or starts to use it; whoever has it in a TLB goes on using it,
- * which is as it is on hardware. A page that is swapped out is brought in first.
+ * A device D does not go through stage 2, so it has to respect by hand what stage 2 promises to the vCPUs. It takes a
+ * page before it touches the frame, as every process that changes a page does: it breaks the level-3 entry, and makes
+ * it good again (mapped_take). While the entry is broken no process toggles the page, swaps it out or starts to use it;
+ * a vCPU that has it in its TLB goes on using it, as on hardware. A page that is swapped out is brought in first.
  *
  *   D writes to a page that may be executed            a vCPU V that executes from it
  *   break the entry                                    faults from now on where it has no translation, and waits
@@ -13,24 +13,21 @@
  *   write
  *   make the entry good, invalidations_done            translates what D has written
  *
- * So when D's write is done, nobody executes what was there before. V's that wait for a device's answer are outside the
- * guest, so D waits for nobody who waits for it. D's waiting for an entry that A, who swaps out, has broken: A may wait
- * (`ipi`) for a V in an exit that waits for D. So D marks such an entry WANTED, and A gives way.
+ * So when D's write is done, no vCPU executes what was there before. A V that waits for a device's answer is outside
+ * the guest, so D never waits for a V that waits for D. But an A that swaps the page out may have broken the entry, and
+ * may wait (`ipi`) for a V in an exit that waits for D. So D marks such an entry WANTED, and A gives way.
  *
- * A stop of the world does not stop D. Whoever reads code in a stopped world has to look at `code_writes` before, and
- * after (vcpu_worker/fetch/fetch.py).
+ * A stop of the world does not stop D. A process that reads code in a stopped world has to look at `code_writes` before
+ * and after (vcpu_worker/fetch/fetch.py).
  *
- * Order: each call here ends with a full fence (the entry's store), so what one call has written is there for everybody
- * before anything that the next call reads or writes. Two-byte cells are read and written in one piece.
+ * Order: each call here ends with a full fence (the entry's store), so what one call has written is visible before
+ * anything that the next call reads or writes. Two-byte cells are read and written in one piece.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <sched.h>
+#include "vm/control/method.h"
+
 #include <structmember.h>
 
 #include "mapped_machine.h"
-
-#define PARK_NS 1000000ull
 
 typedef struct {
     PyObject_HEAD
@@ -45,21 +42,15 @@ static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 {
     static char *names[] = { "control_fd", "ram_fd", "stage2_fd", "swap_fd", "as_shipped", NULL };
     int control_fd, ram_fd, stage2_fd, swap_fd = -1, as_shipped = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iii|ip", names, &control_fd, &ram_fd, &stage2_fd, &swap_fd, &as_shipped))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iii|ip", names, &control_fd, &ram_fd, &stage2_fd, &swap_fd,
+                                     &as_shipped))
         return NULL;
     GuestMemory *self = (GuestMemory *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    enum mapped_result result = mapped_open(&self->m, control_fd, ram_fd, stage2_fd, swap_fd);
     self->as_shipped = as_shipped;
-    if (result != MAPPED) {
-        if (result == MAPPED_NOT)
-            PyErr_SetFromErrno(PyExc_OSError);
-        else
-            PyErr_SetString(PyExc_ValueError, "these are not the control page, the RAM and the stage-2 tables of one machine");
-        Py_DECREF(self);
-        return NULL;
-    }
+    if (!mapped_open(&self->m, control_fd, ram_fd, stage2_fd, swap_fd))
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 
@@ -74,12 +65,11 @@ static bool can_be_executed(GuestMemory *self, uint64_t entry)
     return (entry & VALID) && !(entry & XN) && !self->as_shipped;
 }
 
-/* Have another host's page here. It may be gone again at once. False with an exception set. */
+/* Wait for another host's page. It may be gone again at once. False with an exception set. */
 static bool want(GuestMemory *self, uint32_t ipa, bool write)
 {
     uint32_t wanted = cp_want(ipa, write, false);
-    atomic_store(&self->m.host->devices_want, wanted);
-    cp_ring(self->m.host->doorbell);
+    cp_want_page(self->m.host, &self->m.host->devices_want, wanted);
     while (atomic_load(&self->m.host->devices_want) == wanted) {
         if (mapped_run_is_over(&self->m)) {
             PyErr_SetString(access_error, "the run is over");
@@ -94,47 +84,31 @@ static bool want(GuestMemory *self, uint32_t ipa, bool write)
 /* Take the page that begins at `ipa`: its entry as it was is in *was. False with an exception set. */
 static bool take(GuestMemory *self, uint32_t ipa, bool write, uint64_t *was)
 {
-    _Atomic uint64_t *entry = page_entry(&self->m.pages, ipa);
-    bool hosts = self->m.host->doorbell != 0;
     for (;;) {
-        uint64_t old = atomic_load(entry);
-        if (hosts && page_is_away(old, write)) {
+        struct taken_page page;
+        enum taken result = mapped_take(&self->m, ipa, write, &self->m.host->devices, &page);
+        self->swapped_in += page.swapped_in;
+        self->written_while_out += page.written;
+        switch (result) {
+        case TAKEN:
+            *was = page.was;
+            return true;
+        case TAKEN_AWAY:
             if (!want(self, ipa, write))
                 return false;
             continue;
-        }
-        if (page_is_fresh(old, hosts) || old & VALID) {
-            if (!atomic_compare_exchange_strong(entry, &old, (old & ~VALID) | BROKEN))
-                continue;
-            *was = old;
-            return true;
-        }
-        if (old & SWAPPED) {
-            char sentence[SENTENCE_BYTES];
-            bool written;
-            enum swap_result result = swap_page_in(&self->m.pages, ipa, &written, sentence);
-            if (result == SWAP_FAILED) {
-                PyErr_SetString(PyExc_RuntimeError, sentence);
-                return false;
-            }
-            self->swapped_in += result == SWAP_DONE;
-            self->written_while_out += written;
-            continue;
-        }
-        if (old & BROKEN)
-            atomic_compare_exchange_strong(entry, &old, old | WANTED);
-        if (mapped_run_is_over(&self->m)) {
+        case TAKEN_OVER:
             PyErr_SetString(access_error, "the run is over");
             return false;
+        case TAKEN_FAILED:
+            PyErr_SetString(PyExc_RuntimeError, page.sentence);
+            return false;
         }
-        cp_beat(&self->m.host->devices);
-        cp_shootdown_park(self->m.host, PARK_NS);
-        sched_yield();
     }
 }
 
-/* The page of `ipa`, whose entry is broken, is about to be written to: nobody executes from it any more, and nobody
- * keeps what was translated from it. */
+/* The page of `ipa`, whose entry is broken, is about to be written to: after this no vCPU executes from it, or keeps
+ * what was translated from it. */
 static void drop_code(GuestMemory *self, uint32_t ipa)
 {
     struct cp_host *host = self->m.host;
@@ -236,27 +210,30 @@ static PyObject *memory_store16(GuestMemory *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+#define M(...) METHOD(memory, __VA_ARGS__)
+
 static PyMethodDef memory_methods[] = {
-    { "read", (PyCFunction)memory_read, METH_VARARGS, "read(ipa, n): n bytes. Raises AccessError outside RAM." },
-    { "write", (PyCFunction)memory_write, METH_VARARGS,
-      "write(ipa, data): nobody executes old code from there afterwards. Raises AccessError outside RAM." },
-    { "load16", (PyCFunction)memory_load16, METH_O, "load16(ipa): a half-word, with acquire. Raises AccessError." },
-    { "store16", (PyCFunction)memory_store16, METH_VARARGS, "store16(ipa, value): a half-word, with release, and a full fence "
-      "behind it. Raises AccessError." },
-    { NULL, NULL, 0, NULL },
+    M(read, METH_VARARGS, "ipa, n, /", "n bytes. Raises AccessError outside RAM."),
+    M(write, METH_VARARGS, "ipa, data, /",
+      "Write them; afterwards no vCPU executes what was there before. Raises AccessError outside RAM."),
+    M(load16, METH_O, "ipa, /", "A half-word, with acquire. Raises AccessError."),
+    M(store16, METH_VARARGS, "ipa, value, /",
+      "Store a half-word with release, and a full fence behind it. Raises AccessError."),
+    NO_METHOD,
 };
 
 static PyMemberDef memory_members[] = {
     { "swapped_in", T_ULONGLONG, offsetof(GuestMemory, swapped_in), READONLY, "pages brought in from the swap file" },
     { "written_while_out", T_ULONGLONG, offsetof(GuestMemory, written_while_out), READONLY,
-      "of those, pages whose frame somebody had written to meanwhile" },
+      "of those, pages whose frame was written to meanwhile" },
     { NULL, 0, 0, 0, NULL },
 };
 
 static PyTypeObject memory_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "allstop.vm.memory.guest_memory.GuestMemory",
-    .tp_doc = "Guest RAM for devices that read and write it by themselves.",
+    .tp_doc = "GuestMemory(control_fd, ram_fd, stage2_fd, swap_fd=-1, as_shipped=False)\n--\n\n"
+              "Guest RAM for devices that read and write it by themselves.",
     .tp_basicsize = sizeof(GuestMemory),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = memory_new,
@@ -280,7 +257,11 @@ PyMODINIT_FUNC PyInit_guest_memory(void)
     if (module == NULL || PyModule_AddObjectRef(module, "GuestMemory", (PyObject *)&memory_type) < 0)
         return NULL;
     access_error = PyErr_NewExceptionWithDoc("allstop.vm.memory.guest_memory.AccessError",
-                                             "A device cannot read or write there; the text says why.", PyExc_ValueError, NULL);
+                                             "A device cannot read or write there; the text says why.",
+                                             PyExc_ValueError, NULL);
+    if (PyModule_AddIntConstant(module, "SWAPPED", (long)SWAPPED) < 0
+        || PyModule_AddIntConstant(module, "BROKEN", (long)BROKEN) < 0)
+        return NULL;
     if (access_error == NULL || PyModule_AddObjectRef(module, "AccessError", access_error) < 0)
         return NULL;
     return module;

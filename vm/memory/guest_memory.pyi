@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from typing import final
 
+SWAPPED: int
+BROKEN: int
+
 class AccessError(ValueError):
     """A device cannot read or write there; the text says why."""
 

@@ -16,13 +16,11 @@ import struct
 from allstop.vm.config.limits import MAX_MEMORY_BYTES, RAM_BASE
 from allstop.vm.config.machine import MachineConfig
 from allstop.vm.control.control import ControlPage
+from allstop.vm.memory.guest_memory import BROKEN, SWAPPED
 
 STAGE2_BASE = 0xF000_0000
 LEVEL3_OFFSET = 0x5000
 PAGE_BYTES = 4096
-SWAPPED = 1 << 62
-"""A level-3 entry that is not valid: the page is in the swap file. See vcpu_worker/engine/guest_memory/swap.c."""
-_BROKEN = 1 << 61
 _TABLE = 3
 _BLOCK_BYTES = 512 * PAGE_BYTES
 
@@ -47,12 +45,12 @@ def read_guest(config: MachineConfig, ipa: int, length_bytes: int) -> bytes:
 class Unread(enum.Enum):
     """Why a page of a machine on several hosts was not read."""
 
-    AWAY = enum.auto()  # it is another host's
-    CHANGING = enum.auto()  # somebody here is changing it: look again
+    AWAY = enum.auto()  # another host has it
+    CHANGING = enum.auto()  # a process of this host is changing it: look again
 
 
-def read_page_here(config: MachineConfig, page: ControlPage, ipa: int, length_bytes: int) -> bytes | Unread:
-    """Bytes of one page of a machine on several hosts, as `read_guest`; all of one stay of the page here.
+def read_page_here(config: MachineConfig, control_page: ControlPage, ipa: int, length_bytes: int) -> bytes | Unread:
+    """Bytes of one page of a machine on several hosts, as `read_guest`, that were all in the frame at one time.
 
     The reader R holds nothing, so the node N may take the page away meanwhile, and bring it back:
 
@@ -62,22 +60,22 @@ def read_page_here(config: MachineConfig, page: ControlPage, ipa: int, length_by
         read                                the entry says away            the entry says here
         entry as before, arrivals as before
 
-    What R reads is of two stays only if N has begun to fill the frame before R had read it. If that was before R's
-    first look, the entry said away until N was done, and R has found what came. Else `arrivals` has grown, for N counts
-    first. If the page has only left, the entry has changed. The entry alone would not do: it may be the same when the
-    page is back. A page that is flipped or swapped meanwhile changes its entry, too, and is read again, though what was
-    read of a flipped one was right. Raises OSError.
+    R reads a mixture only if N has begun to fill the frame before R had read it. If that was before R's first look, the
+    entry said away until N was done, and R has read what came. Else `arrivals` has grown, for N counts first. If the
+    page has only left, the entry has changed. The entry alone is not enough: it may be the same when the page is back.
+    A page that is toggled or swapped meanwhile changes its entry, too, and is read again, though what was read of a
+    toggled one was right. Raises OSError.
     """
     at = LEVEL3_OFFSET + (ipa - RAM_BASE) // PAGE_BYTES * 8
-    arrivals = page.arrivals()
+    arrivals = control_page.arrivals()
     before = os.pread(config.fds.stage2, 8, at)
     (entry,) = struct.unpack("<Q", before)
     if not entry:
         return Unread.AWAY
-    if entry & _BROKEN:
+    if entry & BROKEN:
         return Unread.CHANGING
     data = read_guest(config, ipa, length_bytes)
-    if os.pread(config.fds.stage2, 8, at) != before or page.arrivals() != arrivals:
+    if os.pread(config.fds.stage2, 8, at) != before or control_page.arrivals() != arrivals:
         return Unread.CHANGING
     return data
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The level-3 entries of stage 2, and what their bits mean to us. An entry that is neither 0 (never used) nor VALID nor
- * SWAPPED is broken: somebody changes it, or the page, and everybody else waits.
+ * SWAPPED is broken: a process changes it, or the page, and all others wait.
  *
- * With several hosts the entry is also the page's state on this one: 0 says that the page is not here; OWNED that it is nowhere
- * else, so that it may be written to (OWNED alone: nobody here has used it yet); VALID without OWNED that others may have it,
- * too, and nobody may write to it. */
+ * With several hosts the entry is also the page's state on this one: 0 says that the page is not here; OWNED that it
+ * is on no other host, so that it may be written to (OWNED alone: not yet used here); VALID without OWNED that other
+ * hosts may have it, too, and that no host may write to it. */
 #ifndef ALLSTOP_STAGE2_ENTRY_H
 #define ALLSTOP_STAGE2_ENTRY_H
 
@@ -22,12 +22,12 @@
 #define XN (1ull << 54)
 #define ATTRIBUTES (1ull << 10 | 3ull << 8 | 0xfull << 2 | 3ull) /* AF, inner shareable, normal memory, page */
 #define OWNED (1ull << 52)    /* the architecture's hint "contiguous", which the engine does not look at */
-#define FLIP_SHIFT 55         /* bits 60:55, ignored by the walk, count flips */
+#define FLIP_SHIFT 55         /* bits 60:55, ignored by the walk, count W^X toggles */
 #define FLIP_MASK (63ull << FLIP_SHIFT)
 #define FLIPS 48u
 #define BROKEN (1ull << 61)
-#define WANTED (1ull << 63)   /* of a broken entry: somebody needs the page to get on, a vCPU in an exit or a device */
-#define SWAPPED (1ull << 62)  /* the page is in the swap file; machine/stage2.py knows this bit, too */
+#define WANTED (1ull << 63)   /* of a broken entry: a vCPU in an exit, or a device, needs the page to go on */
+#define SWAPPED (1ull << 62)  /* the page is in the swap file */
 
 /* Guest RAM as a process that is no vCPU's sees it too. */
 struct guest_pages {
@@ -37,7 +37,7 @@ struct guest_pages {
     int swap_fd;              /* -1: nothing can be swapped out */
 };
 
-/* Whether nobody has used the page on this host, and may begin to, with `hosts` of more than one. */
+/* Whether the page was never used on this host, and may be; with `hosts` of more than one. */
 static inline bool page_is_fresh(uint64_t entry, bool hosts)
 {
     return entry == (hosts ? OWNED : 0);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The swap file: the pages at their place in RAM and, behind them, a record for each. A page that comes back is checked
- * against what left, and the frame against what it was filled with, for whoever wrote to it in between used a translation
- * that had been invalidated. Shared by the engine, whose vCPUs swap out and in, and the device server, which swaps in. */
+/* The swap file: the pages at their place in RAM and, behind them, a record for each. A page that comes back is
+ * checked against what left. Its frame is checked against what it was filled with: a vCPU that wrote to it in
+ * between used a translation that had been invalidated. Shared by the engine, whose vCPUs swap out and in, and by
+ * the device server and the node, which swap in. */
 #ifndef ALLSTOP_SWAP_FILE_H
 #define ALLSTOP_SWAP_FILE_H
 
@@ -19,8 +20,8 @@
 
 enum swap_result {
     SWAP_DONE,
-    SWAP_UNUSED, /* nobody has used the page yet, or it is not swapped out */
-    SWAP_BUSY,   /* somebody else changes its entry, or the page is out already, or the run is over */
+    SWAP_UNUSED, /* the page was never used, or it is not swapped out */
+    SWAP_BUSY,   /* another process changes its entry, or the page is out already, or the run is over */
     SWAP_FAILED, /* a sentence says why */
 };
 
@@ -40,8 +41,8 @@ static inline uint64_t swap_hash(const void *page)
 }
 
 /* One page and its record, out or in. */
-static inline bool swap_transfer(const struct guest_pages *g, uint32_t ipa, void *page, struct swap_record *record, bool out,
-                                 char sentence[SENTENCE_BYTES])
+static inline bool swap_transfer(const struct guest_pages *g, uint32_t ipa, void *page, struct swap_record *record,
+                                 bool out, char sentence[SENTENCE_BYTES])
 {
     off_t at = ipa - RAM_BASE, record_at = (off_t)g->ram_bytes + (off_t)(at / SWAP_PAGE * sizeof(struct swap_record));
     ssize_t bytes = out ? pwrite(g->swap_fd, page, SWAP_PAGE, at) : pread(g->swap_fd, page, SWAP_PAGE, at);
@@ -73,8 +74,9 @@ static inline enum swap_result swap_page_in(const struct guest_pages *g, uint32_
     struct swap_record record;
     bool good = swap_transfer(g, ipa, page, &record, false, sentence);
     if (good && (record.used != 1 || record.hash != swap_hash(page))) {
-        snprintf(sentence, SENTENCE_BYTES, "the page at 0x%08x came back from the swap file with other contents than it left "
-                 "with: the file is damaged", ipa);
+        snprintf(sentence, SENTENCE_BYTES,
+                 "the page at 0x%08x came back from the swap file with other contents than it left with: the file is "
+                 "damaged", ipa);
         good = false;
     }
     if (!good) {

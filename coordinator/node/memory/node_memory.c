@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* allstop.coordinator.node.memory.node_memory: what a host's node does to its host's shared memory. The type and its methods' table; what they do is
- * in node_pages.c and node_requests.c. */
+/* allstop.coordinator.node.memory.node_memory: what a host's node does to its host's shared memory. The type, and
+ * the table of its methods; most methods are in node_pages.c and node_requests.c. */
 #include "node_memory.h"
 
 static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -12,15 +12,8 @@ static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     NodeMemory *self = (NodeMemory *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    enum mapped_result result = mapped_open(&self->m, control_fd, ram_fd, stage2_fd, swap_fd);
-    if (result != MAPPED) {
-        if (result == MAPPED_NOT)
-            PyErr_SetFromErrno(PyExc_OSError);
-        else
-            PyErr_SetString(PyExc_ValueError, "these are not the control page, the RAM and the stage-2 tables of one machine");
-        Py_DECREF(self);
-        return NULL;
-    }
+    if (!mapped_open(&self->m, control_fd, ram_fd, stage2_fd, swap_fd))
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 
@@ -82,55 +75,60 @@ static PyObject *memory_clock_error(NodeMemory *self, PyObject *unused)
     return PyLong_FromUnsignedLongLong(self->m.host->clock_error_ns);
 }
 
+#define M(...) METHOD(memory, __VA_ARGS__)
+
 static PyMethodDef memory_methods[] = {
-    { "share", (PyCFunction)memory_share, METH_VARARGS,
-      "share(doorbell_fd, others, first): this host is one of several. `others` are the vCPUs on other hosts. The first has the "
-      "coordinator, and all pages. Before any other process of this host starts." },
-    { "revoke", (PyCFunction)memory_revoke, METH_VARARGS,
-      "revoke(page, share, want_data) -> (data, had_code), None where it is not here or the run is over: nobody here writes to "
-      "the page any more or, without `share`, uses it. b\"\" is a page of zeros. Raises RuntimeError: the swap file failed." },
-    { "install", (PyCFunction)memory_install, METH_VARARGS,
-      "install(page, data, owned, execute, had_code): the page is here now, which it was not. b\"\" is a page of zeros." },
-    { "upgrade", (PyCFunction)memory_upgrade, METH_O,
-      "upgrade(page): the page that is here may be written to now. False where it is not here. Raises RuntimeError." },
-    { "wants", (PyCFunction)memory_wants, METH_NOARGS, "wants(): [(slot, page, write, execute, offset)] that somebody here waits for." },
-    { "have", (PyCFunction)memory_have, METH_VARARGS,
-      "have(slot, page, write) -> progress: it waits for this page no more." },
-    { "progress", (PyCFunction)memory_progress, METH_VARARGS,
-      "progress(vcpu, tell=False): differs from what `have` gave when the vCPU got on. With `tell` the doorbell rings then." },
-    { "is_page", (PyCFunction)memory_is_page, METH_O, "is_page(page): whether the guest has it." },
-    { "is_here", (PyCFunction)memory_is_here, METH_VARARGS, "is_here(page, write): nobody has to be asked for this access." },
-    { "entry", (PyCFunction)memory_entry, METH_O, "entry(page): its stage-2 entry." },
-    { "take_outbox", (PyCFunction)memory_take_outbox, METH_NOARGS,
-      "take_outbox(): [(vcpu, bits, line, power)] to be told to the vCPUs' nodes, or of our own ones: their power." },
-    { "end_stay", (PyCFunction)memory_end_stay, METH_O,
-      "end_stay(vcpu): all that was posted was delivered and waited for. False when more was posted meanwhile." },
-    { "deliver", (PyCFunction)memory_deliver, METH_VARARGS,
-      "deliver(vcpu, bits, line) -> (exiting, ticket) for `has_left`: post to a vCPU of this host anything but STOP." },
-    { "stop", (PyCFunction)memory_stop, METH_O,
-      "stop(vcpu) -> exiting for `has_left`: keep a vCPU of this host outside the guest until `resume`." },
-    { "resume", (PyCFunction)memory_resume, METH_O, "resume(vcpu): it may enter again." },
-    { "has_left", (PyCFunction)memory_has_left, METH_VARARGS, "has_left(vcpu, exiting, ticket, ipi)." },
-    { "wait_left", (PyCFunction)memory_wait_left, METH_VARARGS, "wait_left(vcpu, exiting, timeout_s)." },
-    { "invalidation", (PyCFunction)memory_invalidation, METH_O, "invalidation(done): one begins here, or is done." },
-    { "is_idle", (PyCFunction)memory_is_idle, METH_NOARGS, "is_idle(): all vCPUs of this host sleep, or are off." },
-    { "may_poll", (PyCFunction)memory_may_poll, METH_NOARGS, "may_poll(): this host has a core on which no vCPU computes." },
-    { "set_power", (PyCFunction)memory_set_power, METH_VARARGS, "set_power(vcpu, power): as its own host says." },
-    { "told", (PyCFunction)memory_told, METH_VARARGS,
-      "told(vcpu, all): what its process tells of itself; `all` with what was counted and measured." },
-    { "tell", (PyCFunction)memory_tell, METH_VARARGS, "tell(vcpu, told): the same of a vCPU on another host." },
-    { "set_clock_base", (PyCFunction)memory_set_clock_base, METH_VARARGS,
-      "set_clock_base(ns, error_ns): when the guest's counters were 0, by this host's CLOCK_MONOTONIC, and by how much that may be "
-      "off." },
-    { "clock_base", (PyCFunction)memory_clock_base, METH_NOARGS, "clock_base()." },
-    { "clock_error", (PyCFunction)memory_clock_error, METH_NOARGS, "clock_error(): 0 where the base was never set." },
-    { NULL, NULL, 0, NULL },
+    M(share, METH_VARARGS, "doorbell_fd, others, owns_all, /",
+      "This host is one of several; `others` are the vCPUs on other hosts. The first host has the coordinator, and at "
+      "first all pages (`owns_all`). Called before any other process of this host starts."),
+    /* node_pages.c */
+    M(revoke, METH_VARARGS, "page, share, want_data, /",
+      "Take the page away from this host, or with `share` the right to write to it: (data, had_code), None where it is "
+      "not here or the run is over. b\"\" is a page of zeros. Raises RuntimeError when the swap file failed."),
+    M(install, METH_VARARGS, "page, data, owned, execute, had_code, /",
+      "The page, which was not here, is here now. b\"\" is a page of zeros."),
+    M(upgrade, METH_O, "page, /",
+      "The page, which is here, may be written to now. False where it is not here. Raises RuntimeError as `revoke`."),
+    NOARGS(memory, wants, "[(slot, page, write, execute, offset)]: what the processes of this host wait for."),
+    M(have, METH_VARARGS, "slot, page, write, /", "The slot waits for this page no more; returns its progress."),
+    M(progress, METH_VARARGS, "slot, tell=False, /",
+      "Differs from what `have` returned once the vCPU has retired an instruction. With `tell` the doorbell rings "
+      "then."),
+    M(is_page, METH_O, "page, /", "Whether the guest has such a page."),
+    M(is_here, METH_VARARGS, "page, write, /", "Whether this access needs no other host."),
+    M(entry, METH_O, "page, /", "Its stage-2 entry."),
+    /* node_requests.c */
+    NOARGS(memory, take_outbox,
+           "[(vcpu, bits, line, power)]: requests to send to the vCPUs' nodes, or the new power of this host's vCPUs."),
+    M(end_guest_entry, METH_O, "vcpu, /",
+      "All that was posted to a remote vCPU was delivered and waited for. False when more was posted meanwhile."),
+    M(deliver, METH_VARARGS, "vcpu, bits, line, /",
+      "Post anything but STOP to a vCPU of this host: (exiting, ticket) for `has_exited`."),
+    M(stop, METH_O, "vcpu, /", "Keep a vCPU of this host outside the guest until `resume`: exiting, for `has_exited`."),
+    M(resume, METH_O, "vcpu, /", "It may enter again."),
+    M(has_exited, METH_VARARGS, "vcpu, exiting, ticket, ipi, /",
+      "Whether it has exited since, and with `ipi` has served the flush of this ticket."),
+    M(wait_exited, METH_VARARGS, "vcpu, exiting, timeout_s, /", "Wait for that; False when it was not in time."),
+    M(invalidation, METH_O, "done, /", "An invalidation begins on this host, or is done."),
+    NOARGS(memory, is_idle, "Whether all vCPUs of this host sleep, or are off."),
+    NOARGS(memory, may_poll, "Whether this host has a core on which no vCPU computes."),
+    M(set_power, METH_VARARGS, "vcpu, power, /", "Its own host says so."),
+    M(told, METH_VARARGS, "vcpu, all, /",
+      "What the vCPU's process tells of itself; with `all` what was counted and measured, too."),
+    M(tell, METH_VARARGS, "vcpu, told, /", "The same, of a vCPU on another host."),
+    /* this file */
+    M(set_clock_base, METH_VARARGS, "ns, error_ns, /",
+      "When the guest's counters were 0, by this host's CLOCK_MONOTONIC, and how far off that may be."),
+    NOARGS(memory, clock_base, "When the guest's counters were 0, by this host's CLOCK_MONOTONIC."),
+    NOARGS(memory, clock_error, "How far off that may be; 0 where it was never set."),
+    NO_METHOD,
 };
 
 static PyTypeObject memory_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "allstop.coordinator.node.memory.node_memory.NodeMemory",
-    .tp_doc = "A host's shared memory, as its node uses it.",
+    .tp_doc = "NodeMemory(control_fd, ram_fd, stage2_fd, swap_fd=-1)\n--\n\n"
+              "A host's shared memory, as its node uses it.",
     .tp_basicsize = sizeof(NodeMemory),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = memory_new,

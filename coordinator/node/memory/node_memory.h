@@ -3,9 +3,7 @@
 #ifndef ALLSTOP_NODE_MEMORY_H
 #define ALLSTOP_NODE_MEMORY_H
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
+#include "vm/control/method.h"
 #include "vm/memory/mapped_machine.h"
 
 #define NODE_FLUSHES (CP_TLB_FLUSH | CP_CODE_FLUSH)
@@ -39,12 +37,12 @@ PyObject *memory_is_here(NodeMemory *self, PyObject *args);
 PyObject *memory_entry(NodeMemory *self, PyObject *arg);
 /* node_requests.c */
 PyObject *memory_take_outbox(NodeMemory *self, PyObject *unused);
-PyObject *memory_end_stay(NodeMemory *self, PyObject *arg);
+PyObject *memory_end_guest_entry(NodeMemory *self, PyObject *arg);
 PyObject *memory_deliver(NodeMemory *self, PyObject *args);
 PyObject *memory_stop(NodeMemory *self, PyObject *arg);
 PyObject *memory_resume(NodeMemory *self, PyObject *arg);
-PyObject *memory_has_left(NodeMemory *self, PyObject *args);
-PyObject *memory_wait_left(NodeMemory *self, PyObject *args);
+PyObject *memory_has_exited(NodeMemory *self, PyObject *args);
+PyObject *memory_wait_exited(NodeMemory *self, PyObject *args);
 PyObject *memory_invalidation(NodeMemory *self, PyObject *arg);
 PyObject *memory_is_idle(NodeMemory *self, PyObject *unused);
 PyObject *memory_may_poll(NodeMemory *self, PyObject *unused);

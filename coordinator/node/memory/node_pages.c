@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a host's node does to its host's pages.
  *
- * To take a page away from its host, the node does what everybody does who changes one: it breaks the entry, has every
- * vCPU of this host flush, waits for those in the guest, and then makes the entry what it is to be. What it gives to its host
- * is in the frame before the entry says so. A page that was ever executed here is dropped from every vCPU's translated code
- * before it can be executed again: what is posted before the entry is made is served before the first block of that page,
- * for a block begins with a look at the requests.
+ * To take a page away from its host, the node does what every process does that changes one: it breaks the entry, has
+ * all vCPUs of this host flush, waits for those in the guest, and then makes the entry what it is to be. When it gives
+ * a page to its host, the frame is filled before the entry says so. A page that was ever executed here is dropped from
+ * every vCPU's translated code before it can be executed again: a request that is posted before the entry is made is
+ * served before the first block of that page, for a block begins with a look at the requests.
  */
 #include "node_memory.h"
 
-#include <sched.h>
-
-#define PARK_NS 200000ull
-
-/* The word by which this slot, a vCPU's, the coordinator's or the devices', says what it needs. NULL with an exception set. */
+/* The word by which this slot, a vCPU's, the coordinator's or the devices', says what it needs. NULL with an
+ * exception set. */
 static _Atomic uint32_t *want_of(NodeMemory *self, unsigned long slot)
 {
     if (slot == COORDINATOR_SLOT)
@@ -42,41 +39,10 @@ static bool page_at(NodeMemory *self, unsigned long page, uint32_t *ipa)
     return false;
 }
 
-enum taken { TAKEN, TAKEN_NOT, TAKEN_FAILED };
-
-/* Break the entry, whatever the page is doing here. TAKEN_NOT: it is not here, or the run is over. */
-static enum taken take(NodeMemory *self, uint32_t ipa, uint64_t *was, char sentence[SENTENCE_BYTES])
-{
-    _Atomic uint64_t *entry = page_entry(&self->m.pages, ipa);
-    for (;;) {
-        uint64_t old = atomic_load(entry);
-        if (old == 0)
-            return TAKEN_NOT;
-        if (old == OWNED || old & VALID) {
-            if (!atomic_compare_exchange_strong(entry, &old, (old & ~VALID) | BROKEN))
-                continue;
-            *was = old;
-            return TAKEN;
-        }
-        if (old & SWAPPED) {
-            bool written;
-            if (swap_page_in(&self->m.pages, ipa, &written, sentence) == SWAP_FAILED)
-                return TAKEN_FAILED;
-            continue;
-        }
-        if (old & BROKEN)
-            atomic_compare_exchange_strong(entry, &old, old | WANTED);
-        if (mapped_run_is_over(&self->m))
-            return TAKEN_NOT;
-        cp_shootdown_park(self->m.host, PARK_NS);
-        sched_yield();
-    }
-}
-
 static void flush(NodeMemory *self, uint32_t ipa, bool code)
 {
     struct cp_host *host = self->m.host;
-    if (code) { /* whoever reads code by hand has to look again; for other pages nobody has to */
+    if (code) { /* a process that reads code by hand has to look again; other pages have no such readers */
         atomic_fetch_add(&host->invalidations_begun, 1);
         cp_log_code(host, ipa >> 12);
     }
@@ -105,12 +71,13 @@ PyObject *memory_revoke(NodeMemory *self, PyObject *args)
     uint32_t ipa;
     if (!PyArg_ParseTuple(args, "kpp", &page, &share, &want_data) || !page_at(self, page, &ipa))
         return NULL;
-    uint64_t was = 0, frame[SWAP_PAGE / 8];
+    uint64_t frame[SWAP_PAGE / 8];
+    struct taken_page taken = { 0 };
     enum taken result;
-    char sentence[SENTENCE_BYTES] = "";
     Py_BEGIN_ALLOW_THREADS
-    result = take(self, ipa, &was, sentence);
+    result = mapped_take(&self->m, ipa, false, NULL, &taken);
     if (result == TAKEN) {
+        uint64_t was = taken.was;
         bool writable = (was & ACCESS_MASK) == READ_WRITE;
         if ((was & VALID) && (!share || writable))
             flush(self, ipa, ever_executed(was));
@@ -122,15 +89,15 @@ PyObject *memory_revoke(NodeMemory *self, PyObject *args)
     }
     Py_END_ALLOW_THREADS
     if (result == TAKEN_FAILED) {
-        PyErr_SetString(PyExc_RuntimeError, sentence);
+        PyErr_SetString(PyExc_RuntimeError, taken.sentence);
         return NULL;
     }
-    if (result == TAKEN_NOT)
+    if (result != TAKEN)
         Py_RETURN_NONE;
+    PyObject *had_code = ever_executed(taken.was) ? Py_True : Py_False;
     if (!want_data)
-        return Py_BuildValue("(yO)", "", ever_executed(was) ? Py_True : Py_False);
-    return Py_BuildValue("(y#O)", (char *)frame, (Py_ssize_t)(is_zero(frame) ? 0 : SWAP_PAGE),
-                         ever_executed(was) ? Py_True : Py_False);
+        return Py_BuildValue("(yO)", "", had_code);
+    return Py_BuildValue("(y#O)", (char *)frame, (Py_ssize_t)(is_zero(frame) ? 0 : SWAP_PAGE), had_code);
 }
 
 PyObject *memory_install(NodeMemory *self, PyObject *args)
@@ -148,7 +115,7 @@ PyObject *memory_install(NodeMemory *self, PyObject *args)
     }
     if (good) {
         unsigned char *frame = self->m.pages.ram + (ipa - RAM_BASE);
-        atomic_fetch_add(&self->m.host->arrivals, 1); /* who reads frames by hand looks at this after the entry, and again */
+        atomic_fetch_add(&self->m.host->arrivals, 1); /* readers of frames look at this: stage2.py */
         if (data.len)
             memcpy(frame, data.buf, SWAP_PAGE);
         else if (!is_zero((uint64_t *)(void *)frame))
@@ -172,16 +139,15 @@ PyObject *memory_upgrade(NodeMemory *self, PyObject *arg)
     uint32_t ipa;
     if (PyErr_Occurred() || !page_at(self, page, &ipa))
         return NULL;
-    uint64_t was;
+    struct taken_page taken;
     enum taken result;
-    char sentence[SENTENCE_BYTES] = "";
     Py_BEGIN_ALLOW_THREADS
-    result = take(self, ipa, &was, sentence);
-    if (result == TAKEN) /* no vCPU loses a right by this, so nobody flushes; an executable page is flipped by who writes */
-        atomic_store(page_entry(&self->m.pages, ipa), was | OWNED | (was & XN ? READ_WRITE : 0));
+    result = mapped_take(&self->m, ipa, false, NULL, &taken);
+    if (result == TAKEN) /* no vCPU loses a right, so none flushes; a write to an executable page toggles it */
+        atomic_store(page_entry(&self->m.pages, ipa), taken.was | OWNED | (taken.was & XN ? READ_WRITE : 0));
     Py_END_ALLOW_THREADS
     if (result == TAKEN_FAILED) {
-        PyErr_SetString(PyExc_RuntimeError, sentence);
+        PyErr_SetString(PyExc_RuntimeError, taken.sentence);
         return NULL;
     }
     return PyBool_FromLong(result == TAKEN);
@@ -217,7 +183,8 @@ PyObject *memory_have(NodeMemory *self, PyObject *args)
     if (want == NULL)
         return NULL;
     uint32_t seen = atomic_load(want);
-    if (seen && cp_wanted_page(seen) == page && (write || !(seen & 1)) && atomic_compare_exchange_strong(want, &seen, 0))
+    if (seen && cp_wanted_page(seen) == page && (write || !(seen & 1))
+        && atomic_compare_exchange_strong(want, &seen, 0))
         cp_futex_wake(want);
     return PyLong_FromUnsignedLong(progress_of(self, slot));
 }

@@ -23,7 +23,7 @@ PyObject *memory_take_outbox(NodeMemory *self, PyObject *unused)
     return list;
 }
 
-PyObject *memory_end_stay(NodeMemory *self, PyObject *arg)
+PyObject *memory_end_guest_entry(NodeMemory *self, PyObject *arg)
 {
     struct cp_vcpu *v = node_slot(self, PyLong_AsUnsignedLong(arg));
     if (v == NULL)
@@ -85,7 +85,7 @@ PyObject *memory_resume(NodeMemory *self, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-PyObject *memory_has_left(NodeMemory *self, PyObject *args)
+PyObject *memory_has_exited(NodeMemory *self, PyObject *args)
 {
     unsigned long vcpu;
     unsigned exiting, ticket;
@@ -102,7 +102,7 @@ PyObject *memory_has_left(NodeMemory *self, PyObject *args)
     return PyBool_FromLong(left);
 }
 
-PyObject *memory_wait_left(NodeMemory *self, PyObject *args)
+PyObject *memory_wait_exited(NodeMemory *self, PyObject *args)
 {
     unsigned long vcpu;
     unsigned exiting;
