@@ -165,11 +165,15 @@ class Server(Generic[P]):
         if self._guard is not None:
             self._guard.close()
 
+    def refusals(self, who: str) -> list[str]:
+        """What the process `who` has refused, in sentences, the most frequent first."""
+        return [f"{who}: refused {count} x {reason}" for reason, count in self.refused.most_common(_REASONS_TOLD)]
+
     def report_refusals(self, config: MachineConfig, who: str) -> None:
         """Say in the process's log what was refused and, where the machine is on several hosts and strangers may call,
         in the verdict's notes, too."""
-        for reason, count in self.refused.most_common(_REASONS_TOLD):
-            line = f"{who}: refused {count} x {reason}\n"
+        for refusal in self.refusals(who):
+            line = refusal + "\n"
             sys.stderr.write(line)
             if config.hosts is not None and config.fds.notes >= 0:
                 os.write(config.fds.notes, line.encode(errors="replace"))
