@@ -66,7 +66,7 @@ from allstop.vm.wire.messages import (
     WorldRefused,
     WorldStopped,
 )
-from allstop.vm.wire.server import HostsListener, Server
+from allstop.vm.wire.server import Callee, HostsListener, Server
 
 _IDLE_MS = 200
 _LINGER_MS = 200
@@ -79,6 +79,7 @@ class Coordinator:
         """Bind, and call the device server. Raises ChannelError."""
         self._config = config
         token = bytes.fromhex(config.token)
+        hello = Hello(PROTOCOL_VERSION, token, ROLE_COORDINATOR, 0, os.getpid())
         self._control_page = control_page = control.ControlPage(config.fds.control)
         control_page.set_pid(control.COORDINATOR, os.getpid())
         self._admission = Admission(
@@ -92,10 +93,7 @@ class Coordinator:
             self._obey,
             config.coordinator_endpoint,
             HostsListener.of(config.hosts, 1),
-            COORDINATOR,
-        )
-        self._server.call(
-            config.devices_endpoint, DEVICES, Hello(PROTOCOL_VERSION, token, ROLE_COORDINATOR, 0, os.getpid())
+            Callee(config.devices_endpoint, DEVICES, COORDINATOR, hello),
         )
         self._server.wait_at_most(_IDLE_MS)
         self._send = send = self._server.send

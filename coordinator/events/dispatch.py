@@ -66,8 +66,8 @@ class _Asked:
 class EventDispatch:
     """The events of one machine that the coordinator has a part in. Times are in milliseconds since the boot.
 
-    An event of a time whose last occasion has not been answered yet lets this one pass: nobody is asked for more than
-    it can do.
+    An event of a time whose last occasion has not been answered yet lets this one pass: no process is asked for more
+    than it can do.
     """
 
     def __init__(self, scenario: Scenario, seed: int, vcpus: int) -> None:

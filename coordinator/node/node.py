@@ -133,7 +133,7 @@ class Node:
     def serve(self) -> None:
         """Work until the run is over. Raises NodeError."""
         with select.epoll() as poller:  # a page's way is short, and zmq.Poller is a tenth of it
-            # A socket's descriptor tells of changes only: so sockets are read until there is nothing, whoever woke us.
+            # A socket's descriptor tells of changes only: so sockets are read until they are empty, whatever woke us.
             poller.register(int(self._server.socket.getsockopt(zmq.FD)), select.EPOLLIN)
             poller.register(self._hosts.doorbell_fd, select.EPOLLIN)
             if self._coordinator is not None:
@@ -282,7 +282,7 @@ class Node:
             raise ValueError("what is in a page, but not of a page's size")
         if isinstance(message, PageGranted):
             if not self._cache.awaits(message.page):
-                raise ValueError("a page that nobody has asked for")
+                raise ValueError("a page that this host has not asked for")
             if message.fresh == self._is_here(message.page, False):
                 raise ValueError("what is in a page that is here, or not what is in one that is not")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pages that are on this host, and those that somebody here waits for. A state machine without I/O.
+"""The pages that are on this host, and those that its vCPUs, devices or coordinator wait for. A state machine, no I/O.
 
 What a host has of a page is its stage-2 entry, which is not kept here twice: effects change it, and say what was found.
 What is kept is who waits for what, the last grant of each page, and how long a page stays.
@@ -18,7 +18,7 @@ comes to it. Mostly each host gets on in a round of turns; it may take a few whe
 that differ cost time only. The moment is not the same for all hosts, so that two of them need not wait for their turns.
 
 All these times are for hosts whose messages take `TRIP_S` at most to each other and back. Where they take longer the
-times are longer in proportion: in a turn that is over before a page has come nobody gets on. (In a test's
+times are longer in proportion: if a turn ends before the page arrives, no vCPU makes progress. (In a test's
 network with 5 ms each way two hosts that fought for two pages did not, for ever.)
 
 Time comes in with each call, in seconds of a monotonic clock.
@@ -43,7 +43,7 @@ _RANKS = 4
 
 
 def bounded_trip_s(trip_s: float, hosts: int, longest_s: float) -> float:
-    """`trip_s`, or the longest with which no page stays for more than `longest_s` when somebody else wants it."""
+    """`trip_s`, or the longest with which no page stays for more than `longest_s` when another host wants it."""
     return min(trip_s, TRIP_S * longest_s / (TURN_S * hosts + PATIENCE_S))
 
 
@@ -91,7 +91,7 @@ Effect: TypeAlias = Send | Install | Upgrade | Have | Revoke | Watch
 
 @dataclass
 class _Page:
-    """A page that somebody here waits for, or that was granted once."""
+    """A page that a slot here waits for, or that was granted once."""
 
     seen: int = 0  # the last grant's transaction
     asked: bool = False  # a request is under way,
@@ -142,7 +142,7 @@ class PageCache:
         """What to add to this host's time to have the time that the machine's hosts share."""
 
     def wanted(self, slot: int, page: int, write: bool, execute: bool, offset: int = 0) -> list[Effect]:
-        """Somebody here waits for a page, for an access at `offset` in it. To be said once for each time."""
+        """A slot here waits for a page, for an access at `offset` in it. Called once for each wait."""
         state = self._page(page)
         if self._is_here(page, write):
             return [Have(slot, page, write)]
@@ -198,7 +198,7 @@ class PageCache:
         return [Send(self._home(effect.page), PageYielded(effect.page, effect.transaction, data))]
 
     def look(self, now_s: float) -> list[Effect]:
-        """Time has passed, or somebody got on: what is recalled may go now."""
+        """Time has passed, or a vCPU made progress: recalled pages may go now."""
         self._now_s = now_s
         effects: list[Effect] = []
         for page in sorted(self._recalled):

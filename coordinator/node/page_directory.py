@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which hosts have a page: the directory of the pages whose home is this host. A state machine without I/O.
 
-A page is with one host that may write to it, or with any number that may read it. Whoever needs it asks its home
+A page is with one host that may write to it, or with any number that may read it. A host that needs it asks its home
 (`home_of`). The home serves one transaction on a page after the other:
 
     to read    the owner, or one that has it, is recalled to share it, and sends what is in it    -> granted to read

@@ -25,7 +25,7 @@ _ON_THE_SPOT_S = 0.0003
 
 @dataclass
 class _Waiting:
-    """Requests that were posted to vCPUs here, of which some have yet to leave the guest: then `say`."""
+    """Requests that were posted to vCPUs here. `say` when those in `left` have left the guest."""
 
     say: Callable[[], None]
     left: list[tuple[int, int, int]]  # vCPU, and what `has_exited` wants

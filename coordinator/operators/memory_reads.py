@@ -3,7 +3,7 @@
 
 On one host memory is read at once. On several a page that is away has to come here first, and the coordinator has
 other things to do meanwhile: the first read that waits is looked at with each turn of its loop, at most `_LOOK_MS`
-apart, and goes on where it was. Nothing here waits, and nobody waits for it: the nodes move pages also while the world
+apart, and goes on where it was. Nothing here waits, and nothing waits for it: the nodes move pages also while the world
 is stopped, the coordinator's want is a word of its own beside those of the vCPUs and the devices (`coordinator_want` in
 control_page.h), and a page that came is kept as for a vCPU's instruction, until it is read, some milliseconds at most,
 so that hosts that fight for a page do not starve who reads it.
@@ -117,7 +117,7 @@ class MemoryReads:
     def _late(self, read: _Read) -> str:
         return (
             f"{len(read.data)} of {read.length_bytes} bytes at {read.ipa:#010x} came within {READ_S:g} s: ask for "
-            "less, or when nobody else reads"
+            "less, or when no other operator reads"
         )
 
     def _sentence(self, read: _Read, unread: Unread) -> str:

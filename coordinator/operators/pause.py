@@ -236,7 +236,7 @@ class OperatorPause:
         return [Tell(operator, Refused(sentence)) for operator in sorted(waiting)]
 
     def _settle(self) -> list[Effect]:
-        """Leave the world when nobody wants it any more."""
+        """Leave the world when no operator wants it any more."""
         if self.paused or self._wanted or (self._epoch is None and not self._asking):
             return []
         self._epoch, self._asking = None, False

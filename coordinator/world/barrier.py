@@ -7,8 +7,8 @@ so that a test can drive every interleaving and several hosts can be served by t
 Theory of operation
 -------------------
 
-Actors: V is a vCPU. A and B are owners: a vCPU's worker, or an operator (a debugger, `allstop ctl`). N is whoever
-holds the control page of V's host: it posts STOP to V, kicks it, and sees it leave the guest.
+Actors: V is a vCPU. A and B are owners: a vCPU's worker, or an operator (a debugger, `allstop ctl`). N is the
+process that serves the control page of V's host: it posts STOP to V, kicks it, and sees it leave the guest.
 
     A                      the barrier                     N                        V
     Asked          ->      new epoch; missing = V
@@ -19,13 +19,13 @@ holds the control page of V's host: it posts STOP to V, kicks it, and sees it le
     Released       ->      Resume                  ->      requests[V] &= ~STOP
                                                            wake                ->   enters the guest
 
-Why a grant means that nobody runs: STOP is posted to V before V is looked at, V never enters with STOP posted (the
+Why a grant means that no vCPU runs: STOP is posted to V before V is looked at, V never enters with STOP posted (the
 control page's protocol), and STOP is taken back by Resume only, which comes after the last release. So a vCPU that
 was seen outside once stays there; `missing` only shrinks.
 
 An owner which is a vCPU is outside already, since its worker asks and waits. When it is alone in its stop it is
 exempt from Hold, so that it goes on the moment it has released, without waiting for Resume. The exemption ends when
-somebody else comes into the world with it or after it:
+another owner comes into the world with it or after it:
 
     A reads the stopped world alone, exempt. B, a reader too, asks: may it share? A's Released may be on its way, and
     A back in the guest. So B's coming posts STOP to A as well, and B is granted after A was seen outside.
@@ -44,9 +44,9 @@ every hand-over is progress.
 
 How a stop ends when something is lost:
 
-    MemberLost   V died. It runs no more, so nobody waits for it; what its worker had asked for is void.
+    MemberLost   V died. It runs no more, so no stop waits for it; what its worker had asked for is void.
     OwnerLost    an operator went silent: it is as if it had released, or never asked.
-    Expired      V neither leaves the guest nor is known to be dead. Nobody gets the world; the barrier is broken for
+    Expired      V neither leaves the guest nor is known to be dead. No owner gets the world; the barrier is broken for
                  good, every request is refused, and Failed names who is missing.
 
 An input that breaks the rules (a second request of the same owner, a release of what is not owned) raises
@@ -172,11 +172,11 @@ class Barrier:
         self.epoch = 0
         self.hold = 0
         self.missing: frozenset[int] = frozenset()
-        """vCPUs that the Hold in force still waits for; while there are any, nobody new is granted."""
+        """vCPUs that the Hold in force still waits for; while there are any, no new owner is granted."""
         self.owners: dict[bytes, Asked] = {}
         """Who has the world."""
         self.entering: dict[bytes, Asked] = {}
-        """Who is next: granted, all together, as soon as nobody is missing."""
+        """Who is next: granted, all together, as soon as no vCPU is missing."""
         self.queue: deque[Asked] = deque()
         self.broken = False
         self._exempt: int | None = None
@@ -268,7 +268,7 @@ class Barrier:
         return self._settle()
 
     def _settle(self) -> list[Effect]:
-        """Somebody is gone from the stop under way: end it when nobody is left in it, grant when nobody is missing."""
+        """An owner is gone from the stop under way: end it when none is left, grant when no vCPU is missing."""
         if self.owners or self.entering:
             return self._grant() if self.entering and not self.missing else []
         self.missing = frozenset()

@@ -11,8 +11,8 @@ Sources: ARM DEN 0022 (PSCI), and Linux, virt/kvm/arm/psci.c, for what is left o
   outside of RAM, or an ARM entry that is no multiple of 4, is INVALID_PARAMETERS (1.0 has a code of its own for it).
 * CPU_SUSPEND of any state is WFI: it answers SUCCESS at once, and the worker then has the vCPU wait for an interrupt.
 * AFFINITY_INFO takes levels 0 to 3; a CPU that is being switched on makes its cluster ON_PENDING unless one is ON.
-* CPU_OFF, SYSTEM_OFF and SYSTEM_RESET never return. A reset ends the run like a failure: whoever asks for it wants
-  to start over, and a run has one start.
+* CPU_OFF, SYSTEM_OFF and SYSTEM_RESET never return. A reset ends the run like a failure: the guest wants to
+  start over, and a run has one start.
 * VERSION is 0.2, which has no PSCI_FEATURES; that and every other identifier is NOT_SUPPORTED.
 """
 

@@ -36,7 +36,7 @@ class RemoteHosts:
             self._send(node_identity(host), StopHost(hold.hold & 0xFFFF_FFFF, exempt))
 
     def stopped(self, host: int, hold: int) -> bool:
-        """A host has; an answer to an older hold is none. True when nobody is missing any more."""
+        """A host has; an answer to an older hold is none. True when no host is missing any more."""
         if hold == self._hold & 0xFFFF_FFFF:
             self._waiting.discard(host)
         return not self._waiting

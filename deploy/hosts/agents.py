@@ -31,10 +31,9 @@ from allstop.deploy.processes.host_memory import HostMemory
 from allstop.deploy.processes.members import Member
 from allstop.deploy.processes.processes import ChildProcess, child_environment, describe_exit, last_line, printable
 from allstop.vm.config.machine import HostsSpec, MachineConfig
-from allstop.vm.wire.channel import MAX_FRAME_BYTES
-from allstop.vm.wire.codec import MalformedError, decode, encode
-from allstop.vm.wire.messages import Message, Pong
-from allstop.vm.wire.messages_hosts import (
+from allstop.vm.wire.admission import Admission, Peer
+from allstop.vm.wire.channel import ChannelError
+from allstop.vm.wire.messages import (
     HostBeat,
     HostEnded,
     HostPlan,
@@ -45,10 +44,13 @@ from allstop.vm.wire.messages_hosts import (
     JournalsBegun,
     JournalTaken,
     KillVcpu,
+    Message,
+    Pong,
     VcpuKilled,
     VcpuTold,
 )
-from allstop.vm.wire.security import Guard, KeyPair, key_of, open_to_hosts
+from allstop.vm.wire.security import KeyPair
+from allstop.vm.wire.server import HostsListener, Server
 
 _MESSAGES_AT_ONCE = 256
 _REPORTS_S = 2.0  # a wire that loses packets may need a second
@@ -97,22 +99,27 @@ class Agents(OtherHosts):
         self._stopping = False
         self._memory: HostMemory | None = None
         self._intake: JournalIntake | None = None
+        self._heard: list[str | VcpuKilled] = []  # for the supervisor
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(self._listener()) for _ in range(4)]
             self._listen_fds = tuple(each.fileno() for each in sockets)
             self._ports = [each.getsockname()[1] for each in sockets]
             self._context = zmq.Context()
             stack.callback(self._context.term)
-            self._guard = Guard(self._context, [key.public for key in self._keys])
-            stack.callback(self._guard.close)
-            self.socket = self._context.socket(zmq.ROUTER)
-            stack.callback(self.socket.close, 200)
-            self.socket.linger = 0
-            self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-            open_to_hosts(
-                self.socket, self._address(3), os.dup(self._listen_fds[3]), self._keys[0], 2 * self._deadline_s
+            listener = HostsListener(
+                self._address(3),
+                os.dup(self._listen_fds[3]),
+                self._keys[0],
+                tuple(key.public for key in self._keys),
+                2 * self._deadline_s,
             )
-            self._guard.watch(self.socket)
+            try:
+                self._server = Server(self._context, Admission(self._gathering), self._obey, hosts=listener)
+            except ChannelError as error:
+                raise AgentsError(str(error)) from None
+            stack.callback(self._server.close, 200)
+            self.socket = self._server.socket
+            self._send = self._server.send
             self._gathering.endpoints[0] = self._address(0)
             self._stack = stack.pop_all()
 
@@ -138,7 +145,7 @@ class Agents(OtherHosts):
             if select.select([stop_fd], [], [], 0)[0]:
                 raise AgentsError("interrupted while the hosts were gathered")
             if self.socket.poll(_POLL_MS):
-                self._gather_one()
+                self._server.take(zmq.NOBLOCK)
             self._beat(time.monotonic())  # an agent that came early must not give us up while we wait for the others
             for number, child in self._children.items():
                 status = child.exit_status()
@@ -189,9 +196,7 @@ class Agents(OtherHosts):
                 self._receive()
 
     def notes(self, folder: RunFolder | None, verdict: str) -> list[str]:
-        notes = []
-        if self._guard.refused:
-            notes.append(f"launcher: refused {self._guard.refused} x a connection without a key of this run")
+        notes = self._server.refusals("launcher")
         notes += self._reports.keep(folder)
         if self._intake is not None:
             notes += self._intake.finish()
@@ -218,29 +223,36 @@ class Agents(OtherHosts):
         self._stack.close()
 
     def _receive(self) -> list[str | VcpuKilled]:
-        heard: list[str | VcpuKilled] = []
-        for _ in range(_MESSAGES_AT_ONCE):
-            if not self.socket.poll(0):
-                break
-            identity, message, _ = self._take()
-            number = self._gathering.identities.get(identity)
-            if number is None or message is None:
-                continue
-            self._heard_s[number] = time.monotonic()
-            if isinstance(message, HostStatus):
-                heard.append(f"{self._name(number)}: {printable(message.sentence)}")
-            elif isinstance(message, VcpuTold) and self._has(number, message.vcpu) and self._memory is not None:
+        self._server.take_waiting(_MESSAGES_AT_ONCE)
+        heard, self._heard = self._heard, []
+        return heard
+
+    def _obey(self, identity: bytes, peer: Peer, message: Message) -> None:
+        """Do what an agent says."""
+        number, now_s = peer.vcpu, time.monotonic()
+        self._heard_s[number] = now_s
+        match message:
+            case HostReady():
+                self._send_pings(self._gathering.came(now_s))
+            case Pong(nonce):
+                self._send_pings(self._gathering.answered(identity, nonce, now_s))
+            case HostStatus():
+                self._heard.append(f"{self._name(number)}: {printable(message.sentence)}")
+            case VcpuTold(vcpu, told) if self._has(number, vcpu) and self._memory is not None:
                 with contextlib.suppress(ValueError):  # what no vCPU tells of itself
-                    self._memory.node_memory.tell(message.vcpu, message.told)
-            elif isinstance(message, VcpuKilled) and self._has(number, message.vcpu):
-                heard.append(message._replace(sentence=printable(message.sentence)))
-            elif isinstance(message, JournalsBegun | JournalPiece) and self._intake is not None:
+                    self._memory.node_memory.tell(vcpu, told)
+            case VcpuKilled(vcpu) if self._has(number, vcpu):
+                self._heard.append(message._replace(sentence=printable(message.sentence)))
+            case JournalsBegun() | JournalPiece() if self._intake is not None:
                 self._intake.take(number, message)
                 if isinstance(message, JournalPiece):
                     self._send(identity, JournalTaken())
-            elif isinstance(message, HostEnded):
-                self._reports.take(number, message.report)
-        return heard
+            case HostEnded(report):
+                self._reports.take(number, report)
+
+    def _send_pings(self, pings: list[SendPing]) -> None:
+        for identity, ping in pings:
+            self._send(identity, ping)
 
     def _beat(self, now_s: float) -> list[str]:
         """Send a sign of life, from time to time; sentences about hosts that send none."""
@@ -261,25 +273,6 @@ class Agents(OtherHosts):
             f"{self._name(number)} has been silent for {self._deadline_s:g} s: it is dead, hangs or is cut off"
             for number in silent
         ]
-
-    def _take(self) -> tuple[bytes, Message | None, str]:
-        """The next message, from which identity and with which key; None for what is no message."""
-        identity, *frames = self.socket.recv_multipart(copy=False)
-        try:
-            return identity.bytes, decode(frames[0].buffer) if len(frames) == 1 else None, key_of(identity)
-        except MalformedError:
-            return identity.bytes, None, ""
-
-    def _gather_one(self) -> None:
-        identity, message, key = self._take()
-        now_s = time.monotonic()
-        pings: list[SendPing] = []
-        if isinstance(message, Pong):
-            pings = self._gathering.answered(identity, message.nonce, now_s)
-        elif isinstance(message, HostReady):
-            pings = self._gathering.came(identity, message, key, now_s)
-        for each, ping in pings:
-            self._send(each, ping)
 
     def _spec(self, number: int) -> HostsSpec:
         """What the processes of this host are told of the others; its own descriptors are added there."""
@@ -343,6 +336,3 @@ class Agents(OtherHosts):
 
     def _name(self, number: int) -> str:
         return f"host {self._hosts[number].name} ({self._hosts[number].address})"
-
-    def _send(self, identity: bytes, message: Message) -> None:
-        self.socket.send_multipart((identity, encode(message)))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which of a machine's other hosts have come, and how far away each is. A state machine without I/O.
 
-    came      an agent says HostReady. When the last one has come, each is pinged
+    admit     an agent says HostReady, under the key of its host
+    came      it was admitted. When the last one has come, each is pinged
     answered  a Pong. The next Ping follows, _TRIPS of them to each host
     missing   empty when all have come and were measured
 
@@ -14,8 +15,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from allstop.vm.version import __version__
-from allstop.vm.wire.messages import PROTOCOL_VERSION, Ping
-from allstop.vm.wire.messages_hosts import HostReady
+from allstop.vm.wire.admission import Peer, RefusedError, may_send
+from allstop.vm.wire.message import Message
+from allstop.vm.wire.messages import PROTOCOL_VERSION, ROLE_HOST, ROLE_LAUNCHER, HostReady, Ping, Pong
 
 _TRIPS = 8  # the quickest counts: a host that is starting is slow
 
@@ -34,8 +36,11 @@ class SendPing(NamedTuple):
 class Gathering:
     """The hosts by their numbers, 1 and up; `titles` name all hosts in sentences, `keys` are their public keys.
 
-    `identities` are those of the agents that have come, `endpoints` where each host's node listens.
+    It is the gate of the launcher's server. `identities` are those of the agents that have come, `endpoints` where each
+    host's node listens.
     """
+
+    greeting: type[Message] = HostReady
 
     def __init__(self, titles: Sequence[str], keys: Sequence[str], fence: int, engine: str) -> None:
         self._titles = titles
@@ -60,27 +65,31 @@ class Gathering:
         """How long a message takes to the farthest host and back."""
         return max(min(trips_s) for trips_s in self._trips_s.values())
 
-    def came(self, identity: bytes, ready: HostReady, key: str, now_s: float) -> list[SendPing]:
-        """An agent says that it is ready, under this public key. Raises AgentsError where it cannot take part."""
-        if (
-            ready.fence != self._fence
-            or ready.host not in self._numbers
-            or key != self._keys[ready.host]
-            or ready.host in self.identities.values()
-        ):
-            return []
-        title = self._titles[ready.host]
-        if ready.version != PROTOCOL_VERSION or ready.package != __version__:
+    def admit(self, identity: bytes, key: str | None, message: Message, known: Peer | None) -> Peer:
+        """Check an agent's greeting, see allstop.vm.wire.admission.Gate. Raises AgentsError where it is one of this run
+        that cannot take part."""
+        assert isinstance(message, HostReady)
+        host = message.host
+        if message.fence != self._fence or host not in self._numbers or key != self._keys[host]:
+            raise RefusedError("a HostReady of another run or host")
+        if host in self.identities.values():
+            raise RefusedError("a HostReady of a host that is here")
+        title = self._titles[host]
+        if message.version != PROTOCOL_VERSION or message.package != __version__:
             raise AgentsError(
-                f"{title} has allstop {ready.package} (protocol {ready.version}) and this host "
+                f"{title} has allstop {message.package} (protocol {message.version}) and this host "
                 f"{__version__} (protocol {PROTOCOL_VERSION}): install the same on both"
             )
-        if ready.engine != self._engine:
+        if message.engine != self._engine:
             raise AgentsError(
-                f"{title} has the engine {ready.engine} and this host {self._engine}: install the same on both"
+                f"{title} has the engine {message.engine} and this host {self._engine}: install the same on both"
             )
-        self.identities[identity] = ready.host
-        self.endpoints[ready.host] = ready.endpoint
+        self.identities[identity] = host
+        self.endpoints[host] = message.endpoint
+        return Peer(ROLE_HOST, host, message.pid, may_send(ROLE_HOST, ROLE_LAUNCHER) - {HostReady} | {Pong})
+
+    def came(self, now_s: float) -> list[SendPing]:
+        """An agent was admitted: when it is the last, all are pinged."""
         if len(self.identities) < len(self._numbers):
             return []
         return [self._ping(each, now_s) for each in self.identities]

@@ -11,7 +11,7 @@ _NS_PER_S = 1_000_000_000
 class GuestTime:
     """Begins now, at the host's time of day; from then on it goes `dilation` times slower than the host's clock.
 
-    It follows CLOCK_MONOTONIC, as the guest's counters do: somebody who sets the host's clock does not set the guest's.
+    It follows CLOCK_MONOTONIC, as the guest's counters do: setting the host's clock does not set the guest's.
     """
 
     def __init__(self, dilation: int = 1) -> None:

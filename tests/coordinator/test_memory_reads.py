@@ -233,7 +233,7 @@ def test_a_read_has_its_time_with_all_its_pages(asker: Asker) -> None:
     assert asker.answers == [
         (
             OPERATOR,
-            Refused("8192 of 16384 bytes at 0x40000000 came within 8 s: ask for less, or when nobody else reads"),
+            Refused("8192 of 16384 bytes at 0x40000000 came within 8 s: ask for less, or when no other operator reads"),
         )
     ]
     assert asker.memory.wants() == []

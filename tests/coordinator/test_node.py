@@ -124,7 +124,7 @@ def obey(node: Node, message: Message) -> str:
         (PageAsked(1, True), "page that the guest does not have"),
         (PageAsked(0xFFFFFFFF, True), "page that the guest does not have"),
         (PageYielded(OWN_HOME, 1, b"x"), "not of a page's size"),
-        (PageGranted(OTHER_HOME, 1, True, True, b"x" * 4096), "nobody has asked for"),
+        (PageGranted(OTHER_HOME, 1, True, True, b"x" * 4096), "has not asked for"),
         (Posted(1, b"x"), "posts of no whole number"),
         (Posted(1, POST.pack(0, 8, 0)), "not here"),
         (Posted(1, POST.pack(9, 8, 0)), "not here"),
@@ -146,7 +146,7 @@ def test_a_page_is_taken_once_and_when_asked_for(node: Node) -> None:
     assert "not what is in one that is not" in obey(node, PageGranted(OTHER_HOME, 1, True, False, b""))
     assert obey(node, PageGranted(OTHER_HOME, 1, True, True, b"x" * 4096)) == ""
     assert node._is_here(OTHER_HOME, True)
-    assert "nobody has asked for" in obey(node, PageGranted(OTHER_HOME, 1, True, True, b"y" * 4096))
+    assert "has not asked for" in obey(node, PageGranted(OTHER_HOME, 1, True, True, b"y" * 4096))
 
 
 def test_a_clock_is_set_by_an_answer_only(node: Node) -> None:

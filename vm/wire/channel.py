@@ -174,14 +174,14 @@ class Channel:
     ) -> Channel:
         """`connect`, and wait for Welcome at most `deadline_s`.
 
-        Raises ChannelError when nobody welcomes us in time, which is also what a wrong token looks like."""
+        Raises ChannelError without a Welcome in time, which is also what a wrong token looks like."""
         channel = cls.connect(context, endpoint, identity, token, role, vcpu, server, keys)
         try:
             reply = channel.receive(deadline_s)
             if reply is None:
                 raise ChannelError(
-                    f"nobody at {endpoint} welcomed us within {deadline_s:g} s: it is not there, or our "
-                    f"token or protocol version {PROTOCOL_VERSION} is not its own"
+                    f"no server at {endpoint} welcomed us within {deadline_s:g} s: it is not there, or it has another "
+                    f"token or protocol version than {PROTOCOL_VERSION}"
                 )
             if reply.__class__ is not Welcome:
                 raise ChannelError(f"{endpoint} answered our Hello with {reply.__class__.__name__}, not Welcome")

@@ -156,7 +156,7 @@ class HostPlan(Message):
 
 @message(227, AGENT >> LAUNCHER | LAUNCHER >> AGENT)
 class HostBeat(Message):
-    """I am here. Whoever hears none for the agreed time takes the other for cut off, and ends its part."""
+    """I am here. A side that hears none for the agreed time takes the other for cut off, and ends its part."""
 
     nonce: U32
 
@@ -196,7 +196,7 @@ class HostStop(Message):
 @message(231, AGENT >> LAUNCHER)
 class JournalsBegun(Message):
     """The journals of this host's vCPUs follow, piece by piece. `base_ns` is when the guest's counters were 0 by this
-    host's CLOCK_MONOTONIC, which has the journals' times, off by `error_ns` at most (0: nobody has measured it)."""
+    host's CLOCK_MONOTONIC, which has the journals' times, off by `error_ns` at most (0: it was not measured)."""
 
     base_ns: U64
     error_ns: U64
@@ -220,6 +220,6 @@ class JournalTaken(Message):
 
 @message(230, AGENT >> LAUNCHER)
 class HostEnded(Message):
-    """Nothing of the run is left on this host. `report` is JSON: what else is to be told of it."""
+    """Nothing of the run is left on this host. `report` is JSON: the host's notes, logs and counts."""
 
     report: Blob

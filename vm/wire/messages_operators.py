@@ -28,7 +28,7 @@ class Status(Message):
 @message(98, OPERATOR >> COORDINATOR)
 class PauseMachine(Message):
     """Stop the world and keep it stopped until ResumeMachine, whatever becomes of the operator: the coordinator itself
-    owns the stop. Whoever else wants the world queues."""
+    owns the stop. Other requests for the world queue."""
 
 
 @message(99, COORDINATOR >> OPERATOR)

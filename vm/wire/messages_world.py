@@ -40,8 +40,8 @@ class PowerOn(Message):
 @message(64, (WORKER | OPERATOR | DEBUGGER) >> COORDINATOR)
 class StopWorld(Message):
     """Ask for the world. Requests queue. Owners that only read guest memory say so by `may_share`: they may hold
-    the same stop together. `reason` is for whoever asks why the machine waits. An operator that has the world must say
-    something now and then (a Ping will do), or it loses the world."""
+    the same stop together. `reason` is for a user who asks why the machine waits. An operator that has the world must
+    say something now and then (a Ping will do), or it loses the world."""
 
     reason: Text
     may_share: Flag

@@ -25,8 +25,8 @@ Version {version}. Everything that the processes of one machine say to each othe
 ## Connections
 
 Each machine has two servers, each with one ZeroMQ ROUTER: the **coordinator** and the **device server**, at `ipc://@...`
-addresses (abstract sockets: no file). They accept connections of the same user only. Everybody else connects one
-DEALER to each server it needs; the coordinator is itself a peer of the device server.
+addresses (abstract sockets: no file). They accept connections of the same user only. Every other process connects
+one DEALER to each server it needs; the coordinator is itself a peer of the device server.
 
 | process | identity on the connection | connects to |
 |---|---|---|
@@ -58,7 +58,7 @@ fields, in the order given below. Nothing else of msgpack is used: no maps, no e
 | Blob | at most {blob} bytes | msgpack binary |
 
 A receiver checks number, count, types and ranges of the fields before it looks at anything else. A message that fails,
-or consists of several frames, or comes from somebody whose place it is not to send it (see *from, to*), is dropped and
+or consists of several frames, or is not on its sender's route (the line in italics below each message), is dropped and
 counted; it has no answer and no other effect. A request of an operator that is well formed but cannot be fulfilled is
 answered with Refused, where it is about the world with WorldRefused. More than 256 operators are not remembered: the
 oldest would have to say Hello again.

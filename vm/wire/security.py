@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Between hosts: CURVE, with keys that the launcher makes for one run, and known clients only.
 
-Every host has one key pair, for all its sockets. A server admits the keys of the run's hosts and nobody else; ZeroMQ
+Every host has one key pair, for all its sockets. A server admits the keys of the run's hosts only; ZeroMQ
 authenticates and encrypts each connection, and drops what was recorded and is sent again. Source: RFC 26/CURVE, 27/ZAP.
 """
 
@@ -79,7 +79,7 @@ class Guard:
         self._authenticator.stop()
 
     def _count(self, monitor: zmq.Socket[bytes]) -> None:
-        """All the time: what nobody reads would make the socket's own thread wait."""
+        """Read all the time: a full monitor socket would make the server's own I/O thread wait."""
         from zmq.utils.monitor import recv_monitor_message  # the same
 
         with contextlib.suppress(zmq.ZMQError):
@@ -140,7 +140,7 @@ def _choose_family(socket: zmq.Socket[bytes], endpoint: str) -> None:
 
 
 def key_of(frame: zmq.Frame) -> str:
-    """The public key of whoever sent this frame, "" where it came without one."""
+    """The public key of the connection that brought this frame, "" where it has none."""
     try:
         return str(frame.get("User-Id"))
     except zmq.ZMQError:

@@ -50,12 +50,22 @@ class HostsListener(NamedTuple):
         return cls(endpoint, hosts.listen_fds[place], keys, hosts.public_keys, 2 * hosts.deadline_s)
 
 
+class Callee(NamedTuple):
+    """Another server, which this one connects to with the socket on which it listens, and greets with `hello`. It goes
+    by `name` here, and this server by `own_name` there."""
+
+    endpoint: str
+    name: bytes
+    own_name: bytes
+    hello: Hello
+
+
 class Server(Generic[P]):
     """Listens at `endpoint` (None: for other hosts only) and at `hosts`. Raises ChannelError.
 
     `obey(identity, peer, message)` does what an admitted peer says, a greeting that was accepted included; it may raise
-    RefusedError. Hello is answered with Welcome, and Ping with Pong, before it is called. `name` is what the server
-    calls itself where it connects to another one, see `call`. A limit of 0 lets as many messages wait as come.
+    RefusedError. Hello is answered with Welcome, and Ping with Pong, before it is called. A limit of 0 lets as
+    many messages wait as come.
     """
 
     def __init__(
@@ -65,11 +75,13 @@ class Server(Generic[P]):
         obey: Callable[[bytes, P, Message], None],
         endpoint: str | None = None,
         hosts: HostsListener | None = None,
-        name: bytes | None = None,
+        callee: Callee | None = None,
         send_limit: int | None = None,
         receive_limit: int | None = None,
     ) -> None:
-        self.socket = listen(context, endpoint, name, send_limit, receive_limit)
+        self.socket = listen(context, endpoint, None if callee is None else callee.own_name, send_limit, receive_limit)
+        if callee is not None:  # before `_open`: what is connected later would be so with CURVE
+            call(self.socket, callee.endpoint, callee.name, callee.hello)
         self.peers = admission.peers
         self._admission = admission
         self._obey = obey
@@ -101,10 +113,6 @@ class Server(Generic[P]):
         """How long `take` waits from now on."""
         if wait_ms != self._wait_ms:
             self.socket.rcvtimeo = self._wait_ms = wait_ms
-
-    def call(self, endpoint: str, name: bytes, hello: Hello) -> None:
-        """Connect to another server, which goes by `name` here from now on. Raises ChannelError."""
-        call(self.socket, endpoint, name, hello)
 
     def take(self, flags: int = 0) -> bool:
         """Take one message, and have it obeyed or count it as refused; False when none came in time."""
@@ -157,11 +165,15 @@ class Server(Generic[P]):
         if self._guard is not None:
             self._guard.close()
 
+    def refusals(self, who: str) -> list[str]:
+        """What the process `who` has refused, in sentences, the most frequent first."""
+        return [f"{who}: refused {count} x {reason}" for reason, count in self.refused.most_common(_REASONS_TOLD)]
+
     def report_refusals(self, config: MachineConfig, who: str) -> None:
         """Say in the process's log what was refused and, where the machine is on several hosts and strangers may call,
         in the verdict's notes, too."""
-        for reason, count in self.refused.most_common(_REASONS_TOLD):
-            line = f"{who}: refused {count} x {reason}\n"
+        for refusal in self.refusals(who):
+            line = refusal + "\n"
             sys.stderr.write(line)
             if config.hosts is not None and config.fds.notes >= 0:
                 os.write(config.fds.notes, line.encode(errors="replace"))
