@@ -60,6 +60,7 @@ def test_kinds_are_the_rows_of_c() -> None:
     assert len({kind.value for kind in Kind}) == len(Kind)
 
 
+@pytest.mark.processes
 def test_the_command_writes_nothing_where_nothing_is_stale() -> None:
     told = subprocess.run(
         [sys.executable, "-m", "allstop.vm.telemetry.generated"], cwd=ROOT, capture_output=True, text=True, check=True

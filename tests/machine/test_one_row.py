@@ -17,6 +17,8 @@ import pytest
 
 from allstop.vm.telemetry.generated import ROOT
 
+pytestmark = pytest.mark.processes
+
 CONTROL = ["control", "control_requests", "control_telemetry", "control_ledger"]
 COUNTER = '    X(THROWN_AWAY, "thrown_away", STEP)'
 HISTOGRAM = '    X(THROW, "throw", "throws", "Throw", "throwing it away", "THROWN")'
