@@ -100,6 +100,7 @@ def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
         yield make
 
 
+@pytest.mark.processes
 def test_a_death_is_told_once_with_what_the_process_did_and_said(part: Callable[[str], HostPart], until: Any) -> None:
     made = part(BEATS + "print('why'); sys.exit(3)")
     made.begin()
@@ -110,6 +111,7 @@ def test_a_death_is_told_once_with_what_the_process_did_and_said(part: Callable[
     )
 
 
+@pytest.mark.processes
 def test_the_start_goes_on_when_the_server_has_beaten(part: Callable[[str], HostPart], until: Any) -> None:
     made = part(BEATS + "import time; time.sleep(1000)")
     assert not made.is_starting
@@ -124,6 +126,7 @@ def test_the_start_goes_on_when_the_server_has_beaten(part: Callable[[str], Host
     until(goes_on, "the start to be complete")
 
 
+@pytest.mark.processes
 def test_a_stopped_process_hangs_and_a_part_that_ends_leaves_none(part: Callable[[str], HostPart], until: Any) -> None:
     """Would break: a loop that polls a dead process for ever, and a process that outlives the run."""
     made = part("import time; time.sleep(1000)")
@@ -140,6 +143,7 @@ def test_a_stopped_process_hangs_and_a_part_that_ends_leaves_none(part: Callable
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.processes
 def test_a_process_that_cannot_be_started_is_named(part: Callable[[str], HostPart], monkeypatch: Any) -> None:
     def refuse(*arguments: object) -> None:
         raise OSError("no more processes")

@@ -22,9 +22,9 @@ struct register_description {
     void *check;
     register_read *read;
     register_write *write;
-    void *rest[6];
+    void *rest[5]; /* raw_readfn, raw_writefn, resetfn, orig_readfn, orig_writefn */
 };
-_Static_assert(sizeof(struct register_description) == 144, "ARMCPRegInfo");
+_Static_assert(sizeof(struct register_description) == 136, "ARMCPRegInfo");
 
 /* The library's keys of a 32-bit register and of a 64-bit one. */
 #define REGISTER_KEY(cp, crn, crm, opc1, opc2) \
