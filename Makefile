@@ -42,7 +42,7 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/stubtest $(STUBS)
+	$(BIN)/stubtest --mypy-config-file pyproject.toml $(STUBS)
 	$(BIN)/lint-imports
 
 format: venv

@@ -34,7 +34,7 @@ def check(folder: Path) -> subprocess.CompletedProcess[str]:
 def test_imports_point_down_only() -> None:
     done = check(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 kept, 0 broken" in done.stdout
+    assert " 0 broken" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,9 @@ def test_an_import_that_points_up_or_across_is_found(tmp_path: Path, module: str
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / module).write_text(line + "\n")
     done = check(tmp_path)
-    assert done.returncode != 0 and "1 kept, 1 broken" in done.stdout, done.stdout + done.stderr
+    importer = "allstop." + module.removeprefix("allstop/").removesuffix(".py").replace("/", ".")
+    told = f"- {importer} -> {line.removeprefix('import ')}"
+    assert done.returncode != 0 and told in done.stdout, done.stdout + done.stderr
 
 
 def test_every_part_is_a_link_in_the_package() -> None:

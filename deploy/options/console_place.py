@@ -41,7 +41,7 @@ class ConsolePlace:
 
     @property
     def takes_input(self) -> bool:
-        """Whether whoever is at the console types there."""
+        """Whether a user at the console types there."""
         return self.kind in (TTY, PTY, SOCKET)
 
     @classmethod

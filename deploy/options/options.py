@@ -182,7 +182,7 @@ class RunOptions(GuestOptions):
         """The image, read and checked. Raises UsageError.
 
         Its content says what it is. A file that is neither an ELF file nor a zImage is taken for a raw image only when
-        a load address or its name says that it is one: whoever names the wrong file should learn that, not run it.
+        a load address or its name says that it is one: a user who names the wrong file should learn that, not run it.
         """
         try:
             status = self.image.stat()

@@ -3,7 +3,7 @@
 network are models that complain. What a host does with an effect is what `coordinator/node/node.py` and
 node_memory.c do with it.
 
-Whoever uses it says in which order events happen: `Hosts.post` gets each message and each want that somebody has.
+A test decides the order: `Hosts.post` gets each message and each want.
 """
 
 from __future__ import annotations

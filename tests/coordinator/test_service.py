@@ -440,7 +440,7 @@ def test_nobody_speaks_for_another(start_rig: Callable[..., Rig]) -> None:
 
 
 def test_an_identity_can_not_be_taken_over(start_rig: Callable[..., Rig]) -> None:
-    """Whoever connects as w0 while w0 is there gets nothing of it, and cannot speak as it."""
+    """A second peer that connects as w0 while w0 is there gets no message of w0's, and cannot speak as it."""
     rig = start_rig(1)
     (worker,) = rig.start_machine()
     thief = rig.context.socket(zmq.DEALER)

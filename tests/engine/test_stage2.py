@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Stage 2: memory costs what is touched, and code that changes is seen by every vCPU, whoever changes it."""
+"""Stage 2: memory costs what is touched, and every vCPU sees code that changes."""
 
 from __future__ import annotations
 

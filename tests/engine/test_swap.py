@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Swap at stage 2: a page leaves and comes back as it was, whoever needs it, and what is wrong with it is found."""
+"""Swap at stage 2: a page leaves and comes back unchanged for every user, and a damaged one is found."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_no_page_changes_in_a_stopped_world(machines: Callable[..., Machine], sw
     assert machine.page.stop([0], 5.0) == []
     machine.put(child_ready, 2)
     machine.until(lambda: machine.page.mode(1) == machine.page.SLEEPING, "it waits for the end of the stop")
-    assert machine.word(code) == MOV_R0_7 and machine.entry(code) & 1  # whoever owns the world may need the page
+    assert machine.word(code) == MOV_R0_7 and machine.entry(code) & 1  # the owner of the world may need the page
     machine.page.resume()
     assert child.result() == ""
     assert machine.word(code) == FILL

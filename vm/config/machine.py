@@ -57,7 +57,7 @@ class HostsSpec:
     `endpoints` are the nodes', `vcpu_hosts` says for each vCPU on which host it is, `public_keys` are the hosts' (Z85)
     and `secret_key` is this one's. `listen_fds` are bound sockets: the node's, and on host 0 those of the coordinator
     and the device server, whose remote addresses are `coordinator_endpoint` and `devices_endpoint`. The node is called
-    by `doorbell_fd`. Whoever is not heard of for `deadline_s` is taken for dead. `names` are for sentences.
+    by `doorbell_fd`. A host that is silent for `deadline_s` counts as dead. `names` are for sentences.
     `journal_fds` are files without a name for journals that have no run folder to lie in, by their processes' names.
     `trip_s` is how long a message takes from the first host to the farthest one and back.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Campaigns of real guests on this host: each run exactly once, whoever is killed meanwhile."""
+"""Campaigns of real guests on this host: each run exactly once, whichever process is killed meanwhile."""
 
 from __future__ import annotations
 

@@ -49,6 +49,7 @@ print(json.dumps({
 
 
 @pytest.mark.processes
+@pytest.mark.processes
 def test_a_row_is_all_that_an_option_needs(tmp_path: Path) -> None:
     """It is in the command's help and checks, the API, campaigns, README's check, and every process is told."""
     for package in ("allstop", "coordinator", "deploy", "devicesrv", "gdbserver", "vcpu_worker", "vm"):
