@@ -112,18 +112,20 @@ def test_what_is_refused_is_told_in_the_log_and_in_the_notes_of_a_machine_of_hos
     worker = served.worker()
     worker.send(Shutdown())
     assert served.server.take()
-    served.server.report_refusals(
-        MachineConfig(
-            memory_bytes=1 << 20,
-            token=TOKEN,
-            coordinator_endpoint="",
-            devices_endpoint="",
-            fds=SharedFds(-1, -1, -1),
-            cores=1,
-        ),
-        "tester",
-    )
+    served.server.report_refusals(_config(), "tester")
     assert capfd.readouterr().err == "tester: refused 1 x Shutdown, which is not its sender's to send\n"
+
+
+def _config() -> MachineConfig:
+    return MachineConfig(
+        vcpus=1,
+        memory_bytes=1 << 20,
+        token=TOKEN,
+        coordinator_endpoint="",
+        devices_endpoint="",
+        fds=SharedFds(-1, -1, -1),
+        cores=1,
+    )
 
 
 def test_a_flood_is_taken_in_portions(served: Served) -> None:
