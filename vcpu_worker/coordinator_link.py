@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 from allstop.vcpu_worker.liveness import BEAT_S, Liveness, RunIsOver
 from allstop.vcpu_worker.polling import poll
@@ -35,7 +35,7 @@ M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
 _DEBUGGING = frozenset(
     kind
-    for kind in get_args(Message)
+    for kind in ROUTES
     if (ROLE_DEBUGGER, ROLE_COORDINATOR) in ROUTES[kind]
     and (ROLE_COORDINATOR, ROLE_WORKER) in ROUTES[kind]
     and "vcpu" in kind._fields
