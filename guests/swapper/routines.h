@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the instructions (swapper-code.S), the swappers (paging.c) and the accessors (swapper.c) agree on. */
-#ifndef SWAPPER_H
-#define SWAPPER_H
+#ifndef ROUTINES_H
+#define ROUTINES_H
 
 #define VERSIONS 8 /* of the routine, in either instruction set */
 #define SPOILS 16  /* words that a reused frame may hold in its place */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the files of allstop.vm.control.control share. */
-#ifndef ALLSTOP_CONTROL_H
-#define ALLSTOP_CONTROL_H
+/* The Python object ControlPage, which each file of allstop.vm.control.control gives some methods. */
+#ifndef ALLSTOP_PAGE_OBJECT_H
+#define ALLSTOP_PAGE_OBJECT_H
 
 #include "control_page.h"
 #include "method.h"
@@ -22,7 +22,14 @@ extern PyMethodDef control_requests_methods[], control_telemetry_methods[], cont
 bool control_add_tables(PyObject *module);
 
 /* A vCPU's part of the page, or NULL and an error. */
-struct cp_vcpu *control_vcpu(ControlPage *self, long vcpu);
+static inline struct cp_vcpu *control_vcpu(ControlPage *self, long vcpu)
+{
+    if (vcpu < 0 || (uint32_t)vcpu >= self->host->vcpus) {
+        PyErr_Format(PyExc_IndexError, "no vCPU %ld: the machine has %u", vcpu, self->host->vcpus);
+        return NULL;
+    }
+    return cp_vcpu(self->host, (uint32_t)vcpu);
+}
 
 /* Begins a method with the arguments (vcpu, ...) or (vcpu): `vcpu` and its part `v`. */
 #define VCPU_ARGS(format, ...)                                                                                         \
