@@ -83,8 +83,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Hold a test to its tier, its fixtures included."""
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Hold a test's fixtures to its tier; not their ends, for the last test of a session ends those of others."""
+    with _tier.of(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Hold a test to its tier."""
     with _tier.of(item):
         return (yield)
 

@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from allstop.devicesrv.guest_time import GuestTime
 from allstop.devicesrv.semihosting.host_folder import HostFolder
-from allstop.devicesrv.server.guest_time import GuestTime
 from allstop.vm.arm.semihosting import (
     APPLICATION_EXIT,
     CENTISECOND_NS,

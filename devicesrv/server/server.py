@@ -21,9 +21,9 @@ from allstop.devicesrv.console.console import Console
 from allstop.devicesrv.console.exit_line import ExitLine
 from allstop.devicesrv.console.input_line import InputLine
 from allstop.devicesrv.device import Wiring
+from allstop.devicesrv.guest_time import GuestTime
 from allstop.devicesrv.semihosting.semihosting import Semihosting
 from allstop.devicesrv.server.accesses import Accesses
-from allstop.devicesrv.server.guest_time import GuestTime
 from allstop.devicesrv.server.lines import InterruptLines
 from allstop.devicesrv.server.peer import Peer
 from allstop.devicesrv.server.records import Records

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The pages of code: swapped out and reused by swappers, brought in by them or by the page faults of others. */
-#include "swapper.h"
+#include "routines.h"
 #include "mmu.h"
 #include "sync.h"
 

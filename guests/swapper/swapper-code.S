@@ -6,7 +6,7 @@
  * differs from the others in both its halfwords. A wrong decode that is two bytes long goes on with the second
  * halfword of what is mapped, so these are harmless instructions by themselves.
  */
-#include "swapper.h"
+#include "routines.h"
         .syntax unified
         .text
         .global arm_versions
@@ -28,7 +28,7 @@
         .endm
         .macro  check_count count, words
         .if     (. - start) - \count * \words * 4
-        .error  "not as many as swapper.h says"
+        .error  "not as many as routines.h says"
         .endif
         .endm
 

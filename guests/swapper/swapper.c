@@ -18,7 +18,7 @@
  * The parameter: [15:0] calls by accessor; [18:16] what they call: 0 one of the following by vCPU number modulo 4, 1 ARM,
  * 2 Thumb, 3 Thumb across the two pages, 4 all three in User mode; [25:20] swappers, at most half of the vCPUs.
  */
-#include "swapper.h"
+#include "routines.h"
 #include "mmu.h"
 
 #ifdef QEMU

@@ -17,7 +17,7 @@ from allstop.vm.config.limits import RAM_BASE
 from allstop.vm.config.machine import HostsSpec, MachineConfig, SharedFds
 from allstop.vm.memory import stage2
 from allstop.vm.wire.messages import Memory, Message, Refused
-from tests.machine.node_host import RAM_BYTES, Host, node_host
+from tests.coordinator.node_host import RAM_BYTES, Host, node_host
 
 PAGE = RAM_BASE // 4096
 COORDINATOR = 128

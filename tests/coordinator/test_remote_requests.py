@@ -13,7 +13,7 @@ from allstop.vm.config.machine import HostsSpec
 from allstop.vm.control import control
 from allstop.vm.wire.messages import Message
 from allstop.vm.wire.messages_hosts import Posted, PostsDone, PowerChanged
-from tests.machine.node_host import HERE, THERE, Host, node_host
+from tests.coordinator.node_host import HERE, THERE, Host, node_host
 
 
 class Side:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from allstop.devicesrv.server.guest_time import GuestTime
+from allstop.devicesrv.guest_time import GuestTime
 
 ORIGIN_S = 1_700_000_000
 

@@ -2,7 +2,7 @@
 /* One vCPU: its state, of which this process is the EL2, and what all floors above need of it.
  *
  * Floors, from the top: binding > run > guest_memory > cpu > this > interpose > arm. Includes and calls point down
- * only; tests/engine/test_floors.py checks that. While a vCPU is outside the guest, `pc` and `cpsr` are the guest's.
+ * only; tests/vcpu_worker/test_floors.py checks that. While a vCPU is outside the guest, `pc` and `cpsr` are the guest's.
  */
 #ifndef ALLSTOP_ENGINE_VCPU_H
 #define ALLSTOP_ENGINE_VCPU_H

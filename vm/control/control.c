@@ -3,7 +3,7 @@
  * control_telemetry.c and control_ledger.c. What the words mean is said in control_page.h and the headers that it
  * lists.
  */
-#include "control.h"
+#include "page_object.h"
 
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -11,15 +11,6 @@
 static size_t page_bytes(uint32_t vcpus)
 {
     return CP_HOST_BYTES + (size_t)vcpus * CP_VCPU_BYTES;
-}
-
-struct cp_vcpu *control_vcpu(ControlPage *self, long vcpu)
-{
-    if (vcpu < 0 || (uint32_t)vcpu >= self->host->vcpus) {
-        PyErr_Format(PyExc_IndexError, "no vCPU %ld: the machine has %u", vcpu, self->host->vcpus);
-        return NULL;
-    }
-    return cp_vcpu(self->host, (uint32_t)vcpu);
 }
 
 static PyObject *map_control_page(PyTypeObject *type, int fd, uint32_t vcpus)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ControlPage's methods: the MMIO oracle's ledgers (access_ledger.h). */
-#include "control.h"
+#include "page_object.h"
 
 /* The arguments (vcpu, ipa, size, is_write, value, unassigned) of an access: the vCPU's part, or NULL and an error. */
 static struct cp_vcpu *access_arguments(ControlPage *self, PyObject *const *args, Py_ssize_t n, uint64_t *ipa,

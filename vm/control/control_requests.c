@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ControlPage's methods: requests, modes, stops, the interrupt line, power, invalidations. */
-#include "control.h"
+#include "page_object.h"
 
 static PyObject *control_post(ControlPage *self, PyObject *args)
 {

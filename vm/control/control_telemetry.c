@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ControlPage's methods: what the processes tell of themselves, counters, histograms. */
-#include "control.h"
+#include "page_object.h"
 
 enum detail { NOTHING, ADDRESS, NUMBER };
 
