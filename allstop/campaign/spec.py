@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from allstop.campaign.combination import ADDED, FIRST, Combination, Value, digest_of
 from allstop.deploy.options.kinds import scenario
 from allstop.deploy.options.options import RunOptions
+from allstop.vm.boot.bundled import resolve
 from allstop.vm.config.kinds import WORD_MAX, Choice, Kind, Whole, number
 from allstop.vm.config.options import of_python, rows
 from allstop.vm.config.paths import shown
@@ -191,6 +192,7 @@ class _Reader:
         if "image" not in raw:
             raise UsageError(f"{self._path}: {where}.image: a guest needs an image")
         paths = {role: self._file(raw[role], f"{where}.{role}") for role in _GUEST_FILES if role in raw}
+        paths["image"] = resolve(Path(raw["image"]), self._path.parent)
         own = self._axes({key: raw[key] for key in raw if key in AXES}, where, tuple(AXES))
         load = raw.get("load")
         if isinstance(load, str):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`python -m allstop.cli.generated`: write what follows from the table of options: README's table, and the types of
-`Machine`'s arguments. A test compares both with the table."""
+"""`python -m allstop.cli.generated`: write what follows from the table of options: README's table, the axes in
+docs/campaign.md, and the types of `Machine`'s arguments. A test compares all three with the table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from allstop.campaign.spec import AXES
 from allstop.cli.run import add_arguments
 from allstop.deploy.options.options import RunOptions
 from allstop.vm.config.options import rows
@@ -16,6 +17,8 @@ BEGIN = "<!-- options: written by `python -m allstop.cli.generated` -->\n"
 END = "<!-- end of options -->\n"
 TYPES = Path("allstop/machine_arguments.py")
 README = Path("README.md")
+CAMPAIGN = Path("docs/campaign.md")
+_AXES = "| `[axes]` |"
 
 
 def readme_table() -> str:
@@ -40,6 +43,13 @@ def readme_with(text: str, table: str) -> str:
     return f"{head}{BEGIN}{table}{END}{tail}"
 
 
+def campaign_with_axes(text: str) -> str:
+    """docs/campaign.md with a current row of axes."""
+    names = [f"`{word}` (not `user`)" if word == "fetch" else f"`{word}`" for word in AXES]
+    row = f"{_AXES} {', '.join(names)} |"
+    return "".join(row + "\n" if line.startswith(_AXES) else line for line in text.splitlines(keepends=True))
+
+
 def machine_arguments() -> str:
     """The source of `allstop/machine_arguments.py`."""
     lines = [
@@ -62,9 +72,10 @@ def machine_arguments() -> str:
 
 
 def main() -> int:
-    """Write both files, from the top of the repository."""
+    """Write the three files, from the top of the repository."""
     TYPES.write_text(machine_arguments())
     README.write_text(readme_with(README.read_text(), readme_table()))
+    CAMPAIGN.write_text(campaign_with_axes(CAMPAIGN.read_text()))
     return 0
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from allstop.campaign.combination import Combination
+from allstop.campaign.combination import Combination, digest_of
 from allstop.campaign.spec import AXES, MAX_RUNS, read_spec
 from allstop.vm.config.policies import FETCH_POLICIES
 from allstop.vm.errors import UsageError
@@ -45,6 +45,16 @@ def test_the_product_is_planned_without_what_is_excluded(spec: Callable[..., Pat
     assert len({c.identity for c in found}) == len(found)
     assert [c.repetition for c in found] == [1] * 9 + [2] * 9
     assert [c.options["seed"] for c in found[:9]] == [5, 5, 5, 6, 6, 6, 7, 7, 7], "a cell is whole before others begin"
+
+
+def test_an_image_is_a_file_beside_the_spec_or_a_bundled_guest(
+    spec: Callable[..., Path], guests: Path, tmp_path: Path
+) -> None:
+    bundled = read_spec(spec(text='[[guest]]\nimage = "hello"')).combinations[0]
+    assert bundled.files == {"image": digest_of((guests / "hello.elf").read_bytes())}
+    (tmp_path / "hello").write_bytes((guests / "fail.elf").read_bytes())
+    beside = read_spec(spec(text='[[guest]]\nimage = "hello"')).combinations[0]
+    assert beside.files == {"image": digest_of((guests / "fail.elf").read_bytes())}
 
 
 def test_a_guest_has_axes_of_its_own(spec: Callable[..., Path], guests: Path) -> None:
@@ -112,7 +122,7 @@ def test_scenarios_multiply_and_none_is_a_run_without(spec: Callable[..., Path],
         ("", "[[exclude]]\nguest = 'nobody'", r"exclude\[1\]\.guest: must be one of hello, not 'nobody'"),
         ("", "[[exclude]]\nguest = 'hello'", r"exclude: no run is left"),
         ("", "[[guest]]\nname = 'a'", r"guest\[2\]\.image: a guest needs an image"),
-        ("", "[[guest]]\nimage = 'nowhere'", r"guest\[2\]\.image: there is no file"),
+        ("", "[[guest]]\nimage = 'no-such-image'", r"guest\[2\]\.image: there is no file"),
         ("", "[[guest]]\nimage = 3", r"guest\[2\]\.image: must be the name of a file, as text, not 3"),
         ("", "[[guest]]\nimage = 'spec.toml'", r"is not an ELF file"),
         ("", "[[scenario]]\nname = 'x'", r"scenario\[1\]\.file: a scenario needs a file"),

@@ -45,11 +45,11 @@ def image(name: str) -> Path:
     return IMAGES / f"{name}.elf"
 
 
-def resolve(path: Path) -> Path:
+def resolve(path: Path, folder: Path | None = None) -> Path:
     """The image that a user means by `path`: the file of that name, or else the bundled guest of that name.
 
-    An existing file wins, and a path with a folder in it never names a bundled guest.
+    An existing file wins, and a path with a folder in it never names a bundled guest. A relative path starts from
+    `folder`, or from the current folder.
     """
-    if str(path) in GUESTS and not path.exists():
-        return image(str(path))
-    return path
+    file = path if folder is None else folder / path
+    return image(str(path)) if str(path) in GUESTS and not file.exists() else file

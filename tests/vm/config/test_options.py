@@ -42,6 +42,7 @@ print(json.dumps({
     "types": "    frobnication: int\\n" in generated.machine_arguments(),
     "readme": "| `--frobnication N` | how much the guest is frobnicated (default 3) |" in generated.readme_table(),
     "axis": [AXES["frobnication"].default, ADDED["frobnication"]],
+    "page": "`frobnication`" in generated.campaign_with_axes("| `[axes]` | |"),
     "config": MachineConfig.from_json(config.to_json()).frobnication,
     "launcher": to_arguments(options),
 }))
@@ -73,6 +74,7 @@ def test_a_row_is_all_that_an_option_needs(tmp_path: Path) -> None:
         "types": True,
         "readme": True,
         "axis": [3, 3],
+        "page": True,
         "config": 4,
         "launcher": ["--frobnication=4"],
     }
@@ -87,6 +89,8 @@ def test_what_is_generated_from_the_table_is_current() -> None:
     assert (ROOT / generated.TYPES).read_text() == generated.machine_arguments(), "run python -m allstop.cli.generated"
     text = (ROOT / generated.README).read_text()
     assert generated.readme_with(text, generated.readme_table()) == text, "run python -m allstop.cli.generated"
+    text = (ROOT / generated.CAMPAIGN).read_text()
+    assert generated.campaign_with_axes(text) == text, "run python -m allstop.cli.generated"
 
 
 def test_every_row_has_its_own_names() -> None:
