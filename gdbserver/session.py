@@ -14,7 +14,7 @@ run alone.
 
 Work that takes more than one message is a task: a generator that yields conditions to wait for, with a deadline. One
 task runs at a time; packets wait meanwhile. A vCPU that does not answer in time is busy: until it
-answers, the server refuses requests for it. So no client and no vCPU can make the server wait for ever.
+answers, the server refuses requests for it. So no client and no vCPU can make the server wait forever.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ What a host has of a page is its stage-2 entry, which is not kept here twice: ef
 What is kept is who waits for what, the last grant of each page, and how long a page stays.
 
 A page that a vCPU was given stays until the instruction that wanted it has retired, for `PATIENCE_S` at most, or else
-two hosts would take it from each other for ever, without either's instruction being executed. And a page that may be
+two hosts would take it from each other forever, without either's instruction being executed. And a page that may be
 written to stays `RESIDENCE_S` at least after its vCPU has got the last page that it waited for, so that a host does
 some work before its pages move on, several times what the journey takes. (A guest with three spin locks, a vCPU on each
 of three hosts, needed 0.4 s instead of 25.) But not where all vCPUs of the host sleep: who handles an interrupt and
@@ -19,7 +19,7 @@ that differ cost time only. The moment is not the same for all hosts, so that tw
 
 All these times are for hosts whose messages take `TRIP_S` at most to each other and back. Where they take longer the
 times are longer in proportion: if a turn ends before the page arrives, no vCPU makes progress. (In a test's
-network with 5 ms each way two hosts that fought for two pages did not, for ever.)
+network with 5 ms each way two hosts that fought for two pages did not, forever.)
 
 Time comes in with each call, in seconds of a monotonic clock.
 """

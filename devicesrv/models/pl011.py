@@ -128,7 +128,7 @@ class Pl011(Device):
             self._stored[offset] = value & _STORED[offset]
             if offset == LCR_H and (before ^ value) & LCR_FEN:
                 self._fifo.clear()  # the FIFO is switched on or off: what waited is gone
-                self._raw &= ~(INT_RX | INT_RX_TIMEOUT)  # or a handler would look for it for ever
+                self._raw &= ~(INT_RX | INT_RX_TIMEOUT)  # or a handler would look for it forever
             if offset == CR:
                 self._never_enabled = self._never_enabled and not value & CR_UARTEN
                 changed = modem ^ self._modem()

@@ -263,7 +263,7 @@ class Hosts:
         """When nothing is under way: nobody waits for a page."""
         self.check()
         for vcpu in self.vcpus.values():
-            assert vcpu.wants is None, f"{vcpu} waits for ever"
+            assert vcpu.wants is None, f"{vcpu} waits forever"
         assert self.due_s() is None, "a page that is recalled has not gone"
 
 

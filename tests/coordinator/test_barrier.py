@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The barrier against a model of the vCPUs: nobody runs while somebody has the world, and nobody waits for ever."""
+"""The barrier against a model of the vCPUs: nobody runs while somebody has the world, and nobody waits forever."""
 
 from __future__ import annotations
 

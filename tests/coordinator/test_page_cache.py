@@ -83,7 +83,7 @@ def test_several_that_want_a_page_ask_once(host: Host) -> None:
 
 
 def test_who_wants_to_write_asks_again_where_only_reading_was_granted(host: Host) -> None:
-    """Would break: a writer that waits for ever."""
+    """Would break: a writer that waits forever."""
     host.cache.wanted(0, PAGE, False, False)
     host.cache.wanted(1, PAGE, True, False)
     assert host.cache.granted(PageGranted(PAGE, 1, False, True, b""), 0.0) == [
@@ -106,7 +106,7 @@ def test_a_page_stays_until_its_instruction_has_retired(host: Host) -> None:
 
 
 def test_patience_ends(host: Host) -> None:
-    """Would break: a vCPU that never runs again keeps its page for ever."""
+    """Would break: a vCPU that never runs again keeps its page forever."""
     host.get(0, PAGE, True, 1, 1.0)
     host.cache.recalled(recalled(2, 1), 1.0)
     assert host.cache.look(1.0 + PATIENCE_S) == [revoke(2)]

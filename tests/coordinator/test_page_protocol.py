@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The pages of several hosts, by their real state machines, over a network that delivers in any order: one writer or
-many readers, every read sees the last write, nobody waits for ever, and hosts that fight for pages all get on."""
+many readers, every read sees the last write, nobody waits forever, and hosts that fight for pages all get on."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_clocks_that_differ_cost_time_only(skew_s: float) -> None:
 @pytest.mark.parametrize("hosts", [2, 3, 4])
 @pytest.mark.parametrize("wire", [Wire(0.003, 0.007, 0.0075), Wire(0.05, 0.052, 0.1)])
 def test_hosts_that_are_far_apart_and_fight_for_several_pages_all_get_on(hosts: int, wire: Wire) -> None:
-    """Would break: turns that are over before a page has come, in which two hosts retire nothing, for ever."""
+    """Would break: turns that are over before a page has come, in which two hosts retire nothing, forever."""
     slower = wire.trip_s / TRIP_S
     longest_s, retired = fight(hosts, 1, 1, 0.6 * slower, 0.001, wire)
     assert longest_s < 7 * slower * round_s(hosts)

@@ -44,7 +44,7 @@ def counts(machine: Machine) -> bool:
 
 
 def without_vectors(machine: Machine) -> Child:
-    """A vCPU whose guest aborts for ever: nothing can be fetched, its vectors neither. It never starts a block."""
+    """A vCPU whose guest aborts forever: nothing can be fetched, its vectors neither. It never starts a block."""
     machine.put(
         machine.CODE,
         0xEE010F10,  # mcr p15, 0, r0, c1, c0, 0
@@ -167,7 +167,7 @@ def test_a_guest_that_aborts_for_ever_can_be_stopped(machine: Machine) -> None:
 
 def test_a_vcpu_that_has_served_a_request_is_not_marked_as_leaving(machine: Machine) -> None:
     """Who posts, and finds the vCPU in the guest, must not mean a later stay: the request is served by then, nothing
-    makes the vCPU leave, and who waits for it to leave waits for ever."""
+    makes the vCPU leave, and who waits for it to leave waits forever."""
     counting(machine)
     page = machine.page
 

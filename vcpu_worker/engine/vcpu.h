@@ -81,7 +81,7 @@ struct vcpu {
     struct {
         uint32_t pc, page, times;
         bool execute;
-    } last_toggle;                 /* the W^X toggle before this one, to see an instruction that toggles for ever */
+    } last_toggle;                 /* the W^X toggle before this one, to see an instruction that toggles forever */
     uint32_t fault_lpae, fault_short; /* status of the last translation that failed */
     bool swap_failed;              /* a page cannot be brought back: `sentence` says why, and the vCPU cannot go on */
     enum invalidation next_invalidation;

@@ -13,7 +13,7 @@
  * vCPU0 makes the page writable and has yet to post; vCPU2 faults on it too, finds it writable, stores new code and
  * tells vCPU1, which still runs the old code from its TLB. A broken entry has no other meaning than "wait".
  *
- * A page that an instruction writes while executing from it would toggle for ever. After FLIPS toggles, or when the
+ * A page that an instruction writes while executing from it would toggle forever. After FLIPS toggles, or when the
  * same instruction toggles it back and forth, it is readable, writable and executable for a while: a W+X page. The
  * engine then sees only its own vCPU's writes to it; those of others come with the instruction cache maintenance that
  * the architecture requires anyway, which traps (maintenance.c).
