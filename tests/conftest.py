@@ -113,7 +113,7 @@ def _command(pid: int) -> str:
 
 
 def _reap_orphans(known: set[int]) -> None:
-    """Collect the dead that nobody else will: they were adopted, or a test has forgotten them."""
+    """Reap the dead children that no test waits for: adopted ones, and those that a test has forgotten."""
     for pid in _children() - known:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)

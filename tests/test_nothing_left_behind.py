@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fixture that looks for what a test leaves behind finds each kind of thing, and blames nobody else."""
+"""The fixture that looks for what a test leaves behind finds each kind of thing, and blames no other test."""
 
 from __future__ import annotations
 

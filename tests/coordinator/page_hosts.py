@@ -39,7 +39,7 @@ class Access(NamedTuple):
 
 
 class Message(NamedTuple):
-    """An event: a message between hosts arrives."""
+    """An input: a message between hosts arrives."""
 
     source: int
     target: int
@@ -47,7 +47,7 @@ class Message(NamedTuple):
 
 
 class Want(NamedTuple):
-    """An event: a node hears of a want of somebody on its host."""
+    """An input: a node learns which page a slot of its host wants."""
 
     host: int
     slot: int
@@ -61,7 +61,7 @@ Event = Message | Want
 
 @dataclass
 class Entry:
-    """A stage-2 entry and its frame. With `owned` it may be written to, unless it is executable: then it is flipped."""
+    """A stage-2 entry and its frame. With `owned` it may be written to, unless it is executable: then it is toggled."""
 
     owned: bool
     words: tuple[int, ...]
@@ -260,7 +260,7 @@ class Hosts:
                 assert (holders, owned) == (set(having), bool(owners)), f"page {page}: the directory has it wrong"
 
     def check_quiet(self) -> None:
-        """When nothing is under way: nobody waits for a page."""
+        """When nothing is under way: no slot waits for a page."""
         self.check()
         for vcpu in self.vcpus.values():
             assert vcpu.wants is None, f"{vcpu} waits forever"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The barrier against a model of the vCPUs: nobody runs while somebody has the world, and nobody waits forever."""
+"""The barrier against a model of the vCPUs: no vCPU runs while an owner has the world, and no owner waits forever."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def asked(owner: bytes, may_share: bool = False) -> Asked:
     return Asked(owner, vcpu, may_share, "test")
 
 
-def play(barrier: Barrier, events: Sequence[Input]) -> list[Effect]:
-    """The effects of the last event."""
+def play(barrier: Barrier, inputs: Sequence[Input]) -> list[Effect]:
+    """The effects of the last input."""
     effects: list[Effect] = []
-    for event in events:
-        effects = barrier.handle(event)
+    for given in inputs:
+        effects = barrier.handle(given)
     return effects
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The pages of several hosts, by their real state machines, over a network that delivers in any order: one writer or
-many readers, every read sees the last write, nobody waits forever, and hosts that fight for pages all get on."""
+many readers, every read sees the last write, no vCPU waits forever, and hosts that fight for pages all make
+progress."""
 
 from __future__ import annotations
 
@@ -190,7 +191,7 @@ def round_s(hosts: int) -> float:
 def test_hosts_that_fight_for_several_pages_all_get_on(seed: int, hosts: int, vcpus: int) -> None:
     """Would break: a page that does not stay until its instruction has retired, or two hosts that keep what the
     other waits for."""
-    longest_s, _ = fight(hosts, vcpus, seed, 0.6)  # who does not get on takes all of it
+    longest_s, _ = fight(hosts, vcpus, seed, 0.6)  # a vCPU without progress takes all of it
     assert longest_s < 7 * vcpus * round_s(hosts) + 0.02  # of 1,600 fights the longest took 4.8
 
 
@@ -204,7 +205,7 @@ def test_eight_hosts_that_fight_for_several_pages_all_get_on(seed: int) -> None:
 
 @pytest.mark.parametrize("skew_s", [0.001, 1000.0])
 def test_clocks_that_differ_cost_time_only(skew_s: float) -> None:
-    """Would break: turns without which nobody gets on."""
+    """Would break: turns that need equal clocks: with other clocks no vCPU makes progress."""
     longest_s, retired = fight(4, 1, 7, 1.0, skew_s)
     assert longest_s < 0.5
     assert retired > 100
@@ -213,7 +214,7 @@ def test_clocks_that_differ_cost_time_only(skew_s: float) -> None:
 @pytest.mark.parametrize("hosts", [2, 3, 4])
 @pytest.mark.parametrize("wire", [Wire(0.003, 0.007, 0.0075), Wire(0.05, 0.052, 0.1)])
 def test_hosts_that_are_far_apart_and_fight_for_several_pages_all_get_on(hosts: int, wire: Wire) -> None:
-    """Would break: turns that are over before a page has come, in which two hosts retire nothing, forever."""
+    """Would break: turns that end before a page arrives: then two hosts never retire an instruction."""
     slower = wire.trip_s / TRIP_S
     longest_s, retired = fight(hosts, 1, 1, 0.6 * slower, 0.001, wire)
     assert longest_s < 7 * slower * round_s(hosts)

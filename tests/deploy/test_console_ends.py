@@ -52,7 +52,7 @@ class Terminal:
         end = time.monotonic() + DEADLINE_S
         while text not in self.seen:
             left_s = end - time.monotonic()
-            assert left_s > 0, f"waited in vain for {text!r}; seen: {bytes(self.seen)!r}"
+            assert left_s > 0, f"timed out waiting for {text!r}; seen: {bytes(self.seen)!r}"
             if select.select([self.master], [], [], left_s)[0]:
                 self.seen += os.read(self.master, 1 << 16)
 
@@ -352,7 +352,7 @@ def test_standard_input_is_read_when_asked_only(guests: Path, command: Any) -> N
     os.close(write_fd)
     done = command("run", guests / "hello.elf", stdin=read_fd)
     assert done.returncode == 0
-    assert os.read(read_fd, 100) == b"quit\n", "it was somebody else's"
+    assert os.read(read_fd, 100) == b"quit\n", "allstop has read it"
     os.close(read_fd)
 
 

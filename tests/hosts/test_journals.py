@@ -49,7 +49,7 @@ def hosts_file(folder: Path, ahead_s: int = 0) -> Path:
 def await_that(condition: Callable[[], Any], what: str, deadline_s: float = 60.0) -> None:
     end_s = time.monotonic() + deadline_s
     while not condition():
-        assert time.monotonic() < end_s, f"waited in vain for {what}"
+        assert time.monotonic() < end_s, f"timed out waiting for {what}"
         time.sleep(0.01)
 
 
