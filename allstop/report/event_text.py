@@ -82,8 +82,8 @@ def details(event: Event) -> str:
             stale = f", {get('stale')} vCPUs may use what was invalidated" if get("stale") else ""
             return f"{name_of(TLB_DISCIPLINES, get('discipline'))} at {get('pc'):#010x}{stale}"
         case Kind.SHOOTDOWN:
-            whom = "and of those handling exits" if get("ipi") else "of those in the guest"
-            return f"{_flushed(get('requests'))} {whom}, invalidation {get('invalidation')}"
+            which = "and of those handling exits" if get("ipi") else "of those in the guest"
+            return f"{_flushed(get('requests'))} {which}, invalidation {get('invalidation')}"
         case Kind.FLUSHED:
             return _flushed(get("requests"))
         case Kind.FLIPPED:

@@ -157,5 +157,5 @@ class PageDirectory:
         page.data = b""
 
     def _nearest(self, hosts: set[int]) -> int:
-        """Who is to send what is in the page: this host itself costs no message."""
+        """The host that is to send the page's contents: this host itself costs no message."""
         return self._host if self._host in hosts else min(hosts)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Requests to vCPUs, carried between hosts: what is posted here to those of other hosts, and what others post to ours.
 
-`control_page.h` (cp_post_remote) says how requests get out of a slot, and when a stay may end. I/O is the node's:
-`send` gives a message to another host's node.
+`control_page.h` (cp_post_remote) says how requests get out of a slot, and when a guest entry may end. I/O is the
+node's: `send` gives a message to another host's node.
 """
 
 from __future__ import annotations

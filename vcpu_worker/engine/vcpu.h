@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One vCPU: its state, of which this process is the EL2, and what all floors above need of it.
+/* One vCPU, whose EL2 is this process: its state, and what all floors above need of it.
  *
  * Floors, from the top: binding > run > guest_memory > cpu > this > interpose > arm. Includes and calls point down
- * only; tests/vcpu_worker/test_floors.py checks that. While a vCPU is outside the guest, `pc` and `cpsr` are the guest's.
+ * only; tests/vcpu_worker/test_floors.py checks that. While a vCPU is outside the guest, `pc` and `cpsr` are the
+ * guest's.
  */
 #ifndef ALLSTOP_ENGINE_VCPU_H
 #define ALLSTOP_ENGINE_VCPU_H

@@ -31,7 +31,8 @@ static bool is_same_entry(uint32_t before, uint32_t now)
 }
 
 /* The TLB oracle: a vCPU that is still on the very guest entry on which it was `before`, when the invalidation is
- * done, may use what was invalidated, for flushes are served between guest entries only. How many vCPUs are. */
+ * done, may use what was invalidated, for flushes are served between guest entries only. Returns how many such vCPUs
+ * there are. */
 static uint32_t count_stale(struct vcpu *v, const uint32_t before[])
 {
     uint32_t stale = 0;
