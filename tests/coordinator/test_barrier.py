@@ -142,13 +142,13 @@ def test_a_deadline_after_the_only_one_who_waited_is_gone_still_names_an_asker()
     assert barrier.handle(Expired(2)) == [Failed(1, frozenset({0, 1}), ((A, "test"),))]
 
 
-@pytest.mark.parametrize("event", [asked(A), Released(B, 1), Released(A, 2), asked(C)])
-def test_what_is_against_the_rules_raises_and_changes_nothing(event: Input) -> None:
+@pytest.mark.parametrize("given", [asked(A), Released(B, 1), Released(A, 2), asked(C)])
+def test_what_is_against_the_rules_raises_and_changes_nothing(given: Input) -> None:
     barrier = Barrier(3)
     play(barrier, [MemberLost(2), asked(A), Left(1, frozenset())])
     before = repr(vars(barrier))
     with pytest.raises(BarrierError):
-        barrier.handle(event)
+        barrier.handle(given)
     assert repr(vars(barrier)) == before
 
 
@@ -178,8 +178,8 @@ class BarrierMachine(RuleBasedStateMachine):
         self.turns: set[tuple[bytes, int]] = set()
         self.failed = False
 
-    def feed(self, event: Input) -> None:
-        for effect in self.barrier.handle(event):
+    def feed(self, given: Input) -> None:
+        for effect in self.barrier.handle(given):
             match effect:
                 case Hold(_, exempt):
                     self.holds.append(effect)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from allstop.coordinator.node.page_cache import TRIP_S, TURN_S
-from tests.coordinator.page_hosts import WORDS, Access, Event, Hosts, Kind, Message, Vcpu
+from tests.coordinator.page_hosts import WORDS, Access, Hosts, Input, Kind, Message, Vcpu
 
 PAGES = (0x40000, 0x40001, 0x40003)
 MOST_STEPS = 20_000
@@ -24,12 +24,12 @@ instructions = st.lists(accesses, min_size=1, max_size=3).map(tuple)
 
 
 class PageProtocol(RuleBasedStateMachine):
-    """Any order between any two events that are under way; time passes when it likes."""
+    """Any order between any two inputs that are under way; time passes when it likes."""
 
     @initialize(count=st.integers(2, 5), vcpus=st.integers(1, 3))
     def make(self, count: int, vcpus: int) -> None:
-        self.events: list[Event] = []
-        self.hosts = Hosts(count, vcpus, PAGES, self.events.append)
+        self.waiting: list[Input] = []
+        self.hosts = Hosts(count, vcpus, PAGES, self.waiting.append)
         self.all = list(self.hosts.vcpus.values())
 
     @rule(which=st.integers(0, 1000), instruction=instructions)
@@ -47,15 +47,15 @@ class PageProtocol(RuleBasedStateMachine):
         if waiting:
             self.hosts.run(waiting[which % len(waiting)])
 
-    @precondition(lambda self: self.events)
+    @precondition(lambda self: self.waiting)
     @rule(which=st.integers(0, 1000))
     def arrive(self, which: int) -> None:
-        self.hosts.arrive(self.events.pop(which % len(self.events)))
+        self.hosts.arrive(self.waiting.pop(which % len(self.waiting)))
 
-    @precondition(lambda self: self.events)
+    @precondition(lambda self: self.waiting)
     @rule()
     def the_last_arrives(self) -> None:
-        self.hosts.arrive(self.events.pop())
+        self.hosts.arrive(self.waiting.pop())
 
     @rule(microseconds=st.sampled_from([10, 400, 2_000, 20_000]))
     def time_passes(self, microseconds: int) -> None:
@@ -71,9 +71,9 @@ class PageProtocol(RuleBasedStateMachine):
         if not hasattr(self, "hosts"):
             return
         for _ in range(MOST_STEPS):
-            if self.events:
-                self.hosts.arrive(self.events.pop(0))
-            elif not any([self.hosts.run(vcpu) for vcpu in self.all]) and not self.events:
+            if self.waiting:
+                self.hosts.arrive(self.waiting.pop(0))
+            elif not any([self.hosts.run(vcpu) for vcpu in self.all]) and not self.waiting:
                 due_s = self.hosts.due_s()
                 if due_s is None:
                     break
@@ -104,17 +104,17 @@ class Network:
     def __init__(self, hosts: int, vcpus: int, draw: random.Random, wire: Wire) -> None:
         self._draw = draw
         self._wire = wire
-        self._queue: list[tuple[float, int, Event | Vcpu]] = []
+        self._queue: list[tuple[float, int, Input | Vcpu]] = []
         self._number = 0
         self.now_s = 0.0
         self.hosts = Hosts(hosts, vcpus, PAGES, self._post, wire.trip_s)
         self.vcpus = [vcpu for vcpu in self.hosts.vcpus.values() if vcpu.slot < 1000]
 
-    def _post(self, event: Event) -> None:
-        own = not isinstance(event, Message) or event.source == event.target
-        self.later(2e-6 if own else self._draw.uniform(self._wire.least_s, self._wire.most_s), event)
+    def _post(self, given: Input) -> None:
+        own = not isinstance(given, Message) or given.source == given.target
+        self.later(2e-6 if own else self._draw.uniform(self._wire.least_s, self._wire.most_s), given)
 
-    def later(self, seconds: float, what: Event | Vcpu) -> None:
+    def later(self, seconds: float, what: Input | Vcpu) -> None:
         """It happens then."""
         self._number += 1
         heapq.heappush(self._queue, (self.now_s + seconds, self._number, what))
