@@ -44,7 +44,7 @@ _STARTING_FIXTURES = frozenset(
     ("browsed", "command", "empty_cluster", "linux", "linux_with_modules")
     + ("machines", "network", "start_rig", "start_server")
 )
-"""Who asks for one of these, also by another fixture, starts processes. A test of the engine has a watchdog."""
+"""A test that asks for one of these, also by another fixture, starts processes. A test of the engine has a watchdog."""
 _PR_SET_CHILD_SUBREAPER = 36
 _SHARED_MEMORY_PREFIXES = ("allstop", "psm_", "sem.", "mp-")
 

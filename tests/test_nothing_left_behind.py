@@ -52,7 +52,7 @@ def test_none(): pass
 
 
 def run_pytest(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
-    """Run `tests` with our conftest.py, which waits less there."""
+    """Run `tests` with our conftest.py, with shorter waits."""
     conftest = (Path(__file__).parent / "conftest.py").read_text()
     assert "DEADLINE_S = 5.0" in conftest
     (folder / "conftest.py").write_text(conftest.replace("DEADLINE_S = 5.0", "DEADLINE_S = 0.2"))

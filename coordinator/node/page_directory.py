@@ -83,7 +83,7 @@ class PageDirectory:
         return list(self._go_on(message.page, page))
 
     def yielded(self, host: int, message: PageYielded) -> list[Send]:
-        """A host has done what it was recalled for. An answer to another transaction is none of ours."""
+        """A host has done what it was recalled for. An answer to another transaction is ignored."""
         page = self._pages.get(message.page)
         if page is None or page.transaction != message.transaction or host not in page.waiting:
             return []

@@ -47,7 +47,7 @@ How a stop ends when something is lost:
     MemberLost   V died. It runs no more, so no stop waits for it; what its worker had asked for is void.
     OwnerLost    an operator went silent: it is as if it had released, or never asked.
     Expired      V neither leaves the guest nor is known to be dead. No owner gets the world; the barrier is broken for
-                 good, every request is refused, and Failed names who is missing.
+                 good, every request is refused, and Failed names the missing vCPUs.
 
 An input that breaks the rules (a second request of the same owner, a release of what is not owned) raises BarrierError
 and changes nothing; the caller deals with the peer that sent it.

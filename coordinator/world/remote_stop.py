@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The other hosts of a machine in a stop of the world: one message to each, one from each. Pure, but for `send`."""
+"""The other hosts of a machine in a stop of the world: one message to each, one from each. Its only I/O is `send`."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class OtherHosts:
         return False
 
     def await_reports(self) -> None:
-        """Give the reports of agents that have left in peace a moment to arrive."""
+        """Give the reports of agents that have exited normally a moment to arrive."""
 
     def notes(self, folder: RunFolder | None, verdict: str) -> list[str]:
         """The other hosts' notes, in sentences; their processes' logs go to `folder`."""

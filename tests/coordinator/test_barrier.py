@@ -44,7 +44,7 @@ def play(barrier: Barrier, inputs: Sequence[Input]) -> list[Effect]:
     return effects
 
 
-def test_an_owner_alone_is_exempt_and_everybody_else_is_waited_for() -> None:
+def test_an_owner_alone_is_exempt_and_all_others_are_waited_for() -> None:
     barrier = Barrier(3)
     assert barrier.handle(asked(A)) == [Hold(1, frozenset({0}))]
     assert barrier.missing == {1, 2}
@@ -81,7 +81,7 @@ def test_a_reader_does_not_join_past_a_waiting_writer_nor_a_second_time() -> Non
     assert barrier.handle(asked(OPERATOR, True)) == []
     assert barrier.handle(asked(C, True)) == [Grant(C, 1)]
     barrier.handle(Released(B, 1))
-    assert barrier.handle(asked(B, True)) == [], "who joined had its turn too"
+    assert barrier.handle(asked(B, True)) == [], "the reader that joined had its turn too"
     assert barrier.handle(Released(C, 1)) == [Hold(2, frozenset())]
 
 
@@ -237,7 +237,7 @@ class BarrierMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.holds)
     @rule()
     def look(self) -> None:
-        """The node looks who is in the guest, and sends what it saw."""
+        """The node looks which vCPUs are in the guest, and sends what it saw."""
         hold = self.holds[-1]
         self.reports.append(Left(hold.hold, frozenset(self.in_guest - hold.exempt)))
 

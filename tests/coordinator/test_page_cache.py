@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pages of one host, rule by rule: who is asked for what, and how long a page stays."""
+"""The pages of one host, rule by rule: which host is asked for which page, and how long a page stays."""
 
 from __future__ import annotations
 

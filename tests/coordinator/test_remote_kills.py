@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who may have which process on another host killed, and what they are told."""
+"""Which processes on other hosts an operator may kill, and what it is told."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from allstop.deploy.console.relay import ConsoleRelay
 
 
 class Pipes:
-    """A guest that writes, a relay, and a user who reads."""
+    """A guest that writes, a relay, and a user that reads."""
 
     def __init__(self) -> None:
         self.source, self.guest = os.pipe()

@@ -207,7 +207,7 @@ def test_the_escape_key_is_found_however_the_bytes_come(typed: bytes, sent: byte
 def test_a_pty_is_named_and_carries_both_ways(guests: Path, until: Callable[..., Any]) -> None:
     with Machine(image=guests / "uart.elf", console="pty", timeout=DEADLINE_S) as machine:
         path = until(lambda: machine.console_path, "the pty's name")
-        for text in (b"one", b"two"):  # who closes it may open it again
+        for text in (b"one", b"two"):  # a user who closes it may open it again
             fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
             _read_from(fd, b"ready\n" if text == b"one" else b"")
             os.write(fd, text + b"\r")
@@ -263,7 +263,7 @@ def test_a_socket_serves_one_client_after_the_other(guests: Path, tmp_path: Path
         assert path.stat().st_mode & 0o777 == 0o600
         first.read_until(b"ready\n")
         second = Client(path, until)
-        second.socket.send(b"quit\r")  # he waits his turn
+        second.socket.send(b"quit\r")  # the second client waits
         first.socket.send(b"abc\r")
         first.read_until(b"<cba>\n")
         first.socket.send(b"\x00\xff\x01x" * 10 + b"\r")  # garbage, and gone

@@ -103,7 +103,8 @@ class Log:
 
 
 def test_a_zygote_that_dies_when_it_was_ready_is_one_that_died(until: Any) -> None:
-    """Would break: a launcher that meets a broken pipe, or waits for an answer, and says so instead of who is lost."""
+    """Would break: a launcher that meets a broken pipe, or waits for an answer, and says so instead of naming the lost
+    process."""
     config = MachineConfig(
         memory_bytes=1 << 21,
         token="00",

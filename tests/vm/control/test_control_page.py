@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The control page, between the vCPUs' own processes and those who ask something of them."""
+"""The control page, between the vCPUs' own processes and those that ask something of them."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@
 #include "vcpu_worker/engine/interpose/cpu.h"
 #include "vcpu_worker/engine/step.h"
 
-#define CHANCES 8u /* the toggles that a page has left which was W+X */
+#define CHANCES 8u /* the toggles that are left to a page that was W+X */
 
 /* This vCPU's own translations. */
 static void flush_own(struct vcpu *v, const struct invalidated *what)
@@ -47,7 +47,7 @@ static uint32_t count_stale(struct vcpu *v, const uint32_t before[])
     return stale;
 }
 
-/* By the machine's discipline, but for an injected event. */
+/* By the machine's discipline, unless an injected event says otherwise. */
 static uint32_t invalidate_everywhere(struct vcpu *v, const struct invalidated *what)
 {
     uint32_t discipline = atomic_load_explicit(&v->host->tlb_discipline, memory_order_relaxed);
