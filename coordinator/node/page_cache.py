@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The pages that are on this host, and those that its vCPUs, devices or coordinator wait for. A state machine, no I/O.
 
-What a host has of a page is its stage-2 entry, which is not kept here twice: effects change it, and say what was found.
-This state machine keeps which slots wait for which pages, the last grant of each page, and how long a page stays.
+A host's state of a page is its stage-2 entry, which this does not copy: effects change the entry, and tell what they
+found. This state machine keeps which slots wait for which pages, the last grant of each page, and how long a page
+stays.
 
 A page that a vCPU was given stays until the instruction that wanted it has retired, for `PATIENCE_S` at most, or else
 two hosts would take it from each other forever, and neither would execute its instruction. And a page that may be
@@ -82,7 +83,7 @@ class Revoke(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """Have `got_on` called when this vCPU has got on."""
+    """Have `got_on` called when this vCPU has made progress."""
 
     slot: int
 

@@ -115,7 +115,7 @@ Effect: TypeAlias = AskWorld | LeaveWorld | Dump | Tell
 
 
 class OperatorPause:
-    """What the operators of one machine want, and have."""
+    """The pause and the registers that the operators of one machine want."""
 
     def __init__(self) -> None:
         self.paused = False

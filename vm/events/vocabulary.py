@@ -174,7 +174,7 @@ class Event:
         return next((name for name in TRIGGERS if getattr(self, name) is not None), None)
 
     def record(self) -> dict[str, Any]:
-        """What `event` makes this of."""
+        """The mapping from which `event` makes this."""
         defaults = Event(self.action, "")
         return {
             key: value

@@ -68,7 +68,8 @@ class JournalError(ValueError):
 
 
 class Header(NamedTuple):
-    """Whose journal it is. `records` counts only once it is `closed`; `dropped` records had no room on the disk.
+    """The journal's process, and how far it came. `records` counts only once it is `closed`; `dropped` records had no
+    room on the disk.
 
     `host` is the host that it came from, "" for the first host's own. Times are the first host's: `offset_ns` is added
     to those that are in the file, and `error_ns` is by how much they may be off, None where that was not measured."""
@@ -103,7 +104,7 @@ class Event(NamedTuple):
 
     @property
     def took_ns(self) -> int:
-        """How long it took; 0 for what has no duration."""
+        """Its duration; 0 for a record without one."""
         return self.operands[-1] if self.kind.is_span else 0
 
     def operand(self, name: str) -> int:

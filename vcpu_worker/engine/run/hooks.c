@@ -13,7 +13,7 @@
 
 #define PREFETCH_ABORT 3u /* the library's EXCP_PREFETCH_ABORT */
 
-/* Every request is served outside the guest, but for HOLD: the second look in one guest entry comes after an
+/* Every request is served outside the guest, except HOLD: the second look in one guest entry comes after an
  * instruction. */
 static bool on_poll(void *vcpu)
 {
