@@ -50,7 +50,7 @@ _TITLES = {
     Kind.SLEPT: "WFI",
     Kind.STOPPED: "stop the world",
     Kind.FLUSHED: "flush",
-    Kind.FLIPPED: "page flip",
+    Kind.FLIPPED: "W^X toggle",
     Kind.LINE_TAKEN: "interrupt line",
     Kind.ABORTED: "abort injected",
     Kind.LINE_SET: "interrupt line",

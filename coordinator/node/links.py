@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The connections between nodes: a DEALER to each other host's node, and who may connect to this one."""
+"""The connections between nodes: a DEALER to each other host's node, and which nodes may connect to this one."""
 
 from __future__ import annotations
 

@@ -389,7 +389,7 @@ def test_an_operator_is_told_what_it_did_wrong(start_rig: Callable[..., Rig]) ->
     rig.until(lambda: not stopped(rig, 0))
 
 
-# Those who do not speak our protocol
+# Peers that do not speak our protocol
 
 
 def test_garbage_harms_nobody(start_rig: Callable[..., Rig]) -> None:

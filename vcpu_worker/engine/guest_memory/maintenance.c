@@ -92,7 +92,7 @@ static void end_wx(struct vcpu *v, _Atomic uint64_t *place, uint64_t noted)
     uint64_t old = atomic_load(entry);
     if (!is_wx(old) || !atomic_compare_exchange_strong(place, &noted, 0))
         return; /* swapped out, or being changed: later */
-    uint64_t new = (old & ~(ACCESS_MASK | FLIP_MASK)) | READ_ONLY | (uint64_t)(FLIPS - CHANCES) << FLIP_SHIFT;
+    uint64_t new = (old & ~(ACCESS_MASK | TOGGLE_MASK)) | READ_ONLY | (uint64_t)(MAX_TOGGLES - CHANCES) << TOGGLE_SHIFT;
     if (atomic_compare_exchange_strong(entry, &old, new & ~VALID)) {
         cp_log_code(v->host, page);
         vcpu_shootdown(v, CP_TLB_FLUSH | CP_CODE_FLUSH, false, true);
