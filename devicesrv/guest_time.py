@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What time it is for the guest: a real-time clock that goes as its counters do."""
+"""The guest's real-time clock, which runs as fast as its counters."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class GuestTime:
         return (self._origin_ns + self.elapsed_ns()) // _NS_PER_S
 
     def host_seconds_until(self, guest_s: int) -> float:
-        """How long the host has to wait for a time of day of the guest's; negative where that has been."""
+        """How long until this time of day of the guest's, by the host's clock; negative if it has passed."""
         return (guest_s * _NS_PER_S - self._origin_ns - self.elapsed_ns()) * self._dilation / _NS_PER_S

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The packets of gdb's remote protocol, answered. Source: GDB manual, appendix E; where that leaves a choice, as QEMU's
-gdbstub does for ARM. Threads are vCPUs, numbered from 1. What is not understood gets the empty reply, what is wrong an
-error, and neither changes anything.
+gdbstub does for ARM. Threads are vCPUs, numbered from 1. An unknown packet gets the empty reply, a wrong one an error,
+and neither changes anything.
 """
 
 from __future__ import annotations

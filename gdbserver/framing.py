@@ -2,10 +2,10 @@
 """Packets of the gdb remote protocol to bytes and back, no I/O. Source: GDB manual, appendix E.1.
 
     $PAYLOAD#CC      a packet; CC is the sum of PAYLOAD's bytes in hexadecimal; } escapes: the next byte ^ 0x20
-    + -              what has come was good, or is wanted again
+    + -              the last packet was good, or has to be sent again
     0x03             Ctrl-C
 
-Whatever else comes is dropped: no bytes that a client can send raise, or make this keep more than a packet.
+Other bytes are dropped: nothing that a client can send raises, or makes this keep more than a packet.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from allstop.gdbserver.session import (
     Ask,
     Attached,
     Effect,
-    Event,
     Gone,
     HangUp,
+    Input,
     Interrupted,
     NoAcks,
     Passed,
@@ -75,9 +75,9 @@ class Server:
 
     def __init__(self, config: MachineConfig, spec: GdbSpec, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         """Connect to the coordinator. Raises ChannelError."""
-        self._page = ControlPage(config.fds.control)
-        self._page.set_pid(control.DEBUGGER, os.getpid())
-        self._page.set_activity(control.DEBUGGER, control.ACTIVITY_IDLE)
+        self._control_page = ControlPage(config.fds.control)
+        self._control_page.set_pid(control.DEBUGGER, os.getpid())
+        self._control_page.set_activity(control.DEBUGGER, control.ACTIVITY_IDLE)
         self._notice_fd = spec.notice_fd
         self._listener = socket.socket(fileno=spec.fd)
         self._listener.setblocking(False)
@@ -92,7 +92,7 @@ class Server:
         poller = zmq.Poller()
         poller.register(self._channel.socket, zmq.POLLIN)
         while not self._over:
-            self._page.beat(control.DEBUGGER)
+            self._control_page.beat(control.DEBUGGER)
             fds = self._watched()
             for fd, events in fds.items():
                 poller.register(fd, events)
@@ -132,7 +132,7 @@ class Server:
         return fds
 
     def _is_booted(self) -> bool:
-        return any(self._page.power(vcpu) == control.POWER_ON for vcpu in range(self._page.vcpus))
+        return any(self._control_page.power(vcpu) == control.POWER_ON for vcpu in range(self._control_page.vcpus))
 
     def _accept(self) -> None:
         try:
@@ -191,10 +191,12 @@ class Server:
 
     def _doing(self) -> tuple[str, ...]:
         """What each vCPU is doing, or was doing when it was stopped, as text."""
-        return tuple(_WORDS.get(self._page.activity(vcpu)[0], "running") for vcpu in range(self._page.vcpus))
+        return tuple(
+            _WORDS.get(self._control_page.activity(vcpu)[0], "running") for vcpu in range(self._control_page.vcpus)
+        )
 
-    def _handle(self, event: Event) -> None:
-        for effect in self._session.handle(event, time.monotonic()):
+    def _handle(self, given: Input) -> None:
+        for effect in self._session.handle(given, time.monotonic()):
             self._perform(effect)
         if self._client is not None:
             self._flush(self._client)

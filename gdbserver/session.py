@@ -14,7 +14,7 @@ run alone.
 
 Work that takes more than one message is a task: a generator that yields conditions to wait for, with a deadline. One
 task runs at a time; packets wait meanwhile. A vCPU that does not answer in time is busy: until it
-answers, the server refuses requests for it. So no client and no vCPU can make the server wait for ever.
+answers, the server refuses requests for it. So no client and no vCPU can make the server wait forever.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Say:
     sentence: str
 
 
-Event: TypeAlias = Attached | Received | Interrupted | Gone | Told | Passed
+Input: TypeAlias = Attached | Received | Interrupted | Gone | Told | Passed
 Effect: TypeAlias = Reply | Ask | NoAcks | HangUp | Say
 
 
@@ -210,11 +210,11 @@ class Session:
         """Whether a client may connect."""
         return self._up and not self._over and (self.stopped or not self._waits)
 
-    def handle(self, event: Event, now_s: float) -> list[Effect]:
+    def handle(self, given: Input, now_s: float) -> list[Effect]:
         """Take one input. The caller performs the effects in their order."""
         self._now_s = now_s
         self._effects = []
-        self._note(event)
+        self._note(given)
         if not self._over:
             self._go_on()
         return self._effects
@@ -314,8 +314,8 @@ class Session:
 
     # Inputs
 
-    def _note(self, event: Event) -> None:
-        match event:
+    def _note(self, given: Input) -> None:
+        match given:
             case Attached(doing):
                 self.doing = doing
                 self.attached, self.runs, self._keep_stopped = True, False, False

@@ -44,7 +44,7 @@ _STARTING_FIXTURES = frozenset(
     ("browsed", "command", "empty_cluster", "linux", "linux_with_modules")
     + ("machines", "network", "start_rig", "start_server")
 )
-"""Who asks for one of these, also by another fixture, starts processes. A test of the engine has a watchdog."""
+"""A test that asks for one of these, also by another fixture, starts processes. A test of the engine has a watchdog."""
 _PR_SET_CHILD_SUBREAPER = 36
 _SHARED_MEMORY_PREFIXES = ("allstop", "psm_", "sem.", "mp-")
 
@@ -113,7 +113,7 @@ def _command(pid: int) -> str:
 
 
 def _reap_orphans(known: set[int]) -> None:
-    """Collect the dead that nobody else will: they were adopted, or a test has forgotten them."""
+    """Reap the dead children that no test waits for: adopted ones, and those that a test has forgotten."""
     for pid in _children() - known:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)

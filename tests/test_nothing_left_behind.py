@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fixture that looks for what a test leaves behind finds each kind of thing, and blames nobody else."""
+"""The fixture that looks for what a test leaves behind finds each kind of thing, and blames no other test."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_none(): pass
 
 
 def run_pytest(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
-    """Run `tests` with our conftest.py, which waits less there."""
+    """Run `tests` with our conftest.py, with shorter waits."""
     conftest = (Path(__file__).parent / "conftest.py").read_text()
     assert "DEADLINE_S = 5.0" in conftest
     (folder / "conftest.py").write_text(conftest.replace("DEADLINE_S = 5.0", "DEADLINE_S = 0.2"))

@@ -18,8 +18,14 @@ EXEMPT = ("PROTOCOL.md",)
 WORDS = {
     r"\bcan[\s#*/]+not\b": "write `cannot`",
     r"(?i)\bwho(m)?ever\b": "name the actor",
+    r"\b([Nn]o|[Ss]ome|[Aa]ny|[Ee]very)body\b": "name the actor: the vCPU, the worker, the peer, the user",
+    r"(?i)\bfor[\s#*/]+ever\b": "write `forever`",
+    r"(?i)\bin[\s#*/]+vain\b": "say what does not happen",
     r"\bDESIGN\b": "the repository holds no such document",
 }
+PRINTED = {("guests/peers/peers.c", "somebody")}
+"""What a guest prints can change only with its image."""
+
 COLUMNS = 100
 TEXTS = {".c", ".h", ".S", ".ld", ".py", ".pyi", ".md", ".toml", ".yaml", ".sbatch", ".js", ".cfg", ".pml", ".txt", ""}
 SKIPPED = {"build", "demo", "images", "__pycache__"}
@@ -58,6 +64,7 @@ def test_the_prose_is_plain(name: str) -> None:
         f"{name}:{text.count(chr(10), 0, hit.start()) + 1}: {hit.group()}: {advice}"
         for word, advice in WORDS.items()
         for hit in re.finditer(word, text)
+        if (name, hit.group()) not in PRINTED
     ]
     assert not found, "\n".join(found)
 

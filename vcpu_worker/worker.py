@@ -73,7 +73,7 @@ _VECTORS = {
     0x18: "an interrupt",
     0x1C: "a fast interrupt",
 }
-# What LR is ahead of the instruction, by vector, in ARM and in Thumb state. ARM ARM (DDI 0406C), table B1-7.
+# How far LR is ahead of the instruction, by vector, in ARM and in Thumb state. ARM ARM (DDI 0406C), table B1-7.
 _LINK_OFFSETS = {0x04: (4, 2), 0x08: (4, 2), 0x0C: (4, 4), 0x10: (8, 8), 0x18: (4, 4), 0x1C: (4, 4)}
 
 

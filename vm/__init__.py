@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The ground that every process of a machine stands on."""
+"""The layer that every process of a machine uses."""

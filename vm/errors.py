@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a run can fail to be one. Each error's text is one sentence that says what to do, without a traceback."""
+"""The errors of a run that gives no verdict. Each text is one sentence that says what to do, without a traceback."""
 
 from __future__ import annotations
 
 
 class UsageError(ValueError):
-    """What was asked for cannot be done: an option, the image, the run folder. Exit status 2."""
+    """The request cannot be met: an option, the image or the run folder is wrong. Exit status 2."""
 
 
 class HarnessError(RuntimeError):

@@ -92,7 +92,7 @@ class NoCoordinator(CoordinatorLink):
         """Connect to nothing."""
 
     def tell(self, message: Message) -> None:
-        raise AssertionError(f"the decoder's check tells nobody anything, but was told {message}")
+        raise AssertionError(f"the decoder's check has no coordinator, and got a message for it: {message}")
 
 
 class DeviceRam(DeviceLink):

@@ -99,8 +99,7 @@ def _scene(run: RecordedRun, journal: Journal, violation: Event) -> _Scene | Non
         return None
     workers = [other for other in run.journals if other.header.role == ROLE_WORKER]
     since_ns = exit_.t_ns - exit_.took_ns - _LOOKED_BACK_NS
-    # The trap took the count of invalidations begun, of which each host has its own; the violation says how many have
-    # begun since.
+    # The trap took its host's count of invalidations begun; the violation says how many have begun since.
     here = journal.header.host
     begun = max(
         (

@@ -50,7 +50,7 @@ _TITLES = {
     Kind.SLEPT: "WFI",
     Kind.STOPPED: "stop the world",
     Kind.FLUSHED: "flush",
-    Kind.FLIPPED: "page flip",
+    Kind.FLIPPED: "W^X toggle",
     Kind.LINE_TAKEN: "interrupt line",
     Kind.ABORTED: "abort injected",
     Kind.LINE_SET: "interrupt line",
@@ -82,8 +82,8 @@ def details(event: Event) -> str:
             stale = f", {get('stale')} vCPUs may use what was invalidated" if get("stale") else ""
             return f"{name_of(TLB_DISCIPLINES, get('discipline'))} at {get('pc'):#010x}{stale}"
         case Kind.SHOOTDOWN:
-            whom = "and of those handling exits" if get("ipi") else "of those in the guest"
-            return f"{_flushed(get('requests'))} {whom}, invalidation {get('invalidation')}"
+            which = "and of those handling exits" if get("ipi") else "of those in the guest"
+            return f"{_flushed(get('requests'))} {which}, invalidation {get('invalidation')}"
         case Kind.FLUSHED:
             return _flushed(get("requests"))
         case Kind.FLIPPED:

@@ -32,7 +32,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """All events."""
+        """All values."""
         return self._counts.total()
 
     def percentile_ns(self, percent: float) -> float:

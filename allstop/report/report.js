@@ -6,7 +6,7 @@
   const NAMES = {
     guest: "in the guest", exit: "exit handled", mmio: "device access", fetch: "instruction fetch",
     stop: "waiting for the world", held: "owns the world", tlb: "TLB invalidation", sleep: "WFI", parked: "parked",
-    psci: "PSCI", flip: "page flip", paged: "page of another host's", off: "switched off",
+    psci: "PSCI", flip: "W^X toggle", paged: "page of another host's", off: "switched off",
     bad: "violation or loss", end: "end of the run", power: "power", retry: "fetch tried again",
     abort: "abort injected", other: "other event",
   };

@@ -143,7 +143,7 @@ def _violation(number: int, near: Neighbourhood, timeline: int, began_ns: int, s
     ]
     bad = [index for index, item in enumerate(near.listed) if item.is_violation]
     left = near.timeline.left_out
-    far = f"{left:,} events farther away are not drawn; allstop trace has them." if left else ""
+    far = f"{left:,} records farther away are not drawn; allstop trace has them." if left else ""
     return html.card(
         f"<h3>{number}. {escape(near.process)} at {_place(event)}, "
         f"{duration(event.t_ns - began_ns)} after the start</h3>",
@@ -152,7 +152,7 @@ def _violation(number: int, near: Neighbourhood, timeline: int, began_ns: int, s
         html.timeline(timeline, f"What every process did around violation {number}"),
         html.paragraph(far, "faint") if far else "",
         html.details(
-            f"The {len(rows)} events nearest before and after",
+            f"The {len(rows)} records nearest before and after",
             html.table(("when", "took", "process", "event", "what"), rows, numbers=(0, 1), words=4, bad_rows=bad),
         ),
     )

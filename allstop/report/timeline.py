@@ -87,7 +87,7 @@ class Mark(NamedTuple):
 @dataclass
 class Timeline:
     """A stretch of time: `begin_ns` to `end_ns` from the origin, which is where the times shown count from. A lane is a
-    process's name, and the times of its first and last event."""
+    process's name, and the times of its first and last record."""
 
     lanes: list[tuple[str, int, int]]
     begin_ns: int
@@ -128,7 +128,7 @@ class Timeline:
 
 
 class Listed(NamedTuple):
-    """An event near a violation, for the list."""
+    """A record near a violation, for the list."""
 
     at_ns: int
     took_ns: int
@@ -283,7 +283,7 @@ def _merge(timeline: Timeline, lane: int, journal: Journal, origin_ns: int, near
 
 
 def _off_as_spans(journal: Journal) -> Iterator[Event]:
-    """The events; each POWERED_OFF comes when it is over, with its duration as operand."""
+    """The records; each POWERED_OFF comes when it is over, with its duration as operand."""
     off_since_ns: int | None = None
     for event in journal.events():
         if event.kind is Kind.POWERED_OFF:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Events that the coordinator asks another process to perform: those of a time, of an operator, and those whose trigger
-is in one process and whose performer is another.
+"""Events that the coordinator asks another process to perform: timed ones, an operator's, and those whose trigger fires
+in one process and whose performer is another.
 
 What may live here: decisions; calls in, effects out, no I/O and no clock. The process that is asked answers by a
-number, so an operator learns what became of its wish, also when that process dies.
+number, so an operator gets an answer even when that process dies.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ class _Asked:
 class EventDispatch:
     """The events of one machine that the coordinator has a part in. Times are in milliseconds since the boot.
 
-    An event of a time whose last occasion has not been answered yet lets this one pass: no process is asked for more
-    than it can do.
+    A timed event skips an occasion while the one before is unanswered: no process is asked for more than it can do.
     """
 
     def __init__(self, scenario: Scenario, seed: int, vcpus: int) -> None:
@@ -91,7 +90,7 @@ class EventDispatch:
         return self._times[0][0] if self._times else None
 
     def tick(self, now_ms: float) -> list[Effect]:
-        """It is `now_ms`."""
+        """Time has passed: it is `now_ms`."""
         effects: list[Effect] = []
         while self._times and self._times[0][0] <= now_ms:
             at_ms, index = heapq.heappop(self._times)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Events, performed as far as the coordinator has a part in them: the part of its service that is theirs alone."""
+"""The coordinator's part in injected events: it asks the processes that perform them, and passes on their answers."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ _FIRST_NONCE = 0x8000_0000
 
 class HostClock:
     """Of a host that is not the first. The quickest answer to `ASKED` questions tells best: it is off by half of the
-    time that it took, at most. They are asked one after the other: what waits with others until there is a connection,
-    or until the first host has time, tells little."""
+    time that it took, at most. They are asked one after the other: questions that queue until there is a connection, or
+    until the first host has time, tell little."""
 
     def __init__(self) -> None:
         self._asked = 0
@@ -40,8 +40,8 @@ class HostClock:
         return nonce
 
     def answered(self, nonce: int, their_now_ns: int, their_base_ns: int, now_ns: int) -> int | None:
-        """The first host's clock shows this, and showed that when the counters were 0: when that was by ours, where
-        this is the quickest answer so far. What was not asked is no answer."""
+        """The first host's clock shows `their_now_ns`, and showed `their_base_ns` when the counters were 0. Returns
+        when that was by our clock, or None unless this is the quickest answer so far to a question that was asked."""
         sent_ns = self._sent_ns.pop(nonce, None)
         if sent_ns is None or their_base_ns > their_now_ns:
             return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The connections between nodes: a DEALER to each other host's node, and who may connect to this one."""
+"""The connections between nodes: a DEALER to each other host's node, and which nodes may connect to this one."""
 
 from __future__ import annotations
 
@@ -69,11 +69,12 @@ class NodeLinks:
         self._sockets[host].send(encode(message))
 
     def heard(self, host: int) -> None:
-        """It has said something."""
+        """It has sent a message."""
         self._heard_s[host] = time.monotonic()
 
     def beat(self, now_s: float) -> None:
-        """Have all of them say something. Raises NodeError when one has not for too long, or has lost what we said."""
+        """Ping all of them. Raises NodeError when one has been silent for too long, or its connection has lost
+        messages."""
         hosts, own = self._hosts, self._hosts.names[self._hosts.index]
         self._ping += 1
         for host, heard_s in self._heard_s.items():

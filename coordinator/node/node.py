@@ -170,7 +170,7 @@ class Node:
         more = self._server.take_waiting()
         waited = self._remote_requests.waits
         self._remote_requests.look()
-        if coordinator is not None and (waited or not told):  # what `look` says may take a message's call with it
+        if coordinator is not None and (waited or not told):  # sending may clear the socket's signal
             self._take_from_coordinator(coordinator)
         now_s = time.monotonic()
         self._perform(self._cache.look(now_s))

@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The pages that are on this host, and those that its vCPUs, devices or coordinator wait for. A state machine, no I/O.
 
-What a host has of a page is its stage-2 entry, which is not kept here twice: effects change it, and say what was found.
-What is kept is who waits for what, the last grant of each page, and how long a page stays.
+A host's state of a page is its stage-2 entry, which this does not copy: effects change the entry, and tell what they
+found. This state machine keeps which slots wait for which pages, the last grant of each page, and how long a page
+stays.
 
 A page that a vCPU was given stays until the instruction that wanted it has retired, for `PATIENCE_S` at most, or else
-two hosts would take it from each other for ever, without either's instruction being executed. And a page that may be
+two hosts would take it from each other forever, and neither would execute its instruction. And a page that may be
 written to stays `RESIDENCE_S` at least after its vCPU has got the last page that it waited for, so that a host does
 some work before its pages move on, several times what the journey takes. (A guest with three spin locks, a vCPU on each
-of three hosts, needed 0.4 s instead of 25.) But not where all vCPUs of the host sleep: who handles an interrupt and
-waits for the next one has done its work.
+of three hosts, needed 0.4 s instead of 25.) But not where all vCPUs of the host sleep: a vCPU that waits for its next
+interrupt has done its work.
 
 An instruction may need several pages, so that hosts may each keep what another waits for. Only one host at a time may
 do that for long: hosts take turns, by the clock that they share (`clock_offset_s`). In its turn a host keeps the pages
 of a vCPU that waits for one more; all others let go of theirs after a moment (`GRACE_S`), so what the host waits for
-comes to it. Mostly each host gets on in a round of turns; it may take a few where many queue for several pages. Clocks
-that differ cost time only. The moment is not the same for all hosts, so that two of them need not wait for their turns.
+comes to it. Mostly each host makes progress in a round of turns; it may take a few rounds where many queue for several
+pages. Clocks that differ cost time only. The moment is not the same for all hosts, so that two of them need not wait
+for their turns.
 
 All these times are for hosts whose messages take `TRIP_S` at most to each other and back. Where they take longer the
-times are longer in proportion: if a turn ends before the page arrives, no vCPU makes progress. (In a test's
-network with 5 ms each way two hosts that fought for two pages did not, for ever.)
+times are longer in proportion: if a turn ends before the page arrives, no vCPU makes progress. (In a test's network
+with 5 ms each way, two hosts that fought for two pages made none.)
 
 Time comes in with each call, in seconds of a monotonic clock.
 """
@@ -81,7 +83,7 @@ class Revoke(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """Have `got_on` called when this vCPU has got on."""
+    """Have `got_on` called when this vCPU has made progress."""
 
     slot: int
 

@@ -83,7 +83,7 @@ class PageDirectory:
         return list(self._go_on(message.page, page))
 
     def yielded(self, host: int, message: PageYielded) -> list[Send]:
-        """A host has done what it was recalled for. An answer to another transaction is none of ours."""
+        """A host has done what it was recalled for. An answer to another transaction is ignored."""
         page = self._pages.get(message.page)
         if page is None or page.transaction != message.transaction or host not in page.waiting:
             return []
@@ -157,5 +157,5 @@ class PageDirectory:
         page.data = b""
 
     def _nearest(self, hosts: set[int]) -> int:
-        """Who is to send what is in the page: this host itself costs no message."""
+        """The host that is to send the page's contents: this host itself costs no message."""
         return self._host if self._host in hosts else min(hosts)

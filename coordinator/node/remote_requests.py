@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Requests to vCPUs, carried between hosts: what is posted here to those of other hosts, and what others post to ours.
 
-`control_page.h` (cp_post_remote) says how requests get out of a slot, and when a stay may end. I/O is the node's:
-`send` gives a message to another host's node.
+`control_page.h` (cp_post_remote) says how requests get out of a slot, and when a guest entry may end. I/O is the
+node's: `send` gives a message to another host's node.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class RemoteRequests:
                 self.carry()
 
     def deliver(self, host: int, number: int, posts: bytes) -> None:
-        """Another host's posts to our vCPUs. Raises ValueError where they are none, and has then done nothing."""
+        """Another host's posts to our vCPUs. Raises ValueError for posts that cannot be right, and has then done
+        nothing."""
         if len(posts) % POST.size:
             raise ValueError("posts of no whole number")
         items = list(POST.iter_unpack(posts))
@@ -102,7 +103,7 @@ class RemoteRequests:
         self._wait_for(_Waiting(say, left, self._ipi))
 
     def stop(self, spared: Iterable[int], say: Callable[[], None]) -> None:
-        """Keep our vCPUs outside the guest, but for those spared, and `say` when they are."""
+        """Keep our vCPUs outside the guest, except those spared, and `say` when they are."""
         left = [(vcpu, self._memory.stop(vcpu), 0) for vcpu in self._hosts.own_vcpus if vcpu not in set(spared)]
         self._wait_for(_Waiting(say, left))
 
@@ -112,7 +113,7 @@ class RemoteRequests:
             self._memory.resume(vcpu)
 
     def look(self) -> None:
-        """See who has left the guest meanwhile."""
+        """See which vCPUs have left the guest meanwhile."""
         if self._waiting:
             self._waiting = [waiting for waiting in self._waiting if not self._all_left(waiting)]
 

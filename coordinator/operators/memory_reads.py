@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What operators read of guest RAM, also where it is on another host.
+"""Operators' reads of guest RAM, also of pages that are on another host.
 
 On one host memory is read at once. On several a page that is away has to come here first, and the coordinator has
 other things to do meanwhile: the first read that waits is looked at with each turn of its loop, at most `_LOOK_MS`
 apart, and goes on where it was. Nothing here waits, and nothing waits for it: the nodes move pages also while the world
 is stopped, the coordinator's want is a word of its own beside those of the vCPUs and the devices (`coordinator_want` in
 control_page.h), and a page that came is kept as for a vCPU's instruction, until it is read, some milliseconds at most,
-so that hosts that fight for a page do not starve who reads it.
+so that hosts that fight for a page do not starve the reader.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LOOK_MS = 1
 
 @dataclass
 class _Read:
-    """One that waits for a page, and what it has."""
+    """A read that waits for a page, and the data that it has."""
 
     operator: bytes
     ipa: int
@@ -133,7 +133,7 @@ class MemoryReads:
 
 
 def _asked(hosts: HostsSpec, page: int) -> str:
-    """Who the page has to come from, as far as this host knows: the home knows who has it."""
+    """The hosts that the page may come from, as far as this host knows: its home knows which host has it."""
     home = home_of(page, len(hosts.endpoints))
     asked = [home] if home != hosts.index else [host for host in range(len(hosts.endpoints)) if host != hosts.index]
     return " or ".join(f"host {hosts.names[host]}" for host in asked)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What operators ask of a machine, performed: the part of the coordinator's service that is theirs alone."""
+"""The operators' part of the coordinator's service: it performs what they ask of a machine."""
 
 from __future__ import annotations
 
@@ -72,8 +72,7 @@ class Operators:
         return self._pause.has_world
 
     def obey(self, operator: bytes, message: Message) -> None:
-        """Do what `operator` asks for by one of the messages that are an operator's alone; or it is the launcher, and
-        tells what came of that."""
+        """Obey a message that only operators send, or the launcher's answer to a KillVcpu."""
         match message:
             case QueryStatus():
                 self._send(operator, Status(_report(self._control_page, self._pause.paused)))
@@ -95,7 +94,7 @@ class Operators:
                 self._send(operator, TlbsFlushed())
 
     def handle(self, given: pause.Input) -> None:
-        """Something has happened that the operator pause has to know."""
+        """Give the operator pause an input, and perform its effects."""
         match given:
             case pause.Dumped(vcpu, nonce):
                 self._retransmit.answered(vcpu, nonce)

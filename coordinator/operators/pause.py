@@ -115,7 +115,7 @@ Effect: TypeAlias = AskWorld | LeaveWorld | Dump | Tell
 
 
 class OperatorPause:
-    """What the operators of one machine want, and have."""
+    """The pause and the registers that the operators of one machine want."""
 
     def __init__(self) -> None:
         self.paused = False
@@ -123,8 +123,8 @@ class OperatorPause:
         self._lost: set[int] = set()
         self._epoch: int | None = None  # of the stop that the operator pause owns
         self._asking = False
-        self._pauser: bytes | None = None  # who waits for the pause to begin
-        self._wanted: dict[int, list[bytes]] = {}  # who waits for which vCPU's registers
+        self._pauser: bytes | None = None  # the operator that waits for the pause to begin
+        self._wanted: dict[int, list[bytes]] = {}  # by vCPU, the operators that wait for its registers
         self._questions: dict[int, int] = {}  # vCPU to nonce, of those that have been asked
         self._nonce = 0
 

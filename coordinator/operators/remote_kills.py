@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Processes of vCPUs on other hosts that operators want killed. The agents there can, and the launcher speaks to them.
 
-Those of the first host are killed by operators themselves. Which are wanted and who waits is kept here; time comes in
-with each call, in seconds of a monotonic clock.
+Those of the first host are killed by operators themselves. This keeps which processes are to be killed and which
+operators wait; time comes in with each call, in seconds of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class RemoteKills:
             self._send(LAUNCHER, KillVcpu(vcpu))
 
     def done(self, message: VcpuKilled) -> None:
-        """The launcher tells what came of it: all who want the same one killed hear that."""
+        """The launcher tells what came of it: all operators that want it killed are told."""
         for operator, vcpu, _ in self._wishes:
             if vcpu == message.vcpu:
                 self._send(operator, Refused(message.sentence) if message.sentence else message)
         self._wishes = [wish for wish in self._wishes if wish.vcpu != message.vcpu]
 
     def look(self, now_s: float) -> None:
-        """Time has passed: who has waited for too long is told so."""
+        """Time has passed: operators that have waited for too long are told so."""
         while self._wishes and now_s >= self._wishes[0].until_s:
             operator, vcpu, _ = self._wishes.pop(0)
             assert self._hosts is not None

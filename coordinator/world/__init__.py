@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who belongs to the machine, which vCPUs are on, and stopping all of them."""
+"""The members of the machine, which vCPUs are on, and stopping all of them."""

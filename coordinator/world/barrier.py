@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Stopping the world: who may have it, whom that waits for, and how it ends whatever happens to either.
+"""Stopping the world: which owners get it, which vCPUs it waits for, and how a stop ends when one of either is lost.
 
 What may live here: decisions. Inputs come in, effects come out; there is no socket, no clock and no control page,
 so that a test can drive every interleaving and several hosts can be served by the same machine.
@@ -47,10 +47,10 @@ How a stop ends when something is lost:
     MemberLost   V died. It runs no more, so no stop waits for it; what its worker had asked for is void.
     OwnerLost    an operator went silent: it is as if it had released, or never asked.
     Expired      V neither leaves the guest nor is known to be dead. No owner gets the world; the barrier is broken for
-                 good, every request is refused, and Failed names who is missing.
+                 good, every request is refused, and Failed names the missing vCPUs.
 
-An input that breaks the rules (a second request of the same owner, a release of what is not owned) raises
-BarrierError and changes nothing: what the peer that sent it deserves is not decided here.
+An input that breaks the rules (a second request of the same owner, a release of what is not owned) raises BarrierError
+and changes nothing; the caller deals with the peer that sent it.
 """
 
 from __future__ import annotations
@@ -174,13 +174,13 @@ class Barrier:
         self.missing: frozenset[int] = frozenset()
         """vCPUs that the Hold in force still waits for; while there are any, no new owner is granted."""
         self.owners: dict[bytes, Asked] = {}
-        """Who has the world."""
+        """The owners that have the world."""
         self.entering: dict[bytes, Asked] = {}
-        """Who is next: granted, all together, as soon as no vCPU is missing."""
+        """The next owners: granted together as soon as no vCPU is missing."""
         self.queue: deque[Asked] = deque()
         self.broken = False
         self._exempt: int | None = None
-        self._turns: set[bytes] = set()  # who is or was an owner in this epoch
+        self._turns: set[bytes] = set()  # present and former owners in this epoch
 
     def handle(self, given: Input) -> list[Effect]:
         """Take one input; the effects are to be performed in their order. Raises BarrierError."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who belongs to the machine: who is still awaited, who is lost, and when all are there.
+"""The members of the machine: which are still awaited, which are lost, and when all are connected.
 
 Inputs in, effects out, no I/O. A machine is ready when each worker and each other host's node has said Hello, the
 device server has welcomed the coordinator, and the launcher is there to be told. `allstop.vm.wire.admission` decides

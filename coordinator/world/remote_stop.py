@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The other hosts of a machine in a stop of the world: one message to each, one from each. Pure, but for `send`."""
+"""The other hosts of a machine in a stop of the world: one message to each, one from each. Its only I/O is `send`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from allstop.vm.wire.messages_hosts import ResumeHost, StopHost
 
 
 class RemoteHosts:
-    """The hosts beside this one, and whom a stop still misses there. `hosts` None: there are none."""
+    """The other hosts, and the vCPUs that a stop still waits for there. `hosts` None: there are none."""
 
     def __init__(self, hosts: HostsSpec | None, send: Callable[[bytes, Message], None]) -> None:
         self._send = send
@@ -36,7 +36,7 @@ class RemoteHosts:
             self._send(node_identity(host), StopHost(hold.hold & 0xFFFF_FFFF, exempt))
 
     def stopped(self, host: int, hold: int) -> bool:
-        """A host has; an answer to an older hold is none. True when no host is missing any more."""
+        """A host has stopped its vCPUs; an answer to an older hold is ignored. True when no host is missing."""
         if hold == self._hold & 0xFFFF_FFFF:
             self._waiting.discard(host)
         return not self._waiting

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The user's terminal as the guest's console: every key goes to the guest, but for the escape key.
+"""The user's terminal as the guest's console: every key goes to the guest, except the escape key.
 
 Ctrl-A x ends the run, Ctrl-A Ctrl-A sends one Ctrl-A. Ctrl-C and Ctrl-Z go to the guest. The terminal is restored when
 the block ends, and while the launcher is stopped from outside (SIGTSTP); after SIGCONT it is the guest's again.

@@ -201,7 +201,7 @@ class Agent:
         except NotStartedError as error:
             raise AgentError(str(error)) from None
         for death in part.deaths():
-            if death.status != 0:  # a process that exits in peace was asked to
+            if death.status != 0:  # a process that exits with status 0 was asked to
                 raise AgentError(part.story(death.index, describe_exit(death.status)))
         if now_s >= self._look_s:
             self._look_s = now_s + LOOK_S

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""hosts.toml: the hosts of a machine, and which vCPUs each of them has. Pure, but for reading the file.
+"""hosts.toml: the hosts of a machine, and which vCPUs each of them has. Pure, except for reading the file.
 
     [machine]                # optional
     deadline_s = 5.0         # a host that is silent for so long is lost, and the run with it

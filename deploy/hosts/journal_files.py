@@ -45,7 +45,7 @@ class JournalFiles:
 
 
 def used_bytes(fd: int) -> int:
-    """How much of a journal is written. A journal grows by windows of zeros; a process that exits in peace cuts off the
+    """How much of a journal is written. A journal grows by windows of zeros; a process that exits normally cuts off the
     unused part, one that is killed leaves it in the last window. Raises OSError."""
     size = os.fstat(fd).st_size
     begin = max(0, size - 1) // WINDOW_BYTES * WINDOW_BYTES

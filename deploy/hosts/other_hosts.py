@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The other hosts of a machine as the launcher sees them, and the machine that has none.
 
-The launcher knows one machine: one of several hosts, of which there may be no others. `OtherHosts` is that case: it
+The launcher treats every machine as one on several hosts. `OtherHosts` stands for a machine without other hosts: it
 opens no socket, waits for nothing, and has nothing to tell. `Agents` is a machine on several hosts.
 """
 
@@ -63,7 +63,7 @@ class OtherHosts:
         return False
 
     def await_reports(self) -> None:
-        """Give the reports of agents that have left in peace a moment to arrive."""
+        """Give the reports of agents that have exited normally a moment to arrive."""
 
     def notes(self, folder: RunFolder | None, verdict: str) -> list[str]:
         """The other hosts' notes, in sentences; their processes' logs go to `folder`."""

@@ -74,7 +74,7 @@ class Zygote:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def is_ready(self) -> bool:
-        """Whether it has loaded everything, and `bear` need not wait. True once. Raises ZygoteEndedError."""
+        """Whether it has loaded everything, so that `bear` does not wait. True once. Raises ZygoteEndedError."""
         assert self._link is not None
         try:
             return bool(self._receive())

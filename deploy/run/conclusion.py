@@ -55,7 +55,7 @@ def conclude(
 
 
 def _events(memory: HostMemory, others: OtherHosts) -> list[dict[str, Any]]:
-    """What became of each event of the scenario, on all hosts together."""
+    """How often each event of the scenario happened or was refused, on all hosts together."""
     rows = []
     scenario = Scenario.from_json(memory.config.scenario)
     for index, (event, (done, refused)) in enumerate(zip(scenario.events, memory.event_counts(), strict=True)):

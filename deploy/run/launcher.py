@@ -40,7 +40,7 @@ from allstop.vm.wire.messages import Boot
 
 
 def _unsaid(sentence: str) -> None:
-    """Say it to nobody."""
+    """Drop the sentence."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 """The console's input on its way in: it waits here until a device takes it. Nothing is lost, and at most
 INPUT_WINDOW_BYTES wait: the launcher sends more only when a device has taken some.
 
-Of several devices that listen, the one that is known to be opened gets it; if none or several are, the one that
-subscribed last. The driver of a virtio console listens from its start, whether or not a program uses its terminal; the
-program that opens a UART's terminal enables the receive interrupt.
+If several devices listen, the one that is known to be opened gets it; if none or several are, the one that subscribed
+last. The driver of a virtio console listens from its start, whether or not a program uses its terminal; the program
+that opens a UART's terminal enables the receive interrupt.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""GICD: which interrupts exist, are enabled, pending, active, how urgent they are and whose. ARM IHI 0048B,
+"""GICD: which interrupts exist, are enabled, pending and active, their priorities and targets. ARM IHI 0048B,
 section 4.3.
 
 Words everywhere; bytes too for priorities, targets and the pending sources of SGIs. The registers of INTID 0

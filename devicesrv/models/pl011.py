@@ -3,9 +3,9 @@
 
 Output leaves at once, so the transmit FIFO is always empty; and a character sent without enabling the UART
 leaves too, as it does on QEMU, since small guests count on it. Input waits outside until the guest has enabled the
-UART and its receiver, or the switching on of the FIFO would throw it away; a guest that has never enabled the UART and
-looks for a character all the same gets it. There is no time here: a receive timeout, which on a wire comes 32 bit times
-after the last character, has come as soon as characters wait below the trigger level.
+UART and its receiver, because switching the FIFO on would discard it; a guest that reads a character without ever
+enabling the UART still gets it. There is no time here: a receive timeout, which on a wire comes 32 bit times after the
+last character, has come as soon as characters wait below the trigger level.
 
 The receive interrupts are those of a FIFO that passes a level, not of one that is above it: ICR clears them for good,
 until a character arrives or one is read and others still wait.
@@ -128,7 +128,7 @@ class Pl011(Device):
             self._stored[offset] = value & _STORED[offset]
             if offset == LCR_H and (before ^ value) & LCR_FEN:
                 self._fifo.clear()  # the FIFO is switched on or off: what waited is gone
-                self._raw &= ~(INT_RX | INT_RX_TIMEOUT)  # or a handler would look for it for ever
+                self._raw &= ~(INT_RX | INT_RX_TIMEOUT)  # or a handler would look for it forever
             if offset == CR:
                 self._never_enabled = self._never_enabled and not value & CR_UARTEN
                 changed = modem ^ self._modem()

@@ -6,12 +6,12 @@
  * such atomics only); each connection keeps its order (ZeroMQ's), and several of them together keep none: the
  * coordinator's (StopHost, HostStopped, ResumeHost) and the nodes' (Posted, PostsDone).
  *
- * Broken rules, by -D: CHECK_THEN_END the stay is ended by two steps, as it was once; MARK_FIRST nothing is posted before the
- * stay is marked; POST_ONCE nothing is posted after it was; DONE_AT_ONCE a node does not wait until the vCPU has left a stay
- * for what was posted; STOPPED_AT_ONCE nor for a stop; ENTER_BLINDLY a vCPU does not look at its requests when it has said
- * that it is in; POST_TELLS_STOP a post also tells whether a stop is in force, by a slot of host 0 that nobody keeps, as it
- * once was; OLD_ANSWER the answer to an earlier stop is taken for that to this one; with CRASH also IGNORE_LOSS: nobody
- * ends what they wait for when a host is lost.
+ * Broken rules, by -D: CHECK_THEN_END the guest entry is ended by two steps, as it was once; MARK_FIRST nothing is posted
+ * before the guest entry is marked; POST_ONCE nothing is posted after it was; DONE_AT_ONCE a node does not wait until the
+ * vCPU has left a guest entry for what was posted; STOPPED_AT_ONCE nor for a stop; ENTER_BLINDLY a vCPU does not look at its
+ * requests when it has said that it is in; POST_TELLS_STOP a post also tells whether a stop is in force, by a slot of host 0
+ * that no process updates, as it once was; OLD_ANSWER the answer to an earlier stop is taken for that to this one; with CRASH
+ * also IGNORE_LOSS: no process ends what they wait for when a host is lost.
  *
  * -DCRASH: one of the other hosts dies between any two steps, and at any time after that the others learn of it.
  */
@@ -57,8 +57,8 @@ chan stopped[REMOTES] = [4] of { byte };
 
 bool runs[REMOTES];        /* V executes */
 bool stale[REMOTES];       /* V may have a translation from before B's invalidation */
-bool invalidated;          /* B has been told that nobody uses it any more */
-bool owned;                /* somebody has the world */
+bool invalidated;          /* B has been told that no vCPU uses it any more */
+bool owned;                /* an owner has the world */
 byte dead;                 /* a host's number, and the others have learnt of it */
 bool lost;
 byte over;                 /* of the coordinator, B and the device */

@@ -326,7 +326,7 @@ static uint32_t report(void)
         print("mmio: %u accesses by %s instead of %u\n", count_, instruction, expected); \
     count_ == (expected); })
 
-/* No access may be made twice, or be left out. Alone, as the counter counts for everybody. */
+/* No access may be made twice, or be left out. Alone, as the counter counts for all vCPUs. */
 static uint32_t count_accesses(void)
 {
     uint32_t failed = 0;

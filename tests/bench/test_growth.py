@@ -16,7 +16,7 @@ FIGURES = {"stop": {1: 10.0, 8: 1234.5}, "SGI <all>": {2: 99.94}}
 
 
 def test_the_smallest_machine_is_measured() -> None:
-    """Would break: a cost whose operation the guest does not know, or an SGI to nobody."""
+    """Would break: a cost whose operation the guest does not know, or an SGI without a target."""
     found = growth.measure(1, [2], 2)
     assert set(found) == {cost.name for cost in growth.costs(2)}
     assert set(found["SGI to all others, idle"]) == {2}

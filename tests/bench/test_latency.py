@@ -52,7 +52,7 @@ def test_one_small_round_measures_every_operation() -> None:
 
 
 def test_impossible_counts_are_refused() -> None:
-    """Would break: a run of no rounds, whose median does not exist, or a machine with nobody to be busy."""
+    """Would break: a run of no rounds, whose median does not exist, or a machine without a vCPU to be busy."""
     for wrong in (("--rounds", 0), ("--vcpus", 1), ("--samples", guest.MAX_SAMPLES + 1)):
         done = command(*wrong)
         assert done.returncode == 2

@@ -123,7 +123,7 @@ def test_results_of_a_guest_are_read_by_operation() -> None:
 
 
 def test_a_command_that_never_says_it_is_ended() -> None:
-    """Would break: a benchmark that waits for ever, or leaves a machine behind."""
+    """Would break: a benchmark that waits forever, or leaves a machine behind."""
     with pytest.raises(PeerError, match="longer than 0.2 s"), Running(["sleep", "1000"]) as running:
         running.until("ready", 0.2)
     assert not Path(f"/proc/{running.pid}").exists()

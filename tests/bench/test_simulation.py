@@ -21,7 +21,7 @@ def test_a_stop_is_two_messages_for_each_other_host() -> None:
 
 
 def test_a_fault_does_not_depend_on_the_number_of_hosts() -> None:
-    """Would break: a fault that asks everybody."""
+    """Would break: a fault that asks every host."""
     found = {simulation.fault(Parameters(), hosts, write, 0)[:2] for hosts in SIZES[1:] for write in (False, True)}
     assert len(found) == 1
     assert simulation.fault(Parameters(), 8, False, 0).messages == 2

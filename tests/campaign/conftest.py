@@ -30,13 +30,13 @@ def wait_for(what: str, condition: Callable[[], Any], deadline_s: float = DEADLI
     """The condition's value as soon as it is true."""
     until_s = time.monotonic() + deadline_s
     while not (found := condition()):
-        assert time.monotonic() < until_s, f"waited in vain: {what}"
+        assert time.monotonic() < until_s, f"timed out waiting for {what}"
         time.sleep(0.02)
     return found
 
 
 def counts(path: Path) -> Counts:
-    """What a store that somebody else is writing counts; all zero while there is none."""
+    """The counts of a store that another process is writing; all zero while there is none."""
     try:
         with Store.to_read(path) as store:
             return store.counts()
@@ -153,7 +153,7 @@ def empty_cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(empty_cluster: Cluster) -> Cluster:
-    """A scheduler with two workers, each of which can have two runs under way."""
+    """A scheduler with two workers; each can have two runs under way."""
     for _ in range(2):
         empty_cluster.start(*commands_of("workers.yaml"))
     return empty_cluster

@@ -270,7 +270,7 @@ def test_the_rate_does_not_count_what_an_earlier_session_did() -> None:
 
 
 def test_ctrl_c_while_it_loads_what_it_needs_ends_it_like_any(spec: Callable[..., Path], tmp_path: Path) -> None:
-    """Would break: an interrupt in the middle of an import, which Python takes for one that nobody has handled."""
+    """Would break: an interrupt in the middle of an import, which Python reports as unhandled."""
     words = (sys.executable, "-P", "-c", EARLY, spec("hello", top="repetitions = 40"))
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=child_environment())
     assert done.returncode == 4

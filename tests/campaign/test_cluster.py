@@ -106,7 +106,7 @@ def test_runs_whose_worker_is_killed_are_run_again_elsewhere(
 def test_a_campaign_that_is_killed_leaves_nothing_on_the_cluster_and_goes_on(
     spec: Callable[..., Path], cluster: Cluster, command: Command, tmp_path: Path
 ) -> None:
-    """Would break: machines that run on where nobody waits for them, and hold up the campaign that comes next."""
+    """Would break: machines that run on without their campaign, and hold up the next one."""
     path, store = spec("spin", top="timeout_s = 300\nrepetitions = 2"), tmp_path / "spec.store"
     pids = {other.pid for other in cluster._processes}
     with started(command, path, "--cluster", cluster.address, cwd=tmp_path) as process:
@@ -257,7 +257,7 @@ def test_the_slurm_job_runs_a_campaign(spec: Callable[..., Path], empty_cluster:
 
 
 def test_a_lease_for_a_cluster_that_has_just_gone_is_void() -> None:
-    """Would break: an internal error where the loop is over and nobody has yet been told."""
+    """Would break: an internal error when a lease comes after the loop has closed."""
     executor = DaskExecutor.__new__(DaskExecutor)
     executor._loop = asyncio.new_event_loop()
     executor._loop.close()

@@ -41,7 +41,7 @@ class Run:
         end = time.monotonic() + PATIENCE_S
         with OperatorLink(self.folder) as link:
             while not condition(status := link.status()):
-                assert time.monotonic() < end, f"waited in vain for {what}: {status}"
+                assert time.monotonic() < end, f"timed out waiting for {what}: {status}"
                 time.sleep(0.005)
         return status
 
@@ -207,7 +207,7 @@ def test_a_page_goes_to_the_swap_file_and_comes_back(start: Start, guests: Path)
 
 
 def test_a_page_that_is_out_is_shown_as_it_is(start: Start, guests: Path) -> None:
-    """Nobody uses the first page of the image once the vCPU is off."""
+    """No vCPU uses the first page of the image once vCPU 0 sleeps."""
     with start("wfi-forever.elf") as run:
         run.until(lambda status: status["vcpus"][0]["doing"] == "asleep in WFI", "the guest")
         with OperatorLink(run.folder) as link:

@@ -130,7 +130,7 @@ class Rig:
         return errors
 
     def start_machine(self) -> list[Channel]:
-        """Connect everybody and boot: the workers' channels, vCPU 0 switched on."""
+        """Connect every peer and boot: the workers' channels, vCPU 0 switched on."""
         workers = [self.worker(vcpu) for vcpu in range(self.config.vcpus)]
         self.launched = self.launcher()
         self.welcome_as_devices()
@@ -143,7 +143,7 @@ class Rig:
         """Wait for a condition that only shared memory shows."""
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < deadline, "waited in vain"
+            assert time.monotonic() < deadline, "timed out"
             os.sched_yield()
 
     def close(self) -> None:

@@ -39,7 +39,7 @@ class Access(NamedTuple):
 
 
 class Message(NamedTuple):
-    """An event: a message between hosts arrives."""
+    """An input: a message between hosts arrives."""
 
     source: int
     target: int
@@ -47,7 +47,7 @@ class Message(NamedTuple):
 
 
 class Want(NamedTuple):
-    """An event: a node hears of a want of somebody on its host."""
+    """An input: a node learns which page a slot of its host wants."""
 
     host: int
     slot: int
@@ -56,12 +56,12 @@ class Want(NamedTuple):
     execute: bool
 
 
-Event = Message | Want
+Input = Message | Want
 
 
 @dataclass
 class Entry:
-    """A stage-2 entry and its frame. With `owned` it may be written to, unless it is executable: then it is flipped."""
+    """A stage-2 entry and its frame. With `owned` it may be written to, unless it is executable: then it is toggled."""
 
     owned: bool
     words: tuple[int, ...]
@@ -88,7 +88,7 @@ class Hosts:
     """`count` hosts, each with vCPUs and a device. Host 0 has all pages at first."""
 
     def __init__(
-        self, count: int, vcpus_each: int, pages: Iterable[int], post: Callable[[Event], None], trip_s: float = 0.0
+        self, count: int, vcpus_each: int, pages: Iterable[int], post: Callable[[Input], None], trip_s: float = 0.0
     ) -> None:
         self.count = count
         self.pages = tuple(pages)
@@ -164,20 +164,20 @@ class Hosts:
 
     # What happens to a host
 
-    def arrive(self, event: Event) -> None:
+    def arrive(self, given: Input) -> None:
         """Something reaches a node, which works, and then looks whose time has come."""
-        if isinstance(event, Want):
-            host = event.host
-            assert self.vcpus[host, event.slot].wants == (event.page, event.write)
-            self._obey(host, self.caches[host].wanted(event.slot, event.page, event.write, event.execute))
+        if isinstance(given, Want):
+            host = given.host
+            assert self.vcpus[host, given.slot].wants == (given.page, given.write)
+            self._obey(host, self.caches[host].wanted(given.slot, given.page, given.write, given.execute))
         else:
-            host, message = event.target, event.message
+            host, message = given.target, given.message
             self.in_flight[message.page] -= 1
             match message:
                 case PageAsked():
-                    self._obey(host, self.directories[host].asked(event.source, message))
+                    self._obey(host, self.directories[host].asked(given.source, message))
                 case PageYielded():
-                    self._obey(host, self.directories[host].yielded(event.source, message))
+                    self._obey(host, self.directories[host].yielded(given.source, message))
                 case PageRecalled():
                     self.kept[message.page] += 1
                     self._obey(host, self.caches[host].recalled(message, self.now_s))
@@ -260,10 +260,10 @@ class Hosts:
                 assert (holders, owned) == (set(having), bool(owners)), f"page {page}: the directory has it wrong"
 
     def check_quiet(self) -> None:
-        """When nothing is under way: nobody waits for a page."""
+        """When nothing is under way: no slot waits for a page."""
         self.check()
         for vcpu in self.vcpus.values():
-            assert vcpu.wants is None, f"{vcpu} waits for ever"
+            assert vcpu.wants is None, f"{vcpu} waits forever"
         assert self.due_s() is None, "a page that is recalled has not gone"
 
 

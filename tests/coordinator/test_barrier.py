@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The barrier against a model of the vCPUs: nobody runs while somebody has the world, and nobody waits for ever."""
+"""The barrier against a model of the vCPUs: no vCPU runs while an owner has the world, and no owner waits forever."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def asked(owner: bytes, may_share: bool = False) -> Asked:
     return Asked(owner, vcpu, may_share, "test")
 
 
-def play(barrier: Barrier, events: Sequence[Input]) -> list[Effect]:
-    """The effects of the last event."""
+def play(barrier: Barrier, inputs: Sequence[Input]) -> list[Effect]:
+    """The effects of the last input."""
     effects: list[Effect] = []
-    for event in events:
-        effects = barrier.handle(event)
+    for given in inputs:
+        effects = barrier.handle(given)
     return effects
 
 
-def test_an_owner_alone_is_exempt_and_everybody_else_is_waited_for() -> None:
+def test_an_owner_alone_is_exempt_and_all_others_are_waited_for() -> None:
     barrier = Barrier(3)
     assert barrier.handle(asked(A)) == [Hold(1, frozenset({0}))]
     assert barrier.missing == {1, 2}
@@ -81,7 +81,7 @@ def test_a_reader_does_not_join_past_a_waiting_writer_nor_a_second_time() -> Non
     assert barrier.handle(asked(OPERATOR, True)) == []
     assert barrier.handle(asked(C, True)) == [Grant(C, 1)]
     barrier.handle(Released(B, 1))
-    assert barrier.handle(asked(B, True)) == [], "who joined had its turn too"
+    assert barrier.handle(asked(B, True)) == [], "the reader that joined had its turn too"
     assert barrier.handle(Released(C, 1)) == [Hold(2, frozenset())]
 
 
@@ -142,13 +142,13 @@ def test_a_deadline_after_the_only_one_who_waited_is_gone_still_names_an_asker()
     assert barrier.handle(Expired(2)) == [Failed(1, frozenset({0, 1}), ((A, "test"),))]
 
 
-@pytest.mark.parametrize("event", [asked(A), Released(B, 1), Released(A, 2), asked(C)])
-def test_what_is_against_the_rules_raises_and_changes_nothing(event: Input) -> None:
+@pytest.mark.parametrize("given", [asked(A), Released(B, 1), Released(A, 2), asked(C)])
+def test_what_is_against_the_rules_raises_and_changes_nothing(given: Input) -> None:
     barrier = Barrier(3)
     play(barrier, [MemberLost(2), asked(A), Left(1, frozenset())])
     before = repr(vars(barrier))
     with pytest.raises(BarrierError):
-        barrier.handle(event)
+        barrier.handle(given)
     assert repr(vars(barrier)) == before
 
 
@@ -178,8 +178,8 @@ class BarrierMachine(RuleBasedStateMachine):
         self.turns: set[tuple[bytes, int]] = set()
         self.failed = False
 
-    def feed(self, event: Input) -> None:
-        for effect in self.barrier.handle(event):
+    def feed(self, given: Input) -> None:
+        for effect in self.barrier.handle(given):
             match effect:
                 case Hold(_, exempt):
                     self.holds.append(effect)
@@ -237,7 +237,7 @@ class BarrierMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.holds)
     @rule()
     def look(self) -> None:
-        """The node looks who is in the guest, and sends what it saw."""
+        """The node looks which vCPUs are in the guest, and sends what it saw."""
         hold = self.holds[-1]
         self.reports.append(Left(hold.hold, frozenset(self.in_guest - hold.exempt)))
 

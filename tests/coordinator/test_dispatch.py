@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who is asked to perform what, when, and who is told what became of it."""
+"""Which process is asked to perform which event, when, and what the operator is told."""
 
 from __future__ import annotations
 

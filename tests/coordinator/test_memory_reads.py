@@ -198,7 +198,7 @@ def test_a_page_that_is_being_changed_is_looked_at_again(asker: Asker) -> None:
     asker.reads.look(PAGE_S)
     (_, refused), second = asker.answers
     assert isinstance(refused, Refused) and "the page at 0x40000000 was being changed" in refused.sentence
-    assert second == (b"op-2", Memory(RAM_BASE + 4096, b"\2" * 4))  # who waited behind it is served all the same
+    assert second == (b"op-2", Memory(RAM_BASE + 4096, b"\2" * 4))  # the read behind it is served all the same
 
 
 def test_reads_are_answered_in_their_order(asker: Asker) -> None:

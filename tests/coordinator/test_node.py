@@ -52,7 +52,7 @@ def keys() -> list[KeyPair]:
 
 @pytest.fixture
 def node(keys: list[KeyPair]) -> Iterator[Node]:
-    """The node of the second of two hosts, with vCPU 1; nobody is at the first one's address."""
+    """The node of the second of two hosts, with vCPU 1; nothing listens at the first one's address."""
     with ExitStack() as stack:
 
         def memory(name: str, size: int) -> int:

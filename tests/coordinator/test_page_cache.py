@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pages of one host, rule by rule: who is asked for what, and how long a page stays."""
+"""The pages of one host, rule by rule: which host is asked for which page, and how long a page stays."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_several_that_want_a_page_ask_once(host: Host) -> None:
 
 
 def test_who_wants_to_write_asks_again_where_only_reading_was_granted(host: Host) -> None:
-    """Would break: a writer that waits for ever."""
+    """Would break: a writer that waits forever."""
     host.cache.wanted(0, PAGE, False, False)
     host.cache.wanted(1, PAGE, True, False)
     assert host.cache.granted(PageGranted(PAGE, 1, False, True, b""), 0.0) == [
@@ -106,7 +106,7 @@ def test_a_page_stays_until_its_instruction_has_retired(host: Host) -> None:
 
 
 def test_patience_ends(host: Host) -> None:
-    """Would break: a vCPU that never runs again keeps its page for ever."""
+    """Would break: a vCPU that never runs again keeps its page forever."""
     host.get(0, PAGE, True, 1, 1.0)
     host.cache.recalled(recalled(2, 1), 1.0)
     assert host.cache.look(1.0 + PATIENCE_S) == [revoke(2)]
@@ -131,7 +131,7 @@ def test_a_page_stays_a_while_after_its_vcpu_has_got_the_last_that_it_waited_for
 
 
 def test_a_host_whose_vcpus_sleep_keeps_no_page_but_for_an_instruction(host: Host) -> None:
-    """Would break: who waits for a page that nobody uses; a page that is taken before it was used."""
+    """Would break: a host that waits for an unused page; a page that is taken before it was used."""
     host.get(0, PAGE, True, 1, 1.0)
     host.idle = True
     assert host.cache.recalled(recalled(2, 1), 1.0) == [Watch(0)]
@@ -166,7 +166,7 @@ def test_devices_keep_nothing(host: Host) -> None:
 
 
 def test_who_waits_for_another_page_keeps_its_pages_in_its_turn_only(host: Host) -> None:
-    """Would break: hosts that each keep what another waits for, until nobody has got on."""
+    """Would break: hosts that each keep what another waits for, so that no vCPU makes progress."""
     grace_s = 3 * GRACE_S
     host.get(0, PAGE, True, 1, 1.0)  # it is host 1's turn: 166 turns of 6 ms have gone, and 4 ms of the next
     host.cache.wanted(0, OTHER, True, False)
@@ -182,7 +182,7 @@ def test_who_waits_for_another_page_keeps_its_pages_in_its_turn_only(host: Host)
 
 
 def test_a_recall_that_has_overtaken_its_grant_waits_for_it(host: Host) -> None:
-    """Would break: a page that is given up before it is here, with contents that nobody ever wrote."""
+    """Would break: a page that is given up before it is here, with contents that no vCPU ever wrote."""
     host.cache.wanted(0, PAGE, True, False)
     assert host.cache.recalled(recalled(6, 5), 1.0) == []
     assert host.cache.due_s() is None

@@ -23,7 +23,7 @@ def test_pages_are_striped_over_the_hosts() -> None:
 
 
 def test_host_0_owns_all_pages_at_first() -> None:
-    """Would break: an image that nobody has."""
+    """Would break: an image that no host has."""
     directory = PageDirectory(1)
     assert directory.holders(PAGE) == ({0}, True)
     assert ask(directory, 0, True) == [Send(0, PageGranted(PAGE, 1, True, False, b""))]
@@ -38,7 +38,7 @@ def test_a_reader_has_the_owner_share() -> None:
 
 
 def test_a_writer_has_all_others_give_up_and_one_of_them_send() -> None:
-    """Would break: a copy that stays, or contents sent by everybody."""
+    """Would break: a copy that stays, or contents sent by every holder."""
     directory = PageDirectory(2)
     for number, host in enumerate((1, 2), 1):
         ask(directory, host, False)

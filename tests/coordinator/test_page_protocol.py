@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The pages of several hosts, by their real state machines, over a network that delivers in any order: one writer or
-many readers, every read sees the last write, nobody waits for ever, and hosts that fight for pages all get on."""
+many readers, every read sees the last write, no vCPU waits forever, and hosts that fight for pages all make
+progress."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from allstop.coordinator.node.page_cache import TRIP_S, TURN_S
-from tests.coordinator.page_hosts import WORDS, Access, Event, Hosts, Kind, Message, Vcpu
+from tests.coordinator.page_hosts import WORDS, Access, Hosts, Input, Kind, Message, Vcpu
 
 PAGES = (0x40000, 0x40001, 0x40003)
 MOST_STEPS = 20_000
@@ -23,12 +24,12 @@ instructions = st.lists(accesses, min_size=1, max_size=3).map(tuple)
 
 
 class PageProtocol(RuleBasedStateMachine):
-    """Any order between any two events that are under way; time passes when it likes."""
+    """Any order between any two inputs that are under way; time passes when it likes."""
 
     @initialize(count=st.integers(2, 5), vcpus=st.integers(1, 3))
     def make(self, count: int, vcpus: int) -> None:
-        self.events: list[Event] = []
-        self.hosts = Hosts(count, vcpus, PAGES, self.events.append)
+        self.waiting: list[Input] = []
+        self.hosts = Hosts(count, vcpus, PAGES, self.waiting.append)
         self.all = list(self.hosts.vcpus.values())
 
     @rule(which=st.integers(0, 1000), instruction=instructions)
@@ -46,15 +47,15 @@ class PageProtocol(RuleBasedStateMachine):
         if waiting:
             self.hosts.run(waiting[which % len(waiting)])
 
-    @precondition(lambda self: self.events)
+    @precondition(lambda self: self.waiting)
     @rule(which=st.integers(0, 1000))
     def arrive(self, which: int) -> None:
-        self.hosts.arrive(self.events.pop(which % len(self.events)))
+        self.hosts.arrive(self.waiting.pop(which % len(self.waiting)))
 
-    @precondition(lambda self: self.events)
+    @precondition(lambda self: self.waiting)
     @rule()
     def the_last_arrives(self) -> None:
-        self.hosts.arrive(self.events.pop())
+        self.hosts.arrive(self.waiting.pop())
 
     @rule(microseconds=st.sampled_from([10, 400, 2_000, 20_000]))
     def time_passes(self, microseconds: int) -> None:
@@ -70,9 +71,9 @@ class PageProtocol(RuleBasedStateMachine):
         if not hasattr(self, "hosts"):
             return
         for _ in range(MOST_STEPS):
-            if self.events:
-                self.hosts.arrive(self.events.pop(0))
-            elif not any([self.hosts.run(vcpu) for vcpu in self.all]) and not self.events:
+            if self.waiting:
+                self.hosts.arrive(self.waiting.pop(0))
+            elif not any([self.hosts.run(vcpu) for vcpu in self.all]) and not self.waiting:
                 due_s = self.hosts.due_s()
                 if due_s is None:
                     break
@@ -103,17 +104,17 @@ class Network:
     def __init__(self, hosts: int, vcpus: int, draw: random.Random, wire: Wire) -> None:
         self._draw = draw
         self._wire = wire
-        self._queue: list[tuple[float, int, Event | Vcpu]] = []
+        self._queue: list[tuple[float, int, Input | Vcpu]] = []
         self._number = 0
         self.now_s = 0.0
         self.hosts = Hosts(hosts, vcpus, PAGES, self._post, wire.trip_s)
         self.vcpus = [vcpu for vcpu in self.hosts.vcpus.values() if vcpu.slot < 1000]
 
-    def _post(self, event: Event) -> None:
-        own = not isinstance(event, Message) or event.source == event.target
-        self.later(2e-6 if own else self._draw.uniform(self._wire.least_s, self._wire.most_s), event)
+    def _post(self, given: Input) -> None:
+        own = not isinstance(given, Message) or given.source == given.target
+        self.later(2e-6 if own else self._draw.uniform(self._wire.least_s, self._wire.most_s), given)
 
-    def later(self, seconds: float, what: Event | Vcpu) -> None:
+    def later(self, seconds: float, what: Input | Vcpu) -> None:
         """It happens then."""
         self._number += 1
         heapq.heappush(self._queue, (self.now_s + seconds, self._number, what))
@@ -190,7 +191,7 @@ def round_s(hosts: int) -> float:
 def test_hosts_that_fight_for_several_pages_all_get_on(seed: int, hosts: int, vcpus: int) -> None:
     """Would break: a page that does not stay until its instruction has retired, or two hosts that keep what the
     other waits for."""
-    longest_s, _ = fight(hosts, vcpus, seed, 0.6)  # who does not get on takes all of it
+    longest_s, _ = fight(hosts, vcpus, seed, 0.6)  # a vCPU without progress takes all of it
     assert longest_s < 7 * vcpus * round_s(hosts) + 0.02  # of 1,600 fights the longest took 4.8
 
 
@@ -204,7 +205,7 @@ def test_eight_hosts_that_fight_for_several_pages_all_get_on(seed: int) -> None:
 
 @pytest.mark.parametrize("skew_s", [0.001, 1000.0])
 def test_clocks_that_differ_cost_time_only(skew_s: float) -> None:
-    """Would break: turns without which nobody gets on."""
+    """Would break: turns that need equal clocks: with other clocks no vCPU makes progress."""
     longest_s, retired = fight(4, 1, 7, 1.0, skew_s)
     assert longest_s < 0.5
     assert retired > 100
@@ -213,7 +214,7 @@ def test_clocks_that_differ_cost_time_only(skew_s: float) -> None:
 @pytest.mark.parametrize("hosts", [2, 3, 4])
 @pytest.mark.parametrize("wire", [Wire(0.003, 0.007, 0.0075), Wire(0.05, 0.052, 0.1)])
 def test_hosts_that_are_far_apart_and_fight_for_several_pages_all_get_on(hosts: int, wire: Wire) -> None:
-    """Would break: turns that are over before a page has come, in which two hosts retire nothing, for ever."""
+    """Would break: turns that end before a page arrives: then two hosts never retire an instruction."""
     slower = wire.trip_s / TRIP_S
     longest_s, retired = fight(hosts, 1, 1, 0.6 * slower, 0.001, wire)
     assert longest_s < 7 * slower * round_s(hosts)

@@ -88,7 +88,8 @@ def test_a_lost_vcpu_is_nobody_to_wait_for() -> None:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Whatever comes: each request is answered once, and the pause has the world just as long as somebody wants it."""
+    """Whatever comes: each request is answered once, and the pause has the world just as long as an operator wants
+    it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +170,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 class Refusing(AnyOrder):
-    """The barrier may be broken: then everybody is told so."""
+    """The barrier may be broken: then every operator is told so."""
 
     @precondition(lambda self: self.asks)
     @rule()

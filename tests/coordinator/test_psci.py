@@ -220,7 +220,7 @@ class PowerMachine(RuleBasedStateMachine):
 
     @rule(vcpu=st.integers(0, VCPUS - 1))
     def start(self, vcpu: int) -> None:
-        self.power.handle(Started(vcpu))  # a report that nobody expects does nothing
+        self.power.handle(Started(vcpu))  # an unexpected report does nothing
         if vcpu in self.pending:
             self.pending.discard(vcpu)
             self.on.add(vcpu)

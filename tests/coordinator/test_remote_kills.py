@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who may have which process on another host killed, and what they are told."""
+"""Which processes on other hosts an operator may kill, and what it is told."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_wish_goes_to_the_launcher_and_the_answer_to_all_who_wait_for_it(kills
     assert sent == [(LAUNCHER, KillVcpu(1)), (LAUNCHER, KillVcpu(1)), (LAUNCHER, KillVcpu(2))]
     sent.clear()
     kills.done(VcpuKilled(1, 4711, ""))
-    kills.done(VcpuKilled(1, 4711, "the process of vCPU 1 is dead already"))  # to whom there is nobody left
+    kills.done(VcpuKilled(1, 4711, "the process of vCPU 1 is dead already"))  # no operator waits any more
     kills.done(VcpuKilled(2, 0, "vCPU 2 has no process"))
     assert sent == [
         (ONE, VcpuKilled(1, 4711, "")),

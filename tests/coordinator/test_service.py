@@ -216,7 +216,7 @@ def test_the_world_is_granted_when_everybody_has_left_and_resumes_after(start_ri
     rig.until(lambda: rig.page.describe(control.COORDINATOR) == "stopping the world, vCPUs missing: 2")
     leave(rig, 2)
     rig.expect(owner, WorldStopped(1))
-    assert not rig.page.set_mode(1, control.IN_GUEST), "nobody enters a stopped world"
+    assert not rig.page.set_mode(1, control.IN_GUEST), "no vCPU enters a stopped world"
     leave(rig, 1)
     rig.until(lambda: rig.page.describe(control.COORDINATOR) == "idle")
     owner.send(ReleaseWorld(1))
@@ -234,7 +234,7 @@ def test_readers_share_and_a_writer_waits_its_turn(start_rig: Callable[..., Rig]
     third.send(StopWorld("write", False))
     first.send(ReleaseWorld(1))
     rig.fence(third)
-    assert stopped(rig, 0), "who is done waits for the other reader"
+    assert stopped(rig, 0), "the reader that is done waits for the other one"
     second.send(ReleaseWorld(1))
     rig.expect(third, WorldStopped(2))
     third.send(ReleaseWorld(2))
@@ -389,7 +389,7 @@ def test_an_operator_is_told_what_it_did_wrong(start_rig: Callable[..., Rig]) ->
     rig.until(lambda: not stopped(rig, 0))
 
 
-# Those who do not speak our protocol
+# Peers that do not speak our protocol
 
 
 def test_garbage_harms_nobody(start_rig: Callable[..., Rig]) -> None:
@@ -521,7 +521,7 @@ def test_a_lost_vcpu_is_refused_and_the_others_answer(start_rig: Callable[..., R
 
 
 def test_a_question_that_a_worker_looked_for_too_early_is_announced_again(start_rig: Callable[..., Rig]) -> None:
-    """It is in the guest again, and may stay there: without a reminder the operator would wait in vain."""
+    """It is in the guest again, and may stay there: without a reminder the operator would wait forever."""
     rig = start_rig(1)
     worker = rig.start_machine()[0]
     operator = rig.operator()
@@ -541,7 +541,8 @@ def test_a_question_that_a_worker_looked_for_too_early_is_announced_again(start_
 
 
 def test_no_psci_call_is_over_while_operators_have_the_world(start_rig: Callable[..., Rig]) -> None:
-    """Its result would change the caller's registers, and those of who is switched on, in a world that is stopped."""
+    """Its result would change the caller's registers, and those of the vCPU that it switches on, in a world that is
+    stopped."""
     rig = start_rig(2)
     workers = rig.start_machine()
     rig.page.set_power(0, control.POWER_ON)

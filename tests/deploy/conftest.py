@@ -78,7 +78,7 @@ def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = 30.0) 
     """Poll until the condition holds, and return what it gave."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):
-        assert time.monotonic() < end, f"waited in vain for {what}"
+        assert time.monotonic() < end, f"timed out waiting for {what}"
         time.sleep(0.005)
     return value
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The console relay: everything arrives in order, and a reader who is slow, stuck or gone holds nobody up."""
+"""The console relay: everything arrives in order, and a reader that is slow, stuck or gone holds up neither guest nor
+launcher."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from allstop.deploy.console.relay import ConsoleRelay
 
 
 class Pipes:
-    """A guest that writes, a relay, and a user who reads."""
+    """A guest that writes, a relay, and a user that reads."""
 
     def __init__(self) -> None:
         self.source, self.guest = os.pipe()
@@ -129,11 +130,11 @@ def test_a_reader_who_has_left_is_forgotten(pipes: Pipes) -> None:
     pipes.print(b"hello?")
     pipes.relay.write()
     assert not pipes.relay.pending
-    pipes.print(b"anybody?")
+    pipes.print(b"again?")
     assert not pipes.relay.pending
     pipes.relay.finish(never)
     pipes.log.seek(0)
-    assert pipes.log.read() == b"hello?anybody?"
+    assert pipes.log.read() == b"hello?again?"
 
 
 def test_a_closed_output_is_a_reader_who_has_left(pipes: Pipes) -> None:

@@ -52,7 +52,7 @@ class Terminal:
         end = time.monotonic() + DEADLINE_S
         while text not in self.seen:
             left_s = end - time.monotonic()
-            assert left_s > 0, f"waited in vain for {text!r}; seen: {bytes(self.seen)!r}"
+            assert left_s > 0, f"timed out waiting for {text!r}; seen: {bytes(self.seen)!r}"
             if select.select([self.master], [], [], left_s)[0]:
                 self.seen += os.read(self.master, 1 << 16)
 
@@ -207,7 +207,7 @@ def test_the_escape_key_is_found_however_the_bytes_come(typed: bytes, sent: byte
 def test_a_pty_is_named_and_carries_both_ways(guests: Path, until: Callable[..., Any]) -> None:
     with Machine(image=guests / "uart.elf", console="pty", timeout=DEADLINE_S) as machine:
         path = until(lambda: machine.console_path, "the pty's name")
-        for text in (b"one", b"two"):  # who closes it may open it again
+        for text in (b"one", b"two"):  # a user who closes it may open it again
             fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
             _read_from(fd, b"ready\n" if text == b"one" else b"")
             os.write(fd, text + b"\r")
@@ -263,7 +263,7 @@ def test_a_socket_serves_one_client_after_the_other(guests: Path, tmp_path: Path
         assert path.stat().st_mode & 0o777 == 0o600
         first.read_until(b"ready\n")
         second = Client(path, until)
-        second.socket.send(b"quit\r")  # he waits his turn
+        second.socket.send(b"quit\r")  # the second client waits
         first.socket.send(b"abc\r")
         first.read_until(b"<cba>\n")
         first.socket.send(b"\x00\xff\x01x" * 10 + b"\r")  # garbage, and gone
@@ -352,7 +352,7 @@ def test_standard_input_is_read_when_asked_only(guests: Path, command: Any) -> N
     os.close(write_fd)
     done = command("run", guests / "hello.elf", stdin=read_fd)
     assert done.returncode == 0
-    assert os.read(read_fd, 100) == b"quit\n", "it was somebody else's"
+    assert os.read(read_fd, 100) == b"quit\n", "allstop has read it"
     os.close(read_fd)
 
 

@@ -24,8 +24,8 @@ def _cpu_s(pid: int) -> float:
 
 @pytest.mark.parametrize("how", ["plain", "yield", "event"])
 def test_who_spins_does_not_starve_the_one_it_waits_for(command: Any, guests: Path, how: str) -> None:
-    """A relay through 64 vCPUs, three times. What it costs in CPU time does not depend on who else uses the host: one
-    that spins without a hint takes some 5 s, and 18 s with the scheduler's own turns."""
+    """A relay through 64 vCPUs, three times. Its CPU time does not depend on the host's other load: a relay that spins
+    without a hint takes some 5 s, and 18 s with the scheduler's own turns."""
     rounds = 3
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = command("run", guests / "crowd.elf", "--vcpus", 64, "--timeout", 50, "--parameter", 10 * rounds + _HOW[how])

@@ -33,7 +33,7 @@ SWAP_BEFORE_READ = {"action": "swap-out", "page": "pc", "step": "before-read"}
 
 
 def test_with_a_trigger_the_unprotected_fetch_fails_every_time() -> None:
-    """One vCPU, so that nobody is at the page when it is to be swapped out."""
+    """One vCPU, so that no other vCPU uses the page when it is to be swapped out."""
     verdict = run("mmio", SWAP_BEFORE_READ, fetch="unprotected")
     assert verdict.fetches.count > 100
     assert verdict.counters["fetch_wrong"] == verdict.fetches.count
@@ -152,9 +152,9 @@ def test_an_event_when_a_symbol_is_executed() -> None:
 
 
 def test_a_trigger_that_never_fires_is_said_in_the_verdict() -> None:
-    verdict = run("hello", {"action": "stall", "for_ms": 1, "exit": "smc", "name": "in vain"})
+    verdict = run("hello", {"action": "stall", "for_ms": 1, "exit": "smc", "name": "too late"})
     assert verdict.verdict == "pass" and done(verdict) == [0]
-    assert any("in vain" in note and "never fired" in note for note in verdict.notes)
+    assert any("too late" in note and "never fired" in note for note in verdict.notes)
 
 
 def test_an_event_that_can_not_happen_is_said_in_the_verdict() -> None:

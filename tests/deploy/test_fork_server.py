@@ -98,7 +98,7 @@ def test_a_machine_survives_its_fork_server(server: ForkServer, guests: Path) ->
 def test_a_launcher_has_no_descriptors_of_the_fork_servers(
     server: ForkServer, guests: Path, until: Callable[..., Any]
 ) -> None:
-    """Would break: a socket that stays open in a launcher, so that nobody hears of another one's end."""
+    """Would break: a socket that stays open in a launcher, so that the death of another launcher goes unnoticed."""
     with (
         Machine(guests / "spin.elf", fork_server=server) as first,
         Machine(guests / "spin.elf", fork_server=server) as second,
@@ -137,8 +137,8 @@ def has_begun(pid: int) -> bool:
 
 
 def test_a_launcher_that_is_started_after_many_has_none_either(guests: Path) -> None:
-    """Would break: descriptors in the holes that earlier launchers have left, above those that a request brings. Then
-    who waits for a launcher waits on when the fork server is killed, for others have its end of the answers. In a
+    """Would break: descriptors in the holes that earlier launchers have left, above those that a request brings. Then a
+    client waits on for its launcher when the fork server is killed, for others hold its end of the answers. In a
     process of its own: one that has many descriptors open would hide it."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", AFTER_MANY, str(guests / "spin.elf")],
@@ -158,4 +158,4 @@ def test_nobody_waits_long_for_a_fork_server_that_is_dead(server: ForkServer, gu
         began_s = time.monotonic()
         with pytest.raises(HarnessError):
             machine.wait(20)
-        assert time.monotonic() - began_s < 4, "it waited for an answer that nobody would give"
+        assert time.monotonic() - began_s < 4, "it waited for an answer that could not come"

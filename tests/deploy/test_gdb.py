@@ -76,7 +76,7 @@ def raw_client(port: int, deadline_s: float = 30.0) -> Iterator[socket.socket]:
             connection = socket.create_connection(("127.0.0.1", port), timeout=10)
             break
         except ConnectionRefusedError:
-            assert time.monotonic() < end, "nobody listens"
+            assert time.monotonic() < end, "the gdb server does not listen"
             time.sleep(0.01)
     with connection:
         yield connection

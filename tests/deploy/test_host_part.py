@@ -128,7 +128,7 @@ def test_the_start_goes_on_when_the_server_has_beaten(part: Callable[[str], Host
 
 @pytest.mark.processes
 def test_a_stopped_process_hangs_and_a_part_that_ends_leaves_none(part: Callable[[str], HostPart], until: Any) -> None:
-    """Would break: a loop that polls a dead process for ever, and a process that outlives the run."""
+    """Would break: a loop that polls a dead process forever, and a process that outlives the run."""
     made = part("import time; time.sleep(1000)")
     made.begin()
     pid = made.children[0].pid

@@ -71,7 +71,7 @@ def test_a_journal_is_kept_and_says_where_it_comes_from(intake: JournalIntake, t
             ""
             if close
             else "vcpu-2.journal was not closed, for its process was killed or still runs: all of its "
-            "10000 events are there"
+            "10000 records are there"
         )
         assert journal.conditions == ((said,) if said else ())
     assert close or (tmp_path / "run" / "there" / "vcpu-2.journal").stat().st_size % WINDOW_BYTES == 0

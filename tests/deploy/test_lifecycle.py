@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The lifecycle of a run: every way to end has one verdict, the first one stands, and no phase lasts for ever."""
+"""The lifecycle of a run: every way to end has one verdict, the first one stands, and no phase lasts forever."""
 
 from __future__ import annotations
 

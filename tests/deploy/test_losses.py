@@ -88,7 +88,7 @@ def test_a_process_that_is_stopped_for_a_moment_only_is_forgiven(machine: Callab
 
 
 def test_a_machine_that_is_suspended_as_a_whole_goes_on(machine: Callable[..., Any], until: Any) -> None:
-    """Ctrl-Z at the terminal stops the launcher too: nobody is accused for the time that nobody watched."""
+    """Ctrl-Z at the terminal stops the launcher too: it accuses no process for the time in which it did not watch."""
     with machine("spin.elf", "--vcpus", 2, "--quiet", "--timeout", 4, process_group=0) as running:
         until(running.in_guest, "the guest")
         os.killpg(running.launcher.pid, signal.SIGSTOP)
@@ -148,14 +148,14 @@ def test_a_process_that_is_killed_at_a_random_moment(machine: Callable[..., Any]
 
 
 def test_a_process_that_is_killed_in_the_middle_of_a_stop(machine: Callable[..., Any], until: Any) -> None:
-    """A vCPU that cannot leave the guest holds the stop up: it is killed while everybody waits for it."""
+    """A vCPU that cannot leave the guest holds the stop up: it is killed while all others wait for it."""
     with machine("mmio.elf", "--vcpus", 3, "--quiet", "--fetch", "stop-world", "--timeout", 60) as running:
         until(running.in_guest, "the guest")
         page = until(running.page, "the control page")
         victim = running.members()["vcpu-2"]
         until(lambda: page.power(2) == page.POWER_ON, "vCPU 2")
         kill(victim, signal.SIGSTOP)
-        with contextlib.suppress(AssertionError):  # it may have been stopped outside of the guest: then nobody waits
+        with contextlib.suppress(AssertionError):  # stopped outside the guest, it holds up no stop
             until(lambda: page.activity(page.COORDINATOR)[0] == page.ACTIVITY_STOPPING, "a stop", 0.5)
         kill(victim, signal.SIGKILL)
         begun = time.monotonic()
@@ -188,7 +188,7 @@ def test_strangers_and_nonsense_do_not_disturb_a_run(machine: Callable[..., Any]
         ]
         with zmq.Context() as context:
             for endpoint in (config.coordinator_endpoint, config.devices_endpoint):
-                for identity in (b"op-stranger", b"launcher", b"w0", b"nobody"):
+                for identity in (b"op-stranger", b"launcher", b"w0", b"x"):
                     with context.socket(zmq.DEALER) as socket:
                         socket.setsockopt(zmq.IDENTITY, identity)
                         socket.setsockopt(zmq.LINGER, 500)

@@ -74,7 +74,7 @@ def test_the_coordinators_sentence_gets_the_last_words_of_whom_it_names(
             f"leave the guest within {other.pid} s"
         )
         assert words_of_the_named(sentence, (silent, named, other)) == '; the last words of stand-in: "why"'
-        assert words_of_the_named("nobody is named", (named,)) == ""
+        assert words_of_the_named("no process is named", (named,)) == ""
     finally:
         for process in children:
             process.close()

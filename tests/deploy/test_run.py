@@ -166,7 +166,7 @@ def test_a_second_ctrl_c_does_not_wait(machine: Callable[..., Any], until: Any) 
     with machine("spin.elf", "--vcpus", 2) as running:
         until(running.in_guest, "the guest")
         for pid in running.members().values():
-            os.kill(pid, signal.SIGSTOP)  # nobody can leave by himself
+            os.kill(pid, signal.SIGSTOP)  # no process can exit by itself
         running.launcher.send_signal(signal.SIGINT)
         running.launcher.send_signal(signal.SIGTERM)
         status, _, err = running.finish(5.0)
@@ -246,7 +246,7 @@ def test_the_summary_begins_on_a_line_of_its_own(command: Any, guests: Path) -> 
 
 
 def test_who_takes_no_output_does_not_stop_the_machine(machine: Callable[..., Any], guests: Path, until: Any) -> None:
-    """A full pipe that nobody reads is no reason to stop watching: the timeout still comes."""
+    """A full pipe that is not read is no reason to stop watching: the timeout still comes."""
     reader, writer = os.pipe()
     try:
         os.set_blocking(writer, False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Run folders: one run's alone, nothing of anybody else's is touched, whole files or none."""
+"""Run folders: each belongs to one run, files of other programs are not touched, files are complete or absent."""
 
 from __future__ import annotations
 

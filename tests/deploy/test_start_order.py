@@ -40,7 +40,7 @@ def test_workers_wait_for_the_servers_and_for_the_zygote() -> None:
 
 
 def test_a_host_without_workers_has_no_zygote() -> None:
-    """Would break: a first host whose vCPUs are all elsewhere, which would wait for ever."""
+    """Would break: a first host whose vCPUs are all elsewhere, which would wait forever."""
     order = StartOrder(members(2, placement=(1, 1), names=("here", "there")))
     assert LoadZygote() not in order.begin()
     assert order.look(True, False) == [] and order.stage is Stage.COMPLETE

@@ -115,4 +115,4 @@ def test_who_waits_for_others_is_found_after_them() -> None:
         assert not (waits.is_silent(now_s, heartbeat) and waits.judge("S", cpu_s)), "the one that waits was accused"
         if stopped.is_silent(now_s, heartbeat) and stopped.judge("T", cpu_s):
             return
-    raise AssertionError("nobody was found")
+    raise AssertionError("no process was found")

@@ -36,7 +36,7 @@ def zygote_of(launcher_pid: int) -> int:
 
 
 def test_workers_are_the_launchers_children_and_show_what_they_are(machine: Callable[..., Any], until: Any) -> None:
-    """Would break: workers whose parent is another process, which nobody would reap; one that ps shows as the
+    """Would break: workers whose parent is another process, which would not reap them; one that ps shows as the
     zygote; a zygote that stays; a worker that keeps the others' logs or the way to the launcher open."""
     with machine("spin.elf", "--vcpus", 3) as m:
         until(m.in_guest, "the guest runs")
@@ -64,7 +64,7 @@ def test_a_worker_that_is_killed_is_told_of_as_one(machine: Callable[..., Any], 
 
 
 def test_a_zygote_that_dies_is_one_sentence(machine: Callable[..., Any], until: Any) -> None:
-    """Would break: a launcher that waits for workers whom nobody will fork."""
+    """Would break: a launcher that waits for workers that no zygote will fork."""
     with machine("spin.elf", "--vcpus", 2) as m:
         os.kill(until(lambda: zygote_of(m.launcher.pid), "there is a zygote"), signal.SIGKILL)
         status, _, errors = m.finish()
@@ -103,7 +103,8 @@ class Log:
 
 
 def test_a_zygote_that_dies_when_it_was_ready_is_one_that_died(until: Any) -> None:
-    """Would break: a launcher that meets a broken pipe, or waits for an answer, and says so instead of who is lost."""
+    """Would break: a launcher that meets a broken pipe, or waits for an answer, and says so instead of naming the lost
+    process."""
     config = MachineConfig(
         memory_bytes=1 << 21,
         token="00",
@@ -122,7 +123,7 @@ def test_a_zygote_that_dies_when_it_was_ready_is_one_that_died(until: Any) -> No
         assert pid
         pids.append(pid)
         os.kill(pid, signal.SIGKILL)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # dead, and nobody's business yet
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped
 
     zygote = Zygote(config_fd, (), Log(kill))
     try:

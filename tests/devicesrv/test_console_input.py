@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Input and alarms reach a device of a real server at once, although nobody accesses anything."""
+"""Input and alarms reach a device of a real server at once, although no vCPU accesses a device."""
 
 from __future__ import annotations
 

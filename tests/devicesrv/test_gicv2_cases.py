@@ -748,7 +748,7 @@ def test_vcpus_beyond_eight_have_no_interface() -> None:
     assert machine.gic.lines == [0] * 10
     machine.gicd_write(gicd.ISENABLER + 4, 1 << SPI - 32, cpu=9)
     machine.gic.set_level(SPI, True)
-    assert machine.irq(0), "the shared interrupts are everybody's"
+    assert machine.irq(0), "the shared interrupts are every CPU's"
 
 
 def test_only_ppis_and_spis_have_an_input_line(machine: Machine) -> None:

@@ -285,7 +285,7 @@ class GicAgainstModel(RuleBasedStateMachine):
         else:
             self.model.cpus[cpu].own[sgi].sources -= sources
 
-    def somebody(self, number: int, able: list[int]) -> int:
+    def pick(self, number: int, able: list[int]) -> int:
         return able[number % len(able)]
 
     @rule(cpu=cpus, alias=st.sampled_from((False, False, True)))
@@ -307,12 +307,12 @@ class GicAgainstModel(RuleBasedStateMachine):
     def take(self, number: int) -> None:
         """Acknowledge on a CPU that has something: the rule above mostly finds nothing."""
         able = [cpu for cpu in range(CPUS) if self.model.signalled(cpu)]
-        self.acknowledge(self.somebody(number, able), alias=False)
+        self.acknowledge(self.pick(number, able), alias=False)
 
     @precondition(lambda self: any(interface.stack for interface in self.model.cpus))
     @rule(number=st.integers(0, 5), alias=st.booleans())
     def end(self, number: int, alias: bool) -> None:
-        cpu = self.somebody(number, [one.number for one in self.model.cpus if one.stack])
+        cpu = self.pick(number, [one.number for one in self.model.cpus if one.stack])
         interface = self.model.cpus[cpu]
         top = interface.stack[-1]
         register = gicc.AEOIR if alias and top.group == 1 else gicc.EOIR
@@ -326,7 +326,7 @@ class GicAgainstModel(RuleBasedStateMachine):
     @precondition(lambda self: any(one.split and one.dropped for one in self.model.cpus))
     @rule(number=st.integers(0, 5), place=st.integers(0, 5))
     def deactivate(self, number: int, place: int) -> None:
-        cpu = self.somebody(number, [one.number for one in self.model.cpus if one.split and one.dropped])
+        cpu = self.pick(number, [one.number for one in self.model.cpus if one.split and one.dropped])
         dropped = self.model.cpus[cpu].dropped
         intid = dropped.pop(place % len(dropped))
         self.write(GICC + gicc.DIR, intid, cpu)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The console's input at the device server: in order, all of it, to the device whose it is, and never too much."""
+"""The console's input at the device server: in order, all of it, to the right device, and never too much."""
 
 from __future__ import annotations
 

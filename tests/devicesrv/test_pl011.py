@@ -152,7 +152,7 @@ def test_switching_the_fifo_empties_it(uart: Uart) -> None:
     uart.device.receive(b"abc")
     uart.write(pl011.LCR_H, 0x60)
     assert uart.read(pl011.FR) & pl011.FR_RXFE
-    assert uart.read(pl011.RIS) == 0, "or a handler would look for them for ever"
+    assert uart.read(pl011.RIS) == 0, "or a handler would look for them forever"
 
 
 def test_input_waits_until_the_guest_has_enabled_the_receiver(uart: Uart) -> None:

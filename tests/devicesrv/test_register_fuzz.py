@@ -24,7 +24,7 @@ VALUES = (0, 1, 0xFF, 0x5A5A_A5A5, 0xFFFF_FFFF, (1 << 64) - 1)
 
 
 class Board:
-    """GIC, UART and clock of a machine of so many vCPUs, with input that goes on for ever."""
+    """GIC, UART and clock of a machine of so many vCPUs, with input that goes on forever."""
 
     def __init__(self, vcpus: int) -> None:
         self.now_s = 1_700_000_000

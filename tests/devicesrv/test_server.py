@@ -516,7 +516,7 @@ def test_the_control_page_says_which_device_it_is_in(start_server: StartServer, 
 
 
 def test_the_first_beat_comes_when_it_serves(start_server: StartServer, tmp_path: Path) -> None:
-    """Who has never beaten is starting, and may take its time: to load a user's module, say."""
+    """A process that has never beaten is starting, and may take its time: to load a user's module, say."""
     path = tmp_path / "slow.py"
     path.write_text(SLOW + "Slow.read(None, 0, 4, 0)")
     server = start_server(devices=(DeviceSpec(str(path), "Slow", 0x0C00_0000),))

@@ -148,7 +148,7 @@ def test_alarm_rings_when_its_second_has_come(outside: Outside) -> None:
     outside.now_s += 9
     clock.tick()
     assert not outside.irq
-    outside.now_s += 3  # nobody looked in the very second
+    outside.now_s += 3  # neither an access nor a tick came in that very second
     clock.tick()
     assert outside.irq == [True]
     assert clock.read(pl031.MIS, 4, 0) == 1

@@ -16,8 +16,8 @@ from allstop.gdbserver.resumption import parse_vcont
 from allstop.gdbserver.session import (
     Ask,
     Attached,
-    Event,
     Gone,
+    Input,
     Interrupted,
     Passed,
     Received,
@@ -78,12 +78,12 @@ class Model:
         self.steps_hit: dict[int, int] = {}
         self.do(Told(MembersReady(self.vcpus)))
 
-    def do(self, event: Event) -> list[bytes]:
-        """An event, and all that comes of it; the packets for the client."""
-        events = [event]
+    def do(self, given: Input) -> list[bytes]:
+        """An input, and everything that follows from it; the packets for the client."""
+        inputs = [given]
         begin = len(self.replies)
-        while events:
-            for effect in self.session.handle(events.pop(0), self.now_s):
+        while inputs:
+            for effect in self.session.handle(inputs.pop(0), self.now_s):
                 match effect:
                     case Reply(payload):
                         self.replies.append(payload)
@@ -91,7 +91,7 @@ class Model:
                         self.said.append(sentence)
                     case Ask(message):
                         self.asked.append(message)
-                        events += (Told(answer, ("running",) * self.vcpus) for answer in self.answer(message))
+                        inputs += (Told(answer, ("running",) * self.vcpus) for answer in self.answer(message))
                     case _:
                         pass
         return self.replies[begin:]

@@ -99,7 +99,7 @@ def test_a_vcpu_alone_swaps_and_calls_in_turn(guests: Path) -> None:
 
 
 def test_what_is_not_there_is_refused(guests: Path) -> None:
-    """Would break: more swappers than half of the vCPUs, which would leave some without anybody to swap for."""
+    """Would break: more swappers than half of the vCPUs, which would leave some without a victim."""
     with Machine(image=guests / "swapper.elf", vcpus=4, parameter=3 << 20, timeout=TIMEOUT_S) as machine:
         assert machine.wait().exit_code == 1
         assert "parameter 00300000 asks for what is not there\n" in machine.console

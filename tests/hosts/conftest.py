@@ -109,7 +109,7 @@ class Network:
             _remove(name)
 
     def cut(self, host: int) -> None:
-        """Pull the host's cable: nothing gets through, and nobody is told."""
+        """Pull the host's cable: nothing gets through, and no process is told."""
         ip("-n", self._switch, "link", "set", f"port{host}", "nomaster")
 
     def mend(self, host: int) -> None:
@@ -303,7 +303,7 @@ def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = 30.0) 
     """Poll until the condition holds, and return what it gave."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):
-        assert time.monotonic() < end, f"waited in vain for {what}"
+        assert time.monotonic() < end, f"timed out waiting for {what}"
         time.sleep(0.005)
     return value
 

@@ -73,7 +73,7 @@ def at(step: str) -> None:
 
 
 def harass(ours: zmq.Socket[bytes], plan: MachineConfig) -> None:
-    """Say to everybody, with the good keys of this host, what it may not say."""
+    """Send every server, with the good keys of this host, what it may not send."""
     hosts = plan.hosts
     assert hosts is not None
     own = KeyPair(hosts.public_keys[hosts.index], hosts.secret_key)

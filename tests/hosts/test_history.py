@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Random accesses from several hosts: each word has one history, and no vCPU sees it go back.
 
-The guest judges (guests/history). Seen red: after a revocation that flushes nobody, arrivals at its barrier are lost.
+The guest judges (guests/history). Seen red: after a revocation that flushes no vCPU, arrivals at its barrier are lost.
 """
 
 from __future__ import annotations

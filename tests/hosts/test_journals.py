@@ -49,7 +49,7 @@ def hosts_file(folder: Path, ahead_s: int = 0) -> Path:
 def await_that(condition: Callable[[], Any], what: str, deadline_s: float = 60.0) -> None:
     end_s = time.monotonic() + deadline_s
     while not condition():
-        assert time.monotonic() < end_s, f"waited in vain for {what}"
+        assert time.monotonic() < end_s, f"timed out waiting for {what}"
         time.sleep(0.01)
 
 
@@ -288,7 +288,7 @@ def test_what_a_killed_worker_of_another_host_has_written_comes(running: Running
         assert count > 50 and journal_of(run, "there/vcpu-1").damaged == 0
         said = [sentence for sentence in run.conditions if "there/vcpu-1" in sentence]
     assert len(said) == 1 and said[0].startswith(
-        f"there/vcpu-1.journal was not closed, for its process was killed or still runs: all of its {count} events "
+        f"there/vcpu-1.journal was not closed, for its process was killed or still runs: all of its {count} records "
         "are there"
     )
 

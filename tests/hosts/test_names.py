@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A connection ends, and another host of the machine takes its name at a server: it is refused, and whom the name
-belongs to is served when he comes again. The servers are processes, three hosts are keys."""
+"""A connection ends, and another host of the machine takes its name at a server: it is refused, and the owner of the
+name is served when it connects again. The servers are processes, three hosts are keys."""
 
 from __future__ import annotations
 

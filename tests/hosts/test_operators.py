@@ -125,7 +125,7 @@ def test_an_operator_reaches_every_host(machine: Machine) -> None:
 
 
 def test_memory_of_a_stopped_machine_is_read_where_it_is_another_hosts(machine: Machine, until: Any) -> None:
-    """What is shown is what the other host has: the page is looked for in its memory, behind everybody's back."""
+    """What is shown is what the other host has: the test reads the page in that host's memory itself."""
     with OperatorLink(machine.run) as link:
         link.pause()
         page = machine.own_page()
@@ -156,7 +156,7 @@ def test_a_page_that_two_hosts_fight_for_is_read_each_time(machine: Machine) -> 
     there, read = ([value[word] for value in values[first::2]] for first in (0, 1))
     assert read == sorted(read)
     assert all(before <= after for before, after in zip(there, read, strict=True))
-    assert len({value[word] for value in values}) >= 10, "nobody counts"
+    assert len({value[word] for value in values}) >= 10, "no vCPU counts"
     assert machine.ctl("stop").returncode == 0
     assert machine.verdict()["verdict"] == "error"
 

@@ -204,7 +204,7 @@ def test_a_connection_between_nodes_that_is_reset_ends_the_run(
     tmp_path: Path,
     until: Any,
 ) -> None:
-    """ZeroMQ connects again, and what was on its way is lost: a page that nobody sends again, say."""
+    """ZeroMQ connects again, and what was on its way is lost: a page that no node sends again, say."""
     stub = str(Path(__file__).parent / "stub_agent.py")
     run = tmp_path / "run"
     process = command.start(

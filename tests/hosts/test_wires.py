@@ -188,7 +188,7 @@ def test_a_proxy_leaves_nothing(network: Any) -> None:
 
 
 def test_a_cable_of_the_proxy(network: Any) -> None:
-    """One round trip takes two delays; through a cut cable nobody comes."""
+    """One round trip takes two delays; through a cut cable no packet comes."""
     proxy = Proxy(network, 3, Quality(delay_s=0.02), 1)
     try:
         assert 0.04 <= round_trip_s(network, proxy.addresses[1], 5.0) < 1.0

@@ -129,7 +129,7 @@ class Wire(Protocol):
     addresses: list[str]
 
     def cut(self, host: int) -> None:
-        """Nothing gets to this host or away from it any more, and nobody is told."""
+        """Nothing gets to this host or away from it any more, and no process is told."""
 
     def mend(self, host: int) -> None:
         """It does again."""

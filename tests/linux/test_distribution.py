@@ -109,7 +109,7 @@ def test_a_disk_keeps_what_is_written(linux_with_modules: Boot, tmp_path: Path) 
 
 
 def test_typing_goes_to_the_shell_when_a_second_console_is_there(linux_with_modules: Boot) -> None:
-    """Would break: input that goes to hvc0, which nobody has opened, as soon as its driver is loaded."""
+    """Would break: input that goes to hvc0, which no program has opened, as soon as its driver is loaded."""
     with linux_with_modules(virtio_console=True) as guest:
         guest("echo by way of virtio > /dev/hvc0")
         assert "by way of virtio" in guest.machine.console

@@ -54,7 +54,8 @@ def verify(folder: Path, model: str, *definitions: str) -> str:
     ],
 )
 def test_the_protocol_holds(tmp_path: Path, model: str, definitions: tuple[str, ...]) -> None:
-    """Would break: any order of events that leads to an old value, to a lost post, or to one who waits for ever."""
+    """Would break: any order of events that leads to an old value, to a lost post, or to a process that waits
+    forever."""
     said = verify(tmp_path, model, *definitions)
     assert "errors: 0" in said, said
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Events in words."""
+"""Records in words."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def make_run(folder: Path, verdict: str = "violation", journals: bool = True, wo
 
 
 def write_journal(path: Path, name: str, words: str) -> None:
-    """One event at least of every kind, each in its process's journal."""
+    """One record at least of every kind, each in its process's journal."""
     role = {"coordinator": ROLE_COORDINATOR, "devicesrv": ROLE_DEVICES}.get(name, ROLE_WORKER)
     vcpu = int(name.removeprefix("vcpu-")) if role == ROLE_WORKER else 0
     first, last = {ROLE_WORKER: (16, 64), ROLE_COORDINATOR: (64, 96), ROLE_DEVICES: (96, 128)}[role]

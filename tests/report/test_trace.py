@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Traces, from real runs: every event is there, nested as it happened, in the form that the viewers document."""
+"""Traces, from real runs: every record is there, nested as it happened, in the form that the viewers document."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_bytes_go_over_the_borders_of_pages_and_back(machine: Machine) -> None:
     memory.store16(machine.DATA + 2, 0x1BEEF)
     assert memory.load16(machine.DATA + 2) == 0xBEEF
     assert memory.read(machine.DATA, 6) == b"\0\0\xef\xbe\0\0"
-    assert [machine.entry(machine.DATA + 4096 * page) for page in range(5)] == [0] * 5, "nobody has used the pages"
+    assert [machine.entry(machine.DATA + 4096 * page) for page in range(5)] == [0] * 5, "no vCPU has used the pages"
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def prepared(machine: Machine, access: Access, extra: int = 0) -> tuple[Vcpu, in
     at = place(machine, access)
     vcpu = machine.vcpu()
     vcpu.power_on(machine.CODE | access.thumb, STORED, machine.DEVICE, 4)
-    vcpu.cp15(1, 0, 0, 2, False, 0xF << 20)  # CPACR: VFP and NEON for everybody
+    vcpu.cp15(1, 0, 0, 2, False, 0xF << 20)  # CPACR: VFP and NEON at PL0 and PL1
     vcpu.set_core(16, vcpu.core()[16] | extra)
     return vcpu, at
 

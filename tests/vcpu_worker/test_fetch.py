@@ -163,7 +163,7 @@ def test_unprotected_it_is_believed(machine: Machine) -> None:
 
 
 def test_the_oracle_sees_what_the_checks_can_not(machine: Machine) -> None:
-    """Another load from the same address, written by nobody who invalidates: only the engine knows."""
+    """Another load from the same address, written without an invalidation: only the engine knows."""
     scene = Scene(machine)
     trap = scene.trap()
     machine.put(machine.CODE, OTHER_LOAD)

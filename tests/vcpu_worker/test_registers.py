@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Registers of CP14 and CP15 that are the engine's own, and those that nobody has."""
+"""Registers of CP14 and CP15 that are the engine's own, and those that do not exist."""
 
 from __future__ import annotations
 

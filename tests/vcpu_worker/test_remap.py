@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Stage-1 remap: the page goes on elsewhere, the old frame is somebody else's, and back."""
+"""Stage-1 remap: the page moves to another frame, its old frame gets another use, and the page moves back."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def counts(machine: Machine) -> bool:
 
 
 def without_vectors(machine: Machine) -> Child:
-    """A vCPU whose guest aborts for ever: nothing can be fetched, its vectors neither. It never starts a block."""
+    """A vCPU whose guest aborts forever: nothing can be fetched, its vectors neither. It never starts a block."""
     machine.put(
         machine.CODE,
         0xEE010F10,  # mcr p15, 0, r0, c1, c0, 0
@@ -166,8 +166,8 @@ def test_a_guest_that_aborts_for_ever_can_be_stopped(machine: Machine) -> None:
 
 
 def test_a_vcpu_that_has_served_a_request_is_not_marked_as_leaving(machine: Machine) -> None:
-    """Who posts, and finds the vCPU in the guest, must not mean a later stay: the request is served by then, nothing
-    makes the vCPU leave, and who waits for it to leave waits for ever."""
+    """An asker that finds the vCPU in the guest must not mark a later guest entry: the request is served by then,
+    nothing makes the vCPU exit, and the asker would wait forever."""
     counting(machine)
     page = machine.page
 
@@ -175,7 +175,7 @@ def test_a_vcpu_that_has_served_a_request_is_not_marked_as_leaving(machine: Mach
         for _ in range(6_000):
             page.post(0, page.PING)
             if page.mode(0) != page.IN_GUEST:
-                machine.until(lambda: page.mode(0) == page.IN_GUEST, "nobody waits for it to leave")
+                machine.until(lambda: page.mode(0) == page.IN_GUEST, "a later guest entry is marked")
 
     posting = [machine.fork(post_often) for _ in range(3)]
     for child in posting:
@@ -216,7 +216,7 @@ def test_quit_leaves_at_once(machines: Callable[[], Machine], state: Callable[[M
         machine.page.post(0, machine.page.QUIT)
         assert child.result() == EXIT_REQUEST
         times_s.append(time.monotonic() - start_s)
-        assert machine.page.requests(0) & machine.page.QUIT, "nobody may take it back"
+        assert machine.page.requests(0) & machine.page.QUIT, "no process may take it back"
     assert min(times_s) < AT_ONCE_S
 
 

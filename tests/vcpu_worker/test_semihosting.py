@@ -109,7 +109,7 @@ class HostHere:
 
 
 def test_calls_with_blocks_of_anything_are_answered(machine: Machine, tmp_path: object) -> None:
-    """Would break: a length, a pointer, a handle or an operation that nobody checks. MMU off: addresses are IPAs."""
+    """Would break: a length, a pointer, a handle or an operation that is not checked. MMU off: addresses are IPAs."""
     vcpu = prepared(machine)
     machine.put(machine.CODE, ARM["svc"], 0xEAFF_FFFD)  # b .-4
     links = HostHere(str(tmp_path))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""TLB maintenance between vCPUs: whom an invalidation waits for, and that it is obeyed when the initiator goes on."""
+"""TLB maintenance between vCPUs: which vCPUs an invalidation waits for, and that they have flushed when it is done."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_local_invalidation_leaves_the_others_stale(machines: Callable[..., Ma
 
 
 def test_a_late_invalidation_is_late(machines: Callable[..., Machine]) -> None:
-    """An initiator that waits for nobody goes on while another vCPU is still on its stay in the guest."""
+    """An initiator that does not wait goes on while another vCPU is still in the same guest entry."""
     machine = machines(vcpus=2, tlb=EARLY)
     machine.put(machine.CODE, *(TLBIALLIS,) * 200, HVC)
     machine.put(machine.CODE + 0x1000, 0xE2800001, 0xE5810000, 0xEAFFFFFC)  # add r0, r0, #1; str r0, [r1]; b .-8
@@ -134,7 +134,7 @@ def test_a_late_invalidation_is_late(machines: Callable[..., Machine]) -> None:
         machine.call(vcpu)
         return machine.counter("stale_tlb", 0) > 0
 
-    machine.until(is_late, "an invalidation is over while another vCPU is on the same stay")
+    machine.until(is_late, "an invalidation is over while another vCPU is in the same guest entry")
 
 
 def spinner(machine: Machine) -> Child:

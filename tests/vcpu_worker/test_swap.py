@@ -155,7 +155,7 @@ def test_a_doubled_invalidation_is_done_twice_and_is_right(
 
 
 def test_no_page_changes_in_a_stopped_world(machines: Callable[..., Machine], swap_fd: int) -> None:
-    """The actor waits for the end of the stop, and keeps nobody from the page meanwhile."""
+    """The actor waits for the end of the stop, and keeps no vCPU from the page meanwhile."""
     machine = machines(vcpus=2)
     child_ready = machine.DATA + 0x100
     code = machine.CODE

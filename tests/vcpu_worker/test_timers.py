@@ -151,7 +151,7 @@ def test_the_timers_are_part_of_the_state_and_end_with_a_reset(machine: Machine)
 
 
 def test_user_mode_needs_permission(machine: Machine) -> None:
-    """CNTKCTL decides, as before: who may access a register is still the library's matter."""
+    """CNTKCTL decides, as before: the library still checks whether an access to a register is allowed."""
     vcpu = machine.vcpu()
     vcpu.cp15(12, 0, 0, 0, False, machine.VECTORS)
     machine.put(machine.VECTORS, *(0xE1400071,) * 8)  # HVC #1

@@ -29,7 +29,7 @@ def sctlr(vcpu: Vcpu, *value: int) -> int:
 
 
 def with_mmu(machine: Machine) -> Vcpu:
-    """A vCPU whose RAM is mapped flat by sections that anybody may use, and whose vectors are HVCs."""
+    """A vCPU whose RAM is mapped flat by sections that every mode may use, and whose vectors are HVCs."""
     vcpu = machine.vcpu()
     machine.put(machine.VECTORS, *(0xE1400071,) * 8)
     for megabyte in range(4):

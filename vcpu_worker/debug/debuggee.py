@@ -2,7 +2,7 @@
 """A vCPU under a debugger: held outside the guest, read, changed, stepped, let go.
 
 The worker gets a command whenever it looks at the coordinator's messages. The vCPU is outside the guest then, so the
-worker carries it out at once, but for two: a step waits for the worker's loop, and the answer to HoldVcpu waits until
+worker carries it out at once, except two: a step waits for the worker's loop, and the answer to HoldVcpu waits until
 the exit under way is over. A vCPU that is switched off waits for PowerOn in the middle of an exit and answers at once.
 """
 

@@ -46,7 +46,7 @@ static inline void step_end_(const struct step *s, enum journal_kind kind, uint6
 /* The step is over; at most five operands of the journal's record follow. */
 #define step_end(step, kind, ...) step_end_(step, kind, (uint64_t[6]){ __VA_ARGS__ })
 
-/* What takes no time: at most six operands of the journal's record follow. */
+/* A step without a duration: at most six operands of the journal's record follow. */
 #define step_now(v, kind, ...)                                               \
     do {                                                                     \
         if ((v)->journal)                                                    \

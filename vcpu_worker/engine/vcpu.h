@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One vCPU: its state, of which this process is the EL2, and what all floors above need of it.
+/* One vCPU, whose EL2 is this process: its state, and what all floors above need of it.
  *
  * Floors, from the top: binding > run > guest_memory > cpu > this > interpose > arm. Includes and calls point down
- * only; tests/vcpu_worker/test_floors.py checks that. While a vCPU is outside the guest, `pc` and `cpsr` are the guest's.
+ * only; tests/vcpu_worker/test_floors.py checks that. While a vCPU is outside the guest, `pc` and `cpsr` are the
+ * guest's.
  */
 #ifndef ALLSTOP_ENGINE_VCPU_H
 #define ALLSTOP_ENGINE_VCPU_H
@@ -81,7 +82,7 @@ struct vcpu {
     struct {
         uint32_t pc, page, times;
         bool execute;
-    } last_toggle;                 /* the W^X toggle before this one, to see an instruction that toggles for ever */
+    } last_toggle;                 /* the W^X toggle before this one, to see an instruction that toggles forever */
     uint32_t fault_lpae, fault_short; /* status of the last translation that failed */
     bool swap_failed;              /* a page cannot be brought back: `sentence` says why, and the vCPU cannot go on */
     enum invalidation next_invalidation;

@@ -51,7 +51,7 @@ class Oracle:
         return (
             f"vCPU {self._number} executed {_text(trap.instruction, thumb)} at {trap.pc:#010x} and trapped on "
             f"{trap.hdfar:#010x}; what it fetched there to emulate it was {_text(word, thumb)}, after "
-            f"{begun - trap.epoch} invalidations that had not to wait for it"
+            f"{begun - trap.epoch} invalidations that did not have to wait for it"
         )
 
 

@@ -104,7 +104,7 @@ class Validate(StopWorld, name="validate"):
 
     Sound: suppose V0 read something else than it executed. Then an invalidation X was over before the page changed. If
     X began after V0 took its count at the trap, the count has moved when V0 looks again, for X counts itself before it
-    asks anybody. If X began before, then either it was over, and V0 had flushed for it before it executed the
+    asks any vCPU. If X began before, then either it was over, and V0 had flushed for it before it executed the
     instruction, so V0 executed what it read; or it was under way, and V0 saw more begun than done.
     """
 

@@ -28,7 +28,7 @@ class StoppedWorld:
 
     @contextlib.contextmanager
     def held(self, may_share: bool) -> Iterator[None]:
-        """Inside, every other vCPU is outside the guest, but for readers that share the stop. Raises RunIsOver."""
+        """Inside, every other vCPU is outside the guest, except readers that share the stop. Raises RunIsOver."""
         number = self._number
         began_ns = self._wait.begin()
         self._telemetry.note(Recorder.STOP_ASKED, number, may_share)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The A32 (ARM state) loads and stores, one word to one instruction.
 
-Source: ARM DDI 0406C, chapter A5 and the encodings A1, A2 of chapter A8. What the architecture calls
-UNPREDICTABLE is refused where the result would hang on PC or on what no field says; the rest means what
-QEMU's Cortex-A15 makes of it (see `allstop.vm.arm.execution`).
+Source: ARM DDI 0406C, chapter A5 and the encodings A1, A2 of chapter A8. An UNPREDICTABLE encoding is refused where its
+result would depend on PC or on something that no field says; otherwise it means what QEMU's Cortex-A15 makes of it (see
+`allstop.vm.arm.execution`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From the bits of an instruction to the memory access that it makes.
 
-`decode` knows every load and store of ARMv7-A. `decode_kvm` knows what the decoder did that was proposed for
-KVM/ARM in 2012 and 2013, and refuses the rest, as that one did.
+`decode` knows every load and store of ARMv7-A. `decode_kvm` covers what the decoder covered that was proposed for
+KVM/ARM in 2012 and 2013, and refuses the rest, as it did.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def decode(word: int, thumb: bool) -> Instruction:
 def decode_kvm(word: int, thumb: bool) -> Instruction:
     """The same, with the coverage (not the faults) of the patch for KVM/ARM.
 
-    That one took only what has no syndrome because of writeback: A32 LDR, STR, their byte, halfword, signed
+    That patch took only instructions without syndrome because of writeback: A32 LDR, STR, their byte, halfword, signed
     and T forms, pre- and post-indexed; wide Thumb ones with an 8-bit constant. Not PC as base or target.
     Raises UndecodableError for everything else.
     """

@@ -123,7 +123,7 @@ def block_mode(increment: bool, before: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Instruction(ABC):
-    """What all of them have: the encoding (`word`, `thumb`) and the condition field.
+    """What all instructions have: the encoding (`word`, `thumb`) and the condition field.
 
     `word` is the A32 word, the 16-bit Thumb halfword, or a wide Thumb instruction as (first << 16) | second.
     `condition` is 14 (always) where the encoding has no such field; in an IT block, ITSTATE decides.

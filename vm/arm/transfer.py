@@ -140,7 +140,7 @@ class Change:
         self.doubles[number] = self.doubles[number] & ~mask | value << lowest_bit
 
     def effects(self) -> Effects:
-        """What has come together."""
+        """The effects."""
         cpsr = None if self.cpsr == self.plan.cpsr else self.cpsr
         vfp = self.doubles if self.plan.instruction.reads else {}
         pointers = self.plan.stack_pointers

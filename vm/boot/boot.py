@@ -8,7 +8,7 @@ The rule of placement, for the initial RAM disk and then for the device tree, ea
             a zImage unpacks itself over, where those reach further
     then    the lowest place that nothing else needs, for what does not fit there
 
-As QEMU (hw/arm/boot.c), but for the last line: this finds every place that QEMU finds.
+As QEMU (hw/arm/boot.c), except the last line: this finds every place that QEMU finds.
 """
 
 from __future__ import annotations

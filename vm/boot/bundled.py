@@ -35,7 +35,7 @@ GUESTS = {
     "uart": "echoes what is typed on the PL011 from an interrupt handler; `quit` passes",
     "undefined": "takes an Undefined Instruction exception without vectors",
     "virtio": "disk, entropy and console, by interrupt; needs --drive, --rng, --virtio-console",
-    "wfi-forever": "sleeps in WFI for ever: give it a --timeout",
+    "wfi-forever": "sleeps in WFI forever: give it a --timeout",
 }
 """Every bundled guest by its name, with what it does in one line."""
 

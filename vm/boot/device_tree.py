@@ -163,7 +163,7 @@ def _cpus(vcpus: int) -> fdt.Node:
 
 
 def _timer(vcpus: int) -> fdt.Node:
-    # A PPI's flags hold the set of its CPUs in bits 15:8, of which a GICv2 has eight.
+    # Bits 15:8 of a PPI's flags hold the set of its CPUs: a GICv2 has eight.
     flags = (1 << min(vcpus, board.GIC_MAX_CPUS)) - 1 << 8 | board.LEVEL_HIGH
     return _node(
         "timer",

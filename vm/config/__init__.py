@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a run may be asked for, and what its processes are told."""
+"""The options of a run, and the configuration of its processes."""

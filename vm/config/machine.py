@@ -32,7 +32,7 @@ class SharedFds:
 
 @dataclass(frozen=True)
 class GdbSpec:
-    """Where a debugger may come in: `fd` is a socket that is bound, inherited by the gdb server alone, as is
+    """The gdb server's socket: `fd` is bound, and inherited by the gdb server alone, as is
     `notice_fd`, the user's stderr. `waits` has the machine wait for a debugger before its first instruction."""
 
     fd: int
@@ -42,7 +42,7 @@ class GdbSpec:
 
 @dataclass(frozen=True)
 class SemihostingSpec:
-    """That a guest may call its host, and what it finds there: the folder in which it may open files ("": none), the
+    """Semihosting is allowed: the folder in which the guest may open files ("": none), the
     command line that it is told, and where its heap may begin."""
 
     folder: str = ""
@@ -109,7 +109,7 @@ class MachineConfig(GuestOptions):
     hosts: HostsSpec | None = None
 
     def for_host(self, hosts: HostsSpec) -> MachineConfig:
-        """What another host is told of this machine; it fills in what is its own."""
+        """This machine for another host, which fills in its own values."""
         return replace(
             self,
             hosts=hosts,

@@ -39,6 +39,6 @@ def shown(value: object) -> str:
     """A value in a sentence: on one line, and not all of it when there is much."""
     try:
         text = repr(value)
-    except Exception:  # an integer of too many digits, or somebody's own class
+    except Exception:  # an integer of too many digits, or a caller's own class
         text = f"a {type(value).__name__}"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

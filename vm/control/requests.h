@@ -28,7 +28,7 @@
 /* Ask vCPU v for `bits`. Returns the mode word to wait on when v is in the guest (low bits EXITING), else 0.
  *
  * V may exit, serve the request and enter again before A looks at `mode`. Nothing would end that later guest entry,
- * and A would wait for ever. So A marks a guest entry only while the request is pending. If it is pending when A
+ * and A would wait forever. So A marks a guest entry only while the request is pending. If it is pending when A
  * looks, and the guest entry is still the one that A saw before, then V has to exit from it to serve the request. */
 static inline uint32_t cp_post(struct cp_vcpu *v, uint32_t bits)
 {

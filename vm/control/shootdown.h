@@ -8,7 +8,7 @@
 
 #define CP_SHOOTDOWN_PARKED (1u << 31) /* in `shootdowns`: a process sleeps until they are over */
 
-/* A vCPU is going to wait for others to flush. Called before it posts: those who serve its post have to see it. */
+/* A vCPU is going to wait for others to flush. Called before it posts: vCPUs that serve its post have to see it. */
 static inline void cp_shootdown_begin(struct cp_host *host)
 {
     atomic_fetch_add(&host->shootdowns, 1);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What performs each action: a process registers one function under the name of each row that is its own."""
+"""The functions that perform actions: a process registers one function under the name of each row that is its own."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class EventError(ValueError):
 
 @dataclass(frozen=True)
 class Action:
-    """One row: an action, who performs it (WORKER or DEVICES), the keys that it takes, and what it does.
+    """One row: an action, its performer (WORKER or DEVICES), the keys that it takes, and what it does.
 
     `needs` are keys that it cannot do without, of `either` it takes exactly one. An action that `changes_page` is done
     by an actor beside the vCPU, which the stopped world and the `ipi` discipline hold up. One that is `on_reply` is
@@ -174,7 +174,7 @@ class Event:
         return next((name for name in TRIGGERS if getattr(self, name) is not None), None)
 
     def record(self) -> dict[str, Any]:
-        """What `event` makes this of."""
+        """The mapping from which `event` makes this."""
         defaults = Event(self.action, "")
         return {
             key: value

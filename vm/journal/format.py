@@ -68,7 +68,8 @@ class JournalError(ValueError):
 
 
 class Header(NamedTuple):
-    """Whose journal it is. `records` counts only once it is `closed`; `dropped` events had no room on the disk.
+    """The journal's process, and how far it came. `records` counts only once it is `closed`; `dropped` records had no
+    room on the disk.
 
     `host` is the host that it came from, "" for the first host's own. Times are the first host's: `offset_ns` is added
     to those that are in the file, and `error_ns` is by how much they may be off, None where that was not measured."""
@@ -93,7 +94,7 @@ class Header(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One event. `t_ns` is when it was over; `operands` are those that its kind has, in that order."""
+    """One record. `t_ns` is when it was over; `operands` are those that its kind has, in that order."""
 
     t_ns: int
     kind: Kind
@@ -103,7 +104,7 @@ class Event(NamedTuple):
 
     @property
     def took_ns(self) -> int:
-        """How long it took; 0 for what has no duration."""
+        """Its duration; 0 for a record without one."""
         return self.operands[-1] if self.kind.is_span else 0
 
     def operand(self, name: str) -> int:
@@ -200,7 +201,7 @@ class Journal:
         self.close()
 
     def events(self, since_ns: int = -NOTHING, until_ns: int = NOTHING) -> Iterator[Event]:
-        """The events of this stretch of time, in their order; TEXT is joined to what it belongs to."""
+        """The records of this stretch of time, in their order; a TEXT is joined to the record that it continues."""
         pending: Event | None = None
         words = b""
         offset_ns = self._offset_ns
@@ -226,7 +227,7 @@ class Journal:
 
     @property
     def ended_ns(self) -> int:
-        """The time of the last event; when the journal began, if there is none."""
+        """The time of the last record; when the journal began, if there is none."""
         data = os.pread(self._fd, 8, HEADER_BYTES + (self.count - 1) * RECORD_BYTES) if self.count else b""
         raw_ns = int.from_bytes(data, "little")
         return raw_ns + self._offset_ns if raw_ns else self.header.began_ns
@@ -256,22 +257,22 @@ class Journal:
         size = os.fstat(self._fd).st_size
         if header.closed and self.count < header.records:
             yield (
-                f"{name} was cut: the first {self.count} of its {header.records} events are there, and none of "
+                f"{name} was cut: the first {self.count} of its {header.records} records are there, and none of "
                 "these is lost"
             )
         elif not header.closed and size % WINDOW_BYTES:
             yield (
-                f"{name} was cut, or its process was killed as it closed it: the first {self.count} events are "
+                f"{name} was cut, or its process was killed as it closed it: the first {self.count} records are "
                 "there, and none of these is lost"
             )
         elif not header.closed:
-            half = ", but one that was being written" if torn else ""
+            half = ", except one that was being written" if torn else ""
             yield (
-                f"{name} was not closed, for its process was killed or still runs: all of its {self.count} events "
+                f"{name} was not closed, for its process was killed or still runs: all of its {self.count} records "
                 f"are there{half}"
             )
         if header.dropped:
-            yield f"{name} lacks {header.dropped} events, for which the file system had no room"
+            yield f"{name} lacks {header.dropped} records, for which the file system had no room"
         if self.damaged:
             yield f"{name} has {self.damaged} damaged records, which are left out"
 

@@ -109,7 +109,7 @@ static inline void journal_put(struct journal *j, uint64_t t_ns, uint32_t kind, 
 #define journal_event(j, kind, vcpu, ...)                                                                    \
     journal_put(j, journal_now_ns(), kind, vcpu, (const uint64_t[6]){ __VA_ARGS__ })
 
-/* What began at `began_ns` is done now; at most five operands. */
+/* A span that began at `began_ns` ends now; at most five operands. */
 static inline void journal_span_(struct journal *j, uint32_t kind, uint32_t vcpu, uint64_t began_ns,
                                  const uint64_t operands[6])
 {

@@ -170,11 +170,11 @@ static PyObject *recorder_native(Recorder *self, PyObject *unused)
 #define M(...) METHOD(recorder, __VA_ARGS__)
 
 static PyMethodDef recorder_methods[] = {
-    M(event, METH_FASTCALL, "kind, vcpu, /, *operands", "Something happened now; up to six numbers of 64 bits."),
+    M(event, METH_FASTCALL, "kind, vcpu, /, *operands", "A record of now; up to six numbers of 64 bits."),
     M(span, METH_FASTCALL, "kind, vcpu, began_ns, /, *operands",
-      "What began then, by CLOCK_MONOTONIC, is done; up to five numbers of 64 bits."),
+      "A span that began then, by CLOCK_MONOTONIC, ends now; up to five numbers of 64 bits."),
     M(text, METH_O, "words, /", "Add words to the record before."),
-    NOARGS(recorder, native, "What a C extension needs to write to this journal, too."),
+    NOARGS(recorder, native, "A capsule by which a C extension writes to this journal, too."),
     NOARGS(recorder, close, "Complete the journal; later records are dropped."),
     NO_METHOD,
 };

@@ -22,9 +22,9 @@
 #define XN (1ull << 54)
 #define ATTRIBUTES (1ull << 10 | 3ull << 8 | 0xfull << 2 | 3ull) /* AF, inner shareable, normal memory, page */
 #define OWNED (1ull << 52)    /* the architecture's hint "contiguous", which the engine does not look at */
-#define FLIP_SHIFT 55         /* bits 60:55, ignored by the walk, count W^X toggles */
-#define FLIP_MASK (63ull << FLIP_SHIFT)
-#define FLIPS 48u
+#define TOGGLE_SHIFT 55       /* bits 60:55, ignored by the walk, count W^X toggles */
+#define TOGGLE_MASK (63ull << TOGGLE_SHIFT)
+#define MAX_TOGGLES 48u
 #define BROKEN (1ull << 61)
 #define WANTED (1ull << 63)   /* of a broken entry: a vCPU in an exit, or a device, needs the page to go on */
 #define SWAPPED (1ull << 62)  /* the page is in the swap file */

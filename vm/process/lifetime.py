@@ -31,11 +31,11 @@ class _SchedAttr(ctypes.Structure):
 
 
 def ask_for_slice(slice_ns: int) -> None:
-    """Have the scheduler give this thread, and those that it will make, time in pieces of `slice_ns` (0: as usual).
+    """Have the scheduler give this thread, and those that it will make, time slices of `slice_ns` (0: as usual).
 
-    Shares stay what they are. But a thread that asks for little is let in at once when it wakes, although a vCPU that
-    computes has not used up its own piece: so who answers vCPUs does not wait for them. Linux 6.12 and newer;
-    elsewhere nothing changes. Source: Linux, Documentation/scheduler/sched-eevdf.rst.
+    Shares stay the same. But a thread with short slices runs at once when it wakes, although a computing vCPU has not
+    used up its own slice: so processes that answer vCPUs do not wait for vCPUs. Linux 6.12 and newer; elsewhere nothing
+    changes. Source: Linux, Documentation/scheduler/sched-eevdf.rst.
     """
     attributes = _SchedAttr(size=ctypes.sizeof(_SchedAttr), runtime=slice_ns)
     ctypes.CDLL(None).syscall(_SYS_SCHED_SETATTR, 0, ctypes.byref(attributes), 0)
@@ -50,9 +50,8 @@ def pin_to_core(number: int) -> None:
 def tie_to_parent(expected_ppid: int) -> None:
     """Have the kernel kill this process when its parent, process `expected_ppid`, dies; leave Ctrl-C to the parent.
 
-    Call it first thing, from the main thread. The parent may have died before the kernel was told, and then no
-    signal ever comes: this process is somebody else's child by then, and exits at once. Source: prctl(2),
-    PR_SET_PDEATHSIG.
+    Call it first thing, from the main thread. The parent may have died before this call: then no signal ever comes,
+    this process is already another one's child, and it exits at once. Source: prctl(2), PR_SET_PDEATHSIG.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A user's own Python file: executed, and what went wrong with it told in one sentence.
 
-`python -m allstop.vm.process.user_code PID FILE NAME` says whether FILE has a function NAME: the launcher, process PID,
-asks so before a machine is made, for nobody's code is executed in it. Exit status 0, or 2 with the sentence on stderr.
+`python -m allstop.vm.process.user_code PID FILE NAME` says whether FILE has a function NAME. The launcher, process PID,
+runs it before it makes a machine, for the launcher executes no user code. Exit status 0, or 2 with the sentence on
+stderr.
 """
 
 from __future__ import annotations

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a process says of its own work while it works."""
+"""A process's counters, histograms and records of its own work."""

@@ -53,8 +53,8 @@ def _compile_decoder(kind: type[Message]) -> Callable[[list[Any]], Message]:
 
 
 class _Decoders(dict[int, Callable[[list[Any]], Message]]):
-    """By a message's number, each compiled when it is first needed: a process gets few of all kinds. KeyError: there
-    is none of this number."""
+    """By a message's number, each compiled when it is first needed: a process gets few of all kinds. KeyError: no
+    message has this number."""
 
     def __missing__(self, number: int) -> Callable[[list[Any]], Message]:
         made = self[number] = _compile_decoder(KINDS[number])

@@ -33,7 +33,7 @@ NUMBERS: dict[type[Message], int] = {}
 KINDS: dict[int, type[Message]] = {}
 """The inverse."""
 ROUTES: dict[type[Message], Route] = {}
-"""Who may send it to whom. A server drops what does not come on its route."""
+"""The roles that may send each message, and to which. A server drops a message that is not on its route."""
 
 
 @dataclass_transform(frozen_default=True)

@@ -2,7 +2,7 @@
 # ruff: noqa: F403
 """Every message that crosses a process border: by subject, in the modules that are imported here.
 
-A message is one class: its number and its route (who may send it to whom) in the line above it, its meaning in its
+A message is one class: its number and its route (senders and receivers) in the line above it, its meaning in its
 docstring, its fields below. Nothing else lists messages: the codec, the servers' admission and PROTOCOL.md
 (`allstop.vm.wire.protocol`) read the classes. A new subject needs its import here.
 

@@ -87,7 +87,7 @@ def _type_name(annotation: Any) -> str:
 
 
 def _routes(kind: type[Message]) -> str:
-    """From whom to whom: senders with the same receivers are put together."""
+    """Senders and receivers; senders with the same receivers are put together."""
     receivers: dict[int, list[int]] = {}
     for sender, receiver in ROUTES[kind]:
         receivers.setdefault(sender, []).append(receiver)

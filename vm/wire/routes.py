@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who speaks, and who may say something to whom: `LAUNCHER >> COORDINATOR | COORDINATOR >> (WORKER | DEVICES)`."""
+"""The roles, and routes between them: `LAUNCHER >> COORDINATOR | COORDINATOR >> (WORKER | DEVICES)`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Route(tuple[tuple[int, int], ...]):
 
     @property
     def back(self) -> Route:
-        """The way of the answers."""
+        """The reverse route, which answers take."""
         return Route((receiver, sender) for sender, receiver in self)
 
 
 class Roles(tuple[int, ...]):
-    """One role, or several that may say, or hear, the same."""
+    """One role, or several that may send or receive the same messages."""
 
     __slots__ = ()
 

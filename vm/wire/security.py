@@ -40,9 +40,9 @@ class KeyPair(NamedTuple):
 
 
 class Guard:
-    """Admits the given public keys to the servers of one context. `refused` counts the connections that did not come
-    in: those without a key of this run, those without any, and what was no connection of ZeroMQ's at all. `admitted`
-    grows before anything that a connection brings can be received."""
+    """Admits the given public keys to the servers of one context. `refused` counts the connections that it refused:
+    those with a key of another run, those without a key, and those that do not speak ZeroMQ. `admitted` grows before
+    anything that a connection brings can be received."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], admitted: Iterable[str]) -> None:
         self._admitted = frozenset(key.encode() for key in admitted)
@@ -56,7 +56,7 @@ class Guard:
         self._authenticator.configure_curve_callback(domain=_DOMAIN.decode(), credentials_provider=self)
 
     def callback(self, domain: str, key: bytes) -> bool:
-        """pyzmq asks whether this client may come in."""
+        """Whether this client may connect; pyzmq calls it."""
         if key not in self._admitted:
             return False
         self.admitted += 1
@@ -89,8 +89,8 @@ class Guard:
 
 
 class Breaks:
-    """Whether a connection of ours was broken. ZeroMQ makes a new one, and what was on its way is lost: where nothing
-    says a thing again, that has to be known."""
+    """Whether a connection of ours was broken. ZeroMQ makes a new one, and messages that were on their way are lost: a
+    process that never sends them again has to know."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)

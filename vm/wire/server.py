@@ -2,8 +2,8 @@
 """A server: one ROUTER, the peers that it admits, and the messages that it takes from them.
 
 The coordinator, the device server, a host's node and the launcher's end of the agents are each one `Server` with a
-function that obeys. This is where their common I/O is; who is admitted is decided in `admission`. Nothing that a peer
-sends may raise out of `take`: what is refused is counted by its reason and forgotten.
+function that obeys. This is where their common I/O is; `admission` decides which peers are admitted. Nothing that a
+peer sends may raise out of `take`: what is refused is counted by its reason and forgotten.
 """
 
 from __future__ import annotations

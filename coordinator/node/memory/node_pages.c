@@ -53,7 +53,7 @@ static void flush(NodeMemory *self, uint32_t ipa, bool code)
 
 static bool ever_executed(uint64_t entry)
 {
-    return (entry & VALID) && (!(entry & XN) || entry & FLIP_MASK);
+    return (entry & VALID) && (!(entry & XN) || entry & TOGGLE_MASK);
 }
 
 static bool is_zero(const uint64_t *page)
@@ -84,7 +84,7 @@ PyObject *memory_revoke(NodeMemory *self, PyObject *args)
         memcpy(frame, self->m.pages.ram + (ipa - RAM_BASE), SWAP_PAGE);
         uint64_t entry = 0;
         if (share) /* a page that was writable and executable stays executable: its code was just flushed */
-            entry = ipa | ATTRIBUTES | READ_ONLY | (was & VALID && !(was & XN) ? 0 : XN) | (was & FLIP_MASK);
+            entry = ipa | ATTRIBUTES | READ_ONLY | (was & VALID && !(was & XN) ? 0 : XN) | (was & TOGGLE_MASK);
         atomic_store(page_entry(&self->m.pages, ipa), entry);
     }
     Py_END_ALLOW_THREADS

@@ -157,7 +157,7 @@ PyObject *memory_set_power(NodeMemory *self, PyObject *args)
     uint32_t pending = CP_POWER_PENDING;
     if (!self->m.host->has_coordinator)
         atomic_store(&v->power, power);
-    else if (power == CP_POWER_ON) /* power is what the coordinator says, whose word may be newer; but for this */
+    else if (power == CP_POWER_ON) /* the coordinator may have set a newer power: only PENDING becomes ON */
         atomic_compare_exchange_strong(&v->power, &pending, power);
     Py_RETURN_NONE;
 }

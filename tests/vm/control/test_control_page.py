@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The control page, between the vCPUs' own processes and those who ask something of them."""
+"""The control page, between the vCPUs' own processes and those that ask something of them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_head_start_stops_all_the_others_and_grants_nothing(make: Make) -> Non
     assert page.mode(2) == control.EXITING  # asked to leave, not said to have left
     assert page.stop([1], 0.0) == [2]
     page.set_mode(2, control.OUTSIDE)
-    assert not page.set_mode(0, control.IN_GUEST)  # nobody enters
+    assert not page.set_mode(0, control.IN_GUEST)  # no vCPU enters
     page.set_mode(0, control.OUTSIDE)
     assert page.stop([1], DEADLINE_S) == []
     page.resume()

@@ -56,7 +56,7 @@ def read(path: Path) -> list[Event]:
 
 
 def record(path: Path, count: int, close: bool = True) -> Recorder:
-    """A journal of `count` events whose operand is their number."""
+    """A journal of `count` records whose operand is their number."""
     recorder = Recorder(str(path), "vcpu-3", 0, 3)
     for number in range(count):
         recorder.event(Kind.POWERED_ON, 3, number)
@@ -233,7 +233,7 @@ def test_a_process_that_is_killed_loses_nothing(folder: Path) -> None:
         numbers = [event.operands[0] for event in journal.events()]
         conditions = journal.conditions
     assert numbers == list(range(len(numbers))) and said <= len(numbers) <= said + 1000
-    assert len(conditions) == 1 and f"all of its {len(numbers)} events are there" in conditions[0]
+    assert len(conditions) == 1 and f"all of its {len(numbers)} records are there" in conditions[0]
 
 
 @pytest.mark.parametrize("left", [1, 10, 63])
@@ -246,7 +246,7 @@ def test_a_torn_record_is_left_out_and_said(folder: Path, left: int) -> None:
         file.write(bytes([255]) * min(left, 8) + bytes(4) + bytes([255]) * max(0, left - 12))
     with Journal(path) as journal:
         assert [event.operands[0] for event in journal.events()] == [0, 1, 2, 3, 4]
-        assert "but one that was being written" in journal.conditions[0]
+        assert "except one that was being written" in journal.conditions[0]
     recorder.close()
 
 
@@ -259,7 +259,7 @@ def test_a_journal_that_is_cut_keeps_what_comes_before(folder: Path, records: in
     with Journal(path) as journal:
         assert [event.operands[0] for event in journal.events()] == list(range(records))
         assert journal.conditions == (
-            f"x.journal was cut: the first {records} of its 10 events are there, and none of these is lost",
+            f"x.journal was cut: the first {records} of its 10 records are there, and none of these is lost",
         )
 
 
@@ -349,7 +349,7 @@ def test_a_closed_recorder_takes_no_more(folder: Path) -> None:
 
 
 @pytest.mark.processes
-def test_where_there_is_no_room_events_are_dropped_and_counted(folder: Path) -> None:
+def test_where_there_is_no_room_records_are_dropped_and_counted(folder: Path) -> None:
     """A file system that is full must neither kill the process nor lose what is there."""
     code = (
         "import resource, signal, sys; from allstop.vm.journal.recorder import Recorder\n"
@@ -365,7 +365,7 @@ def test_where_there_is_no_room_events_are_dropped_and_counted(folder: Path) -> 
     lost = 100 + HEADER_BYTES // RECORD_BYTES
     with Journal(path) as journal:
         assert [event.operands[0] for event in journal.events()] == list(range(there))
-        assert journal.conditions == (f"x.journal lacks {lost} events, for which the file system had no room",)
+        assert journal.conditions == (f"x.journal lacks {lost} records, for which the file system had no room",)
 
 
 def test_a_journal_is_read_while_it_is_written(folder: Path) -> None:

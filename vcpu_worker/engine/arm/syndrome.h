@@ -23,7 +23,7 @@ enum exception_class {
     CLASS_DATA_ABORT = 0x24,
 } __attribute__((packed));
 
-/* The fields of one class mean nothing for another, but for those of every class. Small, for each exit copies it. */
+/* A field of one class means nothing for another, except those that every class has. Small, for each exit copies it. */
 struct syndrome {
     enum exception_class exception_class;
     uint8_t length;              /* bytes of the instruction */

@@ -13,7 +13,7 @@ bool vcpu_translate(struct vcpu *v, uint32_t gva, bool write, bool privileged, u
 {
     struct translation t;
     while (!interpose_translate(v->interpose, gva, write, privileged, &t)) {
-        /* An entry stays broken for ever when the vCPU that changes it is killed. */
+        /* An entry stays broken forever when the vCPU that changes it is killed. */
         if (t.walk_stopped && !run_is_over(v) && stage2_fault(v, t.ipa, false, false))
             continue;
         v->fault_lpae = t.lpae_status;

@@ -7,7 +7,7 @@
 #include "vcpu_worker/engine/interpose/cpu.h"
 #include "vcpu_worker/engine/step.h"
 
-#define CHANCES 8u /* the toggles that a page has left which was W+X */
+#define CHANCES 8u /* the toggles that are left to a page that was W+X */
 
 /* This vCPU's own translations. */
 static void flush_own(struct vcpu *v, const struct invalidated *what)
@@ -31,7 +31,8 @@ static bool is_same_entry(uint32_t before, uint32_t now)
 }
 
 /* The TLB oracle: a vCPU that is still on the very guest entry on which it was `before`, when the invalidation is
- * done, may use what was invalidated, for flushes are served between guest entries only. How many vCPUs are. */
+ * done, may use what was invalidated, for flushes are served between guest entries only. Returns how many such vCPUs
+ * there are. */
 static uint32_t count_stale(struct vcpu *v, const uint32_t before[])
 {
     uint32_t stale = 0;
@@ -46,7 +47,7 @@ static uint32_t count_stale(struct vcpu *v, const uint32_t before[])
     return stale;
 }
 
-/* By the machine's discipline, but for an injected event. */
+/* By the machine's discipline, unless an injected event says otherwise. */
 static uint32_t invalidate_everywhere(struct vcpu *v, const struct invalidated *what)
 {
     uint32_t discipline = atomic_load_explicit(&v->host->tlb_discipline, memory_order_relaxed);
@@ -91,7 +92,7 @@ static void end_wx(struct vcpu *v, _Atomic uint64_t *place, uint64_t noted)
     uint64_t old = atomic_load(entry);
     if (!is_wx(old) || !atomic_compare_exchange_strong(place, &noted, 0))
         return; /* swapped out, or being changed: later */
-    uint64_t new = (old & ~(ACCESS_MASK | FLIP_MASK)) | READ_ONLY | (uint64_t)(FLIPS - CHANCES) << FLIP_SHIFT;
+    uint64_t new = (old & ~(ACCESS_MASK | TOGGLE_MASK)) | READ_ONLY | (uint64_t)(MAX_TOGGLES - CHANCES) << TOGGLE_SHIFT;
     if (atomic_compare_exchange_strong(entry, &old, new & ~VALID)) {
         cp_log_code(v->host, page);
         vcpu_shootdown(v, CP_TLB_FLUSH | CP_CODE_FLUSH, false, true);

@@ -62,7 +62,7 @@ static void shoot(struct vcpu *v, uint32_t bits, bool ipi, bool wait, bool every
     }
     if (wait) {
         uint32_t mode = atomic_load(&v->slot->mode) & ~(uint32_t)CP_MODE_MASK;
-        if (ipi) { /* others may wait for us: we are as good as flushed */
+        if (ipi) { /* others may wait for us: we flush before we enter */
             atomic_store(&v->slot->mode, mode | CP_SLEEPING);
             cp_futex_wake(&v->slot->flush_served);
         }

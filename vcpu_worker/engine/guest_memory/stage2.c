@@ -13,8 +13,8 @@
  * vCPU0 makes the page writable and has yet to post; vCPU2 faults on it too, finds it writable, stores new code and
  * tells vCPU1, which still runs the old code from its TLB. A broken entry has no other meaning than "wait".
  *
- * A page that an instruction writes while executing from it would toggle for ever. After FLIPS toggles, or when the
- * same instruction toggles it back and forth, it is readable, writable and executable for a while: a W+X page. The
+ * A page that an instruction writes while executing from it would toggle forever. After MAX_TOGGLES toggles, or when
+ * the same instruction toggles it back and forth, it is readable, writable and executable for a while: a W+X page. The
  * engine then sees only its own vCPU's writes to it; those of others come with the instruction cache maintenance that
  * the architecture requires anyway, which traps (maintenance.c).
  */
@@ -37,11 +37,12 @@ static bool livelocked(struct vcpu *v, uint32_t page, bool execute)
 void stage2_toggle(struct vcpu *v, uint32_t ipa, uint64_t old, bool execute)
 {
     _Atomic uint64_t *entry = entry_of(v, ipa);
-    uint64_t toggles = (old & FLIP_MASK) >> FLIP_SHIFT;
+    uint64_t toggles = (old & TOGGLE_MASK) >> TOGGLE_SHIFT;
     bool others_may_have_it = has_other_hosts(v) && !(old & OWNED); /* it is only read here then */
-    bool wx = (livelocked(v, ipa >> 12, execute) || toggles >= FLIPS) && !others_may_have_it;
+    bool wx = (livelocked(v, ipa >> 12, execute) || toggles >= MAX_TOGGLES) && !others_may_have_it;
     uint64_t access = wx ? READ_WRITE : execute ? READ_ONLY : READ_WRITE | XN;
-    uint64_t new = (old & ~(ACCESS_MASK | XN | FLIP_MASK)) | access | (toggles + (toggles < FLIPS)) << FLIP_SHIFT;
+    uint64_t counted = (toggles + (toggles < MAX_TOGGLES)) << TOGGLE_SHIFT;
+    uint64_t new = (old & ~(ACCESS_MASK | XN | TOGGLE_MASK)) | access | counted;
     if (!atomic_compare_exchange_strong(entry, &old, new & ~VALID))
         return;
     unsigned count = wx ? CP_COUNT_SHARED_CODE : execute ? CP_COUNT_TOGGLE_EXEC : CP_COUNT_TOGGLE_WRITE;

@@ -62,7 +62,7 @@ static void check(void *cpu, uint64_t address, uint64_t bytes, int kinds, uintpt
 /* ---- the library's own names; QEMU, hw/core/cpu.h and accel/tcg/atomic_template.h ---- */
 
 /* Reads and writes are marked alike, or neither: atomic_mmu_lookup takes a translation whose two tags differ for that
- * of a write-only page, and loops for ever. */
+ * of a write-only page, and loops forever. */
 INTERPOSED int cpu_watchpoint_address_matches_arm(void *cpu, uint64_t address, uint64_t bytes)
 {
     const struct watch *watch = &interpose_current->watch;

@@ -13,7 +13,7 @@
 
 #define PREFETCH_ABORT 3u /* the library's EXCP_PREFETCH_ABORT */
 
-/* Every request is served outside the guest, but for HOLD: the second look in one guest entry comes after an
+/* Every request is served outside the guest, except HOLD: the second look in one guest entry comes after an
  * instruction. */
 static bool on_poll(void *vcpu)
 {
@@ -52,7 +52,7 @@ static void on_exception(uc_engine *unused, uint32_t number, void *vcpu)
         uc.emu_stop(v->uc);
         return;
     }
-    /* To EL1: the guest's own. A guest whose vectors cannot be fetched aborts for ever without starting a block. */
+    /* To EL1: the guest's own. A guest whose vectors cannot be fetched aborts forever without starting a block. */
     if (number == PREFETCH_ABORT)
         interpose_count(v->interpose);
     if (on_poll(v) || interpose_budget_is_spent(v->interpose))

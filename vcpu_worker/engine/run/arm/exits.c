@@ -96,7 +96,7 @@ static bool handle_prefetch_abort(struct vcpu *v)
     x->ipa = fault_ipa(x, x->hifar);
     if (stage2_fault(v, x->ipa, !walk, false))
         return false;
-    /* At the guest's own vector outside RAM: it would take this abort for ever. */
+    /* At the guest's own vector outside RAM: it would take this abort forever. */
     bool is_vector = x->hifar - vcpu_vectors(v) < VECTORS_BYTES;
     x->kind = walk ? EXIT_WALK : is_vector ? EXIT_LOST : EXIT_FETCH;
     return true;
