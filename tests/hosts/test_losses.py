@@ -211,7 +211,7 @@ def test_a_host_that_is_lost_at_each_step_of_the_start(hosts: Any, guests: Path,
     assert re.search(r"host there\b", done.verdict["sentence"]) and "beyond" not in done.verdict["sentence"]
     assert "Traceback" not in done.err and "internal error" not in done.err
     wanted = {
-        "exit": "exit status 7",
+        "exit": "exited with status 7",
         "kill": "killed by SIGKILL",
         "stop": r"did not answer within 6 s" if step == "call" else r"(has been silent|did not answer)",
     }

@@ -8,28 +8,28 @@
 #include "vcpu_worker/engine/arm/syndrome.h"
 
 /* The enum, the EXIT_ constants and names of Exit's repr in Python come from these rows; _engine.pyi declares them. */
-#define EXITS(X)                                                                                                    \
-    X(MMIO)        /* stage-2 data abort outside RAM with a valid syndrome: value or register latched */           \
-    X(NISV)        /* the same without a syndrome, or across a page boundary: the instruction has to be fetched */ \
-    X(HVC)                                                                                                          \
-    X(SMC)                                                                                                          \
-    X(FETCH)       /* stage-2 instruction abort outside RAM */                                                     \
-    X(WALK)        /* a stage-1 walk left RAM */                                                                   \
-    X(CP15)        /* a trapped register that is not served natively */                                            \
-    X(REQUEST)     /* EVENT or QUIT is requested */                                                                \
-    X(BUDGET)      /* the instruction budget is used up */                                                         \
-    X(BREAKPOINT)  /* the instruction at PC is about to be executed */                                             \
-    X(TIMER)       /* the timers' interrupt lines have changed */                                                  \
-    X(LOST)        /* the guest takes an exception whose vector is not in memory */                                \
-    X(SEMIHOSTING) /* the guest calls the host; PC is after the call */                                            \
-    X(OTHER)       /* an exception to EL2 of another class */                                                      \
+#define EXITS(X)                                                                                                       \
+    X(MMIO) /* stage-2 data abort outside RAM with a valid syndrome: value or register latched */                      \
+    X(NISV) /* the same without a syndrome, or across a page boundary: the instruction has to be fetched */            \
+    X(HVC)                                                                                                             \
+    X(SMC)                                                                                                             \
+    X(FETCH)       /* stage-2 instruction abort outside RAM */                                                         \
+    X(WALK)        /* a stage-1 walk left RAM */                                                                       \
+    X(CP15)        /* a trapped register that is not served natively */                                                \
+    X(REQUEST)     /* EVENT or QUIT is requested */                                                                    \
+    X(BUDGET)      /* the instruction budget is used up */                                                             \
+    X(BREAKPOINT)  /* the instruction at PC is about to be executed */                                                 \
+    X(TIMER)       /* the timers' interrupt lines have changed */                                                      \
+    X(LOST)        /* the guest takes an exception whose vector is not in memory */                                    \
+    X(SEMIHOSTING) /* the guest calls the host; PC is after the call */                                                \
+    X(OTHER)       /* an exception to EL2 of another class */                                                          \
     X(WATCHPOINT)  /* the instruction that was executed last has accessed a watched address: `hdfar` */
 
 enum exit_kind {
 #define X(name) EXIT_##name,
     EXITS(X)
 #undef X
-    EXIT_KINDS
+        EXIT_KINDS
 };
 
 struct exit_record {

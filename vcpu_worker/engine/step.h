@@ -47,10 +47,10 @@ static inline void step_end_(const struct step *s, enum journal_kind kind, uint6
 #define step_end(step, kind, ...) step_end_(step, kind, (uint64_t[6]){ __VA_ARGS__ })
 
 /* A step without a duration: at most six operands of the journal's record follow. */
-#define step_now(v, kind, ...)                                               \
-    do {                                                                     \
-        if ((v)->journal)                                                    \
-            journal_event((v)->journal, kind, (v)->number, __VA_ARGS__);     \
+#define step_now(v, kind, ...)                                                                                         \
+    do {                                                                                                               \
+        if ((v)->journal)                                                                                              \
+            journal_event((v)->journal, kind, (v)->number, __VA_ARGS__);                                               \
     } while (0)
 
 #endif

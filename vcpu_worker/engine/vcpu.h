@@ -18,8 +18,8 @@
 #include "vm/memory/swap_file.h"
 
 #define PAGE_BYTES 4096u
-#define PARK_NS 1000000ull            /* how long a vCPU at most keeps out of the way of a shootdown */
-#define SLICE_NS 250000000ull         /* how long a wait goes on without a beat */
+#define PARK_NS 1000000ull    /* how long a vCPU at most keeps out of the way of a shootdown */
+#define SLICE_NS 250000000ull /* how long a wait goes on without a beat */
 
 struct interpose;
 
@@ -35,46 +35,46 @@ struct generic_timer {
 
 struct vcpu {
     uc_engine *uc;
-    uc_context *pristine;          /* the state after reset */
+    uc_context *pristine; /* the state after reset */
     struct interpose *interpose;
-    bool as_shipped;               /* for tests: nothing interposed, no W^X, TLB maintenance stays local */
+    bool as_shipped; /* for tests: nothing interposed, no W^X, TLB maintenance stays local */
     uint32_t number;
 
     struct cp_host *host;
     struct cp_vcpu *slot;
     unsigned char *ram;
     uint64_t ram_bytes;
-    _Atomic uint64_t *stage2;      /* the whole table file */
+    _Atomic uint64_t *stage2; /* the whole table file */
     uint64_t stage2_bytes;
-    int swap_fd;                   /* -1: nothing can be swapped out */
-    struct journal *journal;       /* NULL: none is kept */
+    int swap_fd;             /* -1: nothing can be swapped out */
+    struct journal *journal; /* NULL: none is kept */
 
-    uint32_t pc, cpsr;             /* the guest's, while it is outside */
+    uint32_t pc, cpsr; /* the guest's, while it is outside */
     uint32_t hcr;
-    uint64_t code_seen, tlb_seen;  /* how far the code log and the TLB log were read */
+    uint64_t code_seen, tlb_seen; /* how far the code log and the TLB log were read */
 
     /* The run. */
-    uint32_t ignored;              /* requests that do not keep this run out of the guest: STOP, for the owner */
-    bool oversubscribed;           /* more vCPUs than cores: waiting loops give the core away */
-    bool semihosting;              /* some instructions are calls to the host */
-    bool calls_host;               /* this run ended by one */
-    bool trapped;                  /* this run ended by an exception to EL2 */
-    bool latched;                  /* an MMIO load waits for its value */
-    bool waited_for_page;          /* this exit has waited for another host's page */
-    uint32_t held_entry;           /* the mode word of the guest entry in which HOLD was seen first */
-    uint64_t epoch;                /* at the exit, see exit_record */
+    uint32_t ignored;     /* requests that do not keep this run out of the guest: STOP, for the owner */
+    bool oversubscribed;  /* more vCPUs than cores: waiting loops give the core away */
+    bool semihosting;     /* some instructions are calls to the host */
+    bool calls_host;      /* this run ended by one */
+    bool trapped;         /* this run ended by an exception to EL2 */
+    bool latched;         /* an MMIO load waits for its value */
+    bool waited_for_page; /* this exit has waited for another host's page */
+    uint32_t held_entry;  /* the mode word of the guest entry in which HOLD was seen first */
+    uint64_t epoch;       /* at the exit, see exit_record */
     bool settled;
     struct exit_record exit;
     struct {
         timer_t timer;
-        bool is_short;             /* else slices are the host scheduler's */
+        bool is_short; /* else slices are the host scheduler's */
         volatile sig_atomic_t is_set, gave;
     } time_slice;
 
     /* The generic timer. */
     struct generic_timer timers[TIMERS];
     uint32_t timer_levels, timer_told; /* of the interrupt lines, bit n for timer n: as they are, as Python was told */
-    uint64_t timers_armed;         /* the count for which the host's timer is set */
+    uint64_t timers_armed;             /* the count for which the host's timer is set */
     timer_t host_timer;
     bool has_timer;
 
@@ -82,9 +82,9 @@ struct vcpu {
     struct {
         uint32_t pc, page, times;
         bool execute;
-    } last_toggle;                 /* the W^X toggle before this one, to see an instruction that toggles forever */
+    } last_toggle;                    /* the W^X toggle before this one, to see an instruction that toggles forever */
     uint32_t fault_lpae, fault_short; /* status of the last translation that failed */
-    bool swap_failed;              /* a page cannot be brought back: `sentence` says why, and the vCPU cannot go on */
+    bool swap_failed; /* a page cannot be brought back: `sentence` says why, and the vCPU cannot go on */
     enum invalidation next_invalidation;
 
     char sentence[SENTENCE_BYTES]; /* why an operation failed */

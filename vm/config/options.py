@@ -42,8 +42,8 @@ class Option:
     `kind` reads and checks values. `what` names the option in sentences. `word` is its name in Python and in campaign
     specs, where that differs from the field's; `flag` is the command line's, where that is not the word's. `needs` and
     `excludes` name another field that must, or must not, be given with it. `axis` lets campaigns vary it; `axis_kind`
-    is for one of which campaigns allow less. `hidden` keeps it out of help and documents. `stays` is for what concerns
-    the first host alone: the processes of other hosts are told the default.
+    is the kind for campaigns, where they allow less. `hidden` keeps it out of help and documents. `stays` is for what
+    concerns the first host alone: the processes of other hosts are told the default.
     """
 
     kind: Kind

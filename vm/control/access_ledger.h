@@ -59,9 +59,9 @@ static inline void al_enter(struct al_ledger *l, uint64_t ipa, uint64_t value, u
 static inline bool al_agree(struct al_ledger *one, struct al_ledger *other)
 {
     return atomic_load_explicit(&one->count, memory_order_acquire)
-               == atomic_load_explicit(&other->count, memory_order_acquire)
+        == atomic_load_explicit(&other->count, memory_order_acquire)
         && atomic_load_explicit(&one->hash, memory_order_relaxed)
-               == atomic_load_explicit(&other->hash, memory_order_relaxed);
+        == atomic_load_explicit(&other->hash, memory_order_relaxed);
 }
 
 #endif

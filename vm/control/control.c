@@ -144,8 +144,7 @@ static void gather_methods(void)
 }
 
 static PyTypeObject control_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "allstop.vm.control.control.ControlPage",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "allstop.vm.control.control.ControlPage",
     .tp_doc = "ControlPage(fd)\n--\n\nThe control page of one host, mapped from an inherited memory file.",
     .tp_basicsize = sizeof(ControlPage),
     .tp_flags = Py_TPFLAGS_DEFAULT,
@@ -181,22 +180,31 @@ static bool add_constant(PyObject *module, const char *name, long number)
 
 PyMODINIT_FUNC PyInit_control(void)
 {
-    static const struct { const char *name; long value; } constants[] = {
-        { "OUTSIDE", CP_OUTSIDE }, { "IN_GUEST", CP_IN_GUEST }, { "EXITING", CP_EXITING }, { "SLEEPING", CP_SLEEPING },
-        { "POWER_OFF", CP_POWER_OFF }, { "POWER_PENDING", CP_POWER_PENDING }, { "POWER_ON", CP_POWER_ON },
-        { "COORDINATOR", SLOT_COORDINATOR }, { "DEVICES", SLOT_DEVICES }, { "DEBUGGER", SLOT_DEBUGGER },
-        { "NODE", SLOT_NODE },
+    static const struct {
+        const char *name;
+        long value;
+    } constants[] = { { "OUTSIDE", CP_OUTSIDE },
+                      { "IN_GUEST", CP_IN_GUEST },
+                      { "EXITING", CP_EXITING },
+                      { "SLEEPING", CP_SLEEPING },
+                      { "POWER_OFF", CP_POWER_OFF },
+                      { "POWER_PENDING", CP_POWER_PENDING },
+                      { "POWER_ON", CP_POWER_ON },
+                      { "COORDINATOR", SLOT_COORDINATOR },
+                      { "DEVICES", SLOT_DEVICES },
+                      { "DEBUGGER", SLOT_DEBUGGER },
+                      { "NODE", SLOT_NODE },
 #define X(name, ...) { #name, CP_##name },
-        CP_REQUESTS(X)
+                      CP_REQUESTS(X)
 #undef X
 #define X(name, ...) { "COUNT_" #name, CP_COUNT_##name },
-        CP_COUNTERS(X)
+                          CP_COUNTERS(X)
 #undef X
 #define X(name, ...) { "HISTOGRAM_" #name, CP_HIST_##name },
-        CP_HISTOGRAMS(X)
+                              CP_HISTOGRAMS(X)
 #undef X
 #define X(name, ...) { "ACTIVITY_" #name, CP_ACTIVITY_##name },
-        CP_ACTIVITIES(X)
+                                  CP_ACTIVITIES(X)
 #undef X
     };
     gather_methods();

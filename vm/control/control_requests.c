@@ -48,8 +48,8 @@ static PyObject *control_wait_outside(ControlPage *self, PyObject *args)
     VCPU_ARGS("d", &timeout_s);
     uint64_t deadline = cp_now_ns() + (uint64_t)(timeout_s > 0 ? timeout_s * 1e9 : 0);
     bool left = true;
-    Py_BEGIN_ALLOW_THREADS
-    for (;;) {
+    Py_BEGIN_ALLOW_THREADS for (;;)
+    {
         uint32_t mode = atomic_load(&v->mode);
         uint32_t low = mode & CP_MODE_MASK;
         if (low == CP_OUTSIDE || low == CP_SLEEPING)
@@ -60,8 +60,7 @@ static PyObject *control_wait_outside(ControlPage *self, PyObject *args)
         if (!left)
             break;
     }
-    Py_END_ALLOW_THREADS
-    return PyBool_FromLong(left);
+    Py_END_ALLOW_THREADS return PyBool_FromLong(left);
 }
 
 static PyObject *control_stop(ControlPage *self, PyObject *args)
@@ -89,14 +88,12 @@ static PyObject *control_stop(ControlPage *self, PyObject *args)
     uint32_t exiting[CP_MAX_VCPUS];
     bool missing[CP_MAX_VCPUS] = { false };
     uint64_t deadline = cp_now_ns() + (uint64_t)(timeout_s > 0 ? timeout_s * 1e9 : 0);
-    Py_BEGIN_ALLOW_THREADS
-    for (uint32_t i = 0; i < vcpus; i++)
+    Py_BEGIN_ALLOW_THREADS for (uint32_t i = 0; i < vcpus; i++)
         exiting[i] = skip[i] || cp_is_remote(cp_vcpu(self->host, i)) ? 0 : cp_post(cp_vcpu(self->host, i), CP_STOP);
     for (uint32_t i = 0; i < vcpus; i++)
         if (exiting[i] && !cp_wait_exited(cp_vcpu(self->host, i), exiting[i], deadline))
             missing[i] = true;
-    Py_END_ALLOW_THREADS
-    PyObject *result = PyList_New(0);
+    Py_END_ALLOW_THREADS PyObject *result = PyList_New(0);
     for (uint32_t i = 0; result && i < vcpus; i++) {
         if (!missing[i])
             continue;

@@ -4,7 +4,10 @@
 
 enum detail { NOTHING, ADDRESS, NUMBER };
 
-static const struct { const char *words; enum detail detail; } activities[] = {
+static const struct {
+    const char *words;
+    enum detail detail;
+} activities[] = {
 #define X(name, words, detail) { words, detail },
     CP_ACTIVITIES(X)
 #undef X
@@ -33,7 +36,7 @@ static struct cp_process *process_at(ControlPage *self, long slot)
         return NULL;                                                                                                   \
     struct cp_process *p = process_at(self, slot);                                                                     \
     if (p == NULL)                                                                                                     \
-        return NULL
+    return NULL
 
 static PyObject *control_pid(ControlPage *self, PyObject *arg)
 {
@@ -222,7 +225,10 @@ static bool add_table(PyObject *module, const char *name, PyObject *value)
 bool control_add_tables(PyObject *module)
 {
     enum { EXIT, STEP };
-    static const struct { const char *name; int kind; } counters[] = {
+    static const struct {
+        const char *name;
+        int kind;
+    } counters[] = {
 #define X(name, key, kind) { key, kind },
         CP_COUNTERS(X)
 #undef X

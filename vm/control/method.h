@@ -9,9 +9,16 @@
 /* METHOD(prefix, name, METH_ flags, "arguments, /", "what it does"): the C function is prefix_name. A method without
  * arguments is NOARGS. */
 #define METHOD(prefix, name, flags, arguments, text)                                                                   \
-    { #name, (PyCFunction)(void (*)(void))prefix##_##name, flags, #name "($self, " arguments ")\n--\n\n" text }
+    {                                                                                                                  \
+#name, (PyCFunction)(void (*)(void))prefix##_##name, flags, #name "($self, " arguments ")\n--\n\n" text        \
+    }
 #define NOARGS(prefix, name, text)                                                                                     \
-    { #name, (PyCFunction)(void (*)(void))prefix##_##name, METH_NOARGS, #name "($self)\n--\n\n" text }
-#define NO_METHOD { NULL, NULL, 0, NULL }
+    {                                                                                                                  \
+#name, (PyCFunction)(void (*)(void))prefix##_##name, METH_NOARGS, #name "($self)\n--\n\n" text                 \
+    }
+#define NO_METHOD                                                                                                      \
+    {                                                                                                                  \
+        NULL, NULL, 0, NULL                                                                                            \
+    }
 
 #endif

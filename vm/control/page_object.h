@@ -38,7 +38,7 @@ static inline struct cp_vcpu *control_vcpu(ControlPage *self, long vcpu)
         return NULL;                                                                                                   \
     struct cp_vcpu *v = control_vcpu(self, vcpu);                                                                      \
     if (v == NULL)                                                                                                     \
-        return NULL
+    return NULL
 
 #define VCPU_ARG                                                                                                       \
     long vcpu = PyLong_AsLong(arg);                                                                                    \
@@ -46,6 +46,6 @@ static inline struct cp_vcpu *control_vcpu(ControlPage *self, long vcpu)
         return NULL;                                                                                                   \
     struct cp_vcpu *v = control_vcpu(self, vcpu);                                                                      \
     if (v == NULL)                                                                                                     \
-        return NULL
+    return NULL
 
 #endif

@@ -11,8 +11,7 @@
 static inline void cp_count(struct cp_vcpu *v, unsigned counter)
 {
     /* One writer: a plain increment that readers see whole. */
-    atomic_store_explicit(&v->counters[counter],
-                          atomic_load_explicit(&v->counters[counter], memory_order_relaxed) + 1,
+    atomic_store_explicit(&v->counters[counter], atomic_load_explicit(&v->counters[counter], memory_order_relaxed) + 1,
                           memory_order_relaxed);
 }
 

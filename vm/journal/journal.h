@@ -33,14 +33,14 @@ struct journal_header {
     uint32_t version, record_bytes;
     uint32_t role, vcpu, pid;
     _Atomic uint32_t closed;
-    uint64_t began_ns;       /* CLOCK_MONOTONIC, as the records have it */
-    uint64_t began_unix_ns;  /* the same moment by the calendar */
+    uint64_t began_ns;        /* CLOCK_MONOTONIC, as the records have it */
+    uint64_t began_unix_ns;   /* the same moment by the calendar */
     _Atomic uint64_t records; /* once closed */
     _Atomic uint64_t dropped; /* records for which there was no room */
     char process[32];
     /* Zeros, but in a journal that came from another host: the launcher writes them when it takes the journal in. */
-    int64_t clock_offset_ns;   /* to be added to all times, for the first host's CLOCK_MONOTONIC */
-    uint64_t clock_error_ns;   /* by which that may be off; 0: not measured */
+    int64_t clock_offset_ns; /* to be added to all times, for the first host's CLOCK_MONOTONIC */
+    uint64_t clock_error_ns; /* by which that may be off; 0: not measured */
     char host[64];
     char pad[256 - 176];
 };
@@ -57,8 +57,8 @@ _Static_assert(sizeof(struct journal_record) == 64, "a journal's record");
 struct journal {
     int fd;
     struct journal_header *header;
-    unsigned char *window;            /* JOURNAL_WINDOW_BYTES of the file, at a multiple of that */
-    uint64_t window_offset;           /* of the next window */
+    unsigned char *window;  /* JOURNAL_WINDOW_BYTES of the file, at a multiple of that */
+    uint64_t window_offset; /* of the next window */
     struct journal_record *next, *end;
     uint64_t written;
 };
@@ -106,7 +106,7 @@ static inline void journal_put(struct journal *j, uint64_t t_ns, uint32_t kind, 
 }
 
 /* A record of now. */
-#define journal_event(j, kind, vcpu, ...)                                                                    \
+#define journal_event(j, kind, vcpu, ...)                                                                              \
     journal_put(j, journal_now_ns(), kind, vcpu, (const uint64_t[6]){ __VA_ARGS__ })
 
 /* A span that began at `began_ns` ends now; at most five operands. */
@@ -118,7 +118,7 @@ static inline void journal_span_(struct journal *j, uint32_t kind, uint32_t vcpu
     all[5] = now_ns - began_ns;
     journal_put(j, now_ns, kind, vcpu, all);
 }
-#define journal_span(j, kind, vcpu, began_ns, ...)                                                           \
+#define journal_span(j, kind, vcpu, began_ns, ...)                                                                     \
     journal_span_(j, kind, vcpu, began_ns, (const uint64_t[6]){ __VA_ARGS__ })
 
 #endif

@@ -180,8 +180,7 @@ static PyMethodDef recorder_methods[] = {
 };
 
 static PyTypeObject recorder_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "allstop.vm.journal.recorder.Recorder",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "allstop.vm.journal.recorder.Recorder",
     .tp_doc = "Recorder(path, process, role, vcpu=0)\n--\n\n"
               "The journal of this process: a new file, or an empty one without a name by its descriptor, which the "
               "caller keeps. Raises OSError. The attributes in capitals are the kinds of records.",
@@ -200,7 +199,11 @@ static struct PyModuleDef recorder_module = {
 };
 
 /* The rows of kinds.h, and between them, without a name, the process that writes those that follow. */
-static const struct { const char *name; long number; const char *words, *meaning; } kinds[] = {
+static const struct {
+    const char *name;
+    long number;
+    const char *words, *meaning;
+} kinds[] = {
 #define W(words) { NULL, 0, words, NULL },
 #define X(name, number, operands, meaning) { #name, number, operands, meaning },
     JOURNAL_KINDS(X, W)
@@ -218,7 +221,8 @@ static bool add_kinds(PyObject *table)
             continue;
         }
         PyObject *number = PyLong_FromLong(kinds[i].number);
-        PyObject *row = number == NULL ? NULL
+        PyObject *row = number == NULL
+            ? NULL
             : Py_BuildValue("(sOsss)", kinds[i].name, number, kinds[i].words, kinds[i].meaning, writer);
         bool good = row != NULL && PyList_Append(table, row) == 0
             && PyDict_SetItemString(recorder_type.tp_dict, kinds[i].name, number) == 0;

@@ -230,8 +230,7 @@ static PyMemberDef memory_members[] = {
 };
 
 static PyTypeObject memory_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "allstop.vm.memory.guest_memory.GuestMemory",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "allstop.vm.memory.guest_memory.GuestMemory",
     .tp_doc = "GuestMemory(control_fd, ram_fd, stage2_fd, swap_fd=-1, as_shipped=False)\n--\n\n"
               "Guest RAM for devices that read and write it by themselves.",
     .tp_basicsize = sizeof(GuestMemory),

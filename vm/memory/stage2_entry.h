@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define RAM_BASE 0x40000000u
-#define STAGE2_PAGES_OFFSET 0x5000u  /* level 3 follows one level-1 page and four level-2 pages */
+#define STAGE2_PAGES_OFFSET 0x5000u /* level 3 follows one level-1 page and four level-2 pages */
 
 #define VALID 1ull
 #define READ_ONLY (1ull << 6)
@@ -21,13 +21,13 @@
 #define ACCESS_MASK (3ull << 6)
 #define XN (1ull << 54)
 #define ATTRIBUTES (1ull << 10 | 3ull << 8 | 0xfull << 2 | 3ull) /* AF, inner shareable, normal memory, page */
-#define OWNED (1ull << 52)    /* the architecture's hint "contiguous", which the engine does not look at */
-#define TOGGLE_SHIFT 55       /* bits 60:55, ignored by the walk, count W^X toggles */
+#define OWNED (1ull << 52) /* the architecture's hint "contiguous", which the engine does not look at */
+#define TOGGLE_SHIFT 55    /* bits 60:55, ignored by the walk, count W^X toggles */
 #define TOGGLE_MASK (63ull << TOGGLE_SHIFT)
 #define MAX_TOGGLES 48u
 #define BROKEN (1ull << 61)
-#define WANTED (1ull << 63)   /* of a broken entry: a vCPU in an exit, or a device, needs the page to go on */
-#define SWAPPED (1ull << 62)  /* the page is in the swap file */
+#define WANTED (1ull << 63)  /* of a broken entry: a vCPU in an exit, or a device, needs the page to go on */
+#define SWAPPED (1ull << 62) /* the page is in the swap file */
 
 /* Guest RAM as a process that is no vCPU's sees it too. */
 struct guest_pages {

@@ -76,7 +76,8 @@ static inline enum swap_result swap_page_in(const struct guest_pages *g, uint32_
     if (good && (record.used != 1 || record.hash != swap_hash(page))) {
         snprintf(sentence, SENTENCE_BYTES,
                  "the page at 0x%08x came back from the swap file with other contents than it left with: the file is "
-                 "damaged", ipa);
+                 "damaged",
+                 ipa);
         good = false;
     }
     if (!good) {

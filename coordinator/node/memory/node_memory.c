@@ -125,8 +125,7 @@ static PyMethodDef memory_methods[] = {
 };
 
 static PyTypeObject memory_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "allstop.coordinator.node.memory.node_memory.NodeMemory",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "allstop.coordinator.node.memory.node_memory.NodeMemory",
     .tp_doc = "NodeMemory(control_fd, ram_fd, stage2_fd, swap_fd=-1)\n--\n\n"
               "A host's shared memory, as its node uses it.",
     .tp_basicsize = sizeof(NodeMemory),

@@ -74,8 +74,7 @@ PyObject *memory_revoke(NodeMemory *self, PyObject *args)
     uint64_t frame[SWAP_PAGE / 8];
     struct taken_page taken = { 0 };
     enum taken result;
-    Py_BEGIN_ALLOW_THREADS
-    result = mapped_take(&self->m, ipa, false, NULL, &taken);
+    Py_BEGIN_ALLOW_THREADS result = mapped_take(&self->m, ipa, false, NULL, &taken);
     if (result == TAKEN) {
         uint64_t was = taken.was;
         bool writable = (was & ACCESS_MASK) == READ_WRITE;
@@ -87,8 +86,8 @@ PyObject *memory_revoke(NodeMemory *self, PyObject *args)
             entry = ipa | ATTRIBUTES | READ_ONLY | (was & VALID && !(was & XN) ? 0 : XN) | (was & TOGGLE_MASK);
         atomic_store(page_entry(&self->m.pages, ipa), entry);
     }
-    Py_END_ALLOW_THREADS
-    if (result == TAKEN_FAILED) {
+    Py_END_ALLOW_THREADS if (result == TAKEN_FAILED)
+    {
         PyErr_SetString(PyExc_RuntimeError, taken.sentence);
         return NULL;
     }
@@ -141,12 +140,11 @@ PyObject *memory_upgrade(NodeMemory *self, PyObject *arg)
         return NULL;
     struct taken_page taken;
     enum taken result;
-    Py_BEGIN_ALLOW_THREADS
-    result = mapped_take(&self->m, ipa, false, NULL, &taken);
+    Py_BEGIN_ALLOW_THREADS result = mapped_take(&self->m, ipa, false, NULL, &taken);
     if (result == TAKEN) /* no vCPU loses a right, so none flushes; a write to an executable page toggles it */
         atomic_store(page_entry(&self->m.pages, ipa), taken.was | OWNED | (taken.was & XN ? READ_WRITE : 0));
-    Py_END_ALLOW_THREADS
-    if (result == TAKEN_FAILED) {
+    Py_END_ALLOW_THREADS if (result == TAKEN_FAILED)
+    {
         PyErr_SetString(PyExc_RuntimeError, taken.sentence);
         return NULL;
     }
@@ -163,8 +161,8 @@ PyObject *memory_wants(NodeMemory *self, PyObject *unused)
         uint32_t want = atomic_load(want_of(self, slot));
         if (want == 0)
             continue;
-        PyObject *item = Py_BuildValue("(IIOOI)", slot, cp_wanted_page(want),
-                                       want & 1 ? Py_True : Py_False, want & 2 ? Py_True : Py_False, want >> 23 << 3);
+        PyObject *item = Py_BuildValue("(IIOOI)", slot, cp_wanted_page(want), want & 1 ? Py_True : Py_False,
+                                       want & 2 ? Py_True : Py_False, want >> 23 << 3);
         if (item == NULL || PyList_Append(list, item) < 0)
             Py_CLEAR(list);
         Py_XDECREF(item);

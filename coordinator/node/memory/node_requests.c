@@ -113,11 +113,8 @@ PyObject *memory_wait_exited(NodeMemory *self, PyObject *args)
     if (v == NULL)
         return NULL;
     bool left = true;
-    Py_BEGIN_ALLOW_THREADS
-    if (exiting)
-        left = cp_wait_exited(v, exiting, cp_now_ns() + (uint64_t)(timeout_s * 1e9));
-    Py_END_ALLOW_THREADS
-    return PyBool_FromLong(left);
+    Py_BEGIN_ALLOW_THREADS if (exiting) left = cp_wait_exited(v, exiting, cp_now_ns() + (uint64_t)(timeout_s * 1e9));
+    Py_END_ALLOW_THREADS return PyBool_FromLong(left);
 }
 
 PyObject *memory_invalidation(NodeMemory *self, PyObject *arg)

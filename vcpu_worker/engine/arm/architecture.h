@@ -15,7 +15,7 @@
 #define SCR_NS (1u << 0)
 #define SCR_HCE (1u << 8)
 #define NSACR_CP10_CP11 (3u << 10)
-#define HDCR_HPMN_ALL 6u            /* all event counters are the guest's */
+#define HDCR_HPMN_ALL 6u /* all event counters are the guest's */
 #define VTCR_RES1 (1u << 31)
 #define VTCR_START_AT_LEVEL_1 (1u << 6)
 #define CNTHCTL_PL1PCTEN (1u << 0)
@@ -27,7 +27,7 @@
 #define SCTLR_EE (1u << 25)
 #define SCTLR_AFE (1u << 29)
 #define SCTLR_TE (1u << 30)
-#define HIGH_VECTORS 0xffff0000u    /* where they are with SCTLR.V */
+#define HIGH_VECTORS 0xffff0000u /* where they are with SCTLR.V */
 #define VECTORS_BYTES 0x20u
 
 #define TTBCR_N 7u
@@ -35,7 +35,7 @@
 #define TTBCR_PD1 (1u << 5)
 #define TTBCR_EAE (1u << 31)
 
-#define FSR_LPAE (1u << 9)          /* DFSR and IFSR: the status is of the long-descriptor format */
+#define FSR_LPAE (1u << 9) /* DFSR and IFSR: the status is of the long-descriptor format */
 #define DFSR_WNR (1u << 11)
 
 #define PSR_MODE 0x1fu

@@ -9,12 +9,12 @@
 enum exception_class {
     CLASS_UNKNOWN = 0x00,
     CLASS_WFX = 0x01,
-    CLASS_CP15 = 0x03,           /* MCR, MRC */
-    CLASS_CP15_64 = 0x04,        /* MCRR, MRRC */
+    CLASS_CP15 = 0x03,    /* MCR, MRC */
+    CLASS_CP15_64 = 0x04, /* MCRR, MRRC */
     CLASS_CP14 = 0x05,
-    CLASS_CP14_TRANSFER = 0x06,  /* LDC, STC */
-    CLASS_VECTOR = 0x07,         /* VFP and NEON */
-    CLASS_CP10 = 0x08,           /* VMRS */
+    CLASS_CP14_TRANSFER = 0x06, /* LDC, STC */
+    CLASS_VECTOR = 0x07,        /* VFP and NEON */
+    CLASS_CP10 = 0x08,          /* VMRS */
     CLASS_CP14_64 = 0x0c,
     CLASS_SVC = 0x11,
     CLASS_HVC = 0x12,
@@ -26,10 +26,10 @@ enum exception_class {
 /* A field of one class means nothing for another, except those that every class has. Small, for each exit copies it. */
 struct syndrome {
     enum exception_class exception_class;
-    uint8_t length;              /* bytes of the instruction */
+    uint8_t length; /* bytes of the instruction */
     struct {
-        bool s1ptw;              /* a walk of stage 1 faulted at stage 2 */
-        bool isv;                /* size, sign_extends and register_number are valid */
+        bool s1ptw; /* a walk of stage 1 faulted at stage 2 */
+        bool isv;   /* size, sign_extends and register_number are valid */
         bool writes, is_cache_maintenance, sign_extends;
         uint8_t size, register_number; /* bytes of the access, and the register that is loaded or stored */
     } abort;

@@ -119,15 +119,19 @@ static PyObject *method_restore(Vcpu *self, PyObject *arg)
 }
 
 const PyMethodDef debug_methods[] = {
-    ONE(allow_semihosting, "allow_semihosting(allowed): leave with EXIT_SEMIHOSTING at the guest's calls to its "
-                           "host."),
-    ONE(set_breakpoints, "set_breakpoints(addresses): leave with EXIT_BREAKPOINT before these instructions; "
-                         "between runs."),
-    ONE(set_watchpoints, "set_watchpoints([(address, bytes, kinds)]): leave with EXIT_WATCHPOINT after an "
-                         "instruction that reads (1) or writes (2) there; virtual addresses, RAM only; between "
-                         "runs."),
-    ONE(spoil_invalidation, "spoil_invalidation(how): the guest's next TLB invalidation is late, dropped or "
-                            "doubled (1 to 3)."),
+    ONE(allow_semihosting,
+        "allow_semihosting(allowed): leave with EXIT_SEMIHOSTING at the guest's calls to its "
+        "host."),
+    ONE(set_breakpoints,
+        "set_breakpoints(addresses): leave with EXIT_BREAKPOINT before these instructions; "
+        "between runs."),
+    ONE(set_watchpoints,
+        "set_watchpoints([(address, bytes, kinds)]): leave with EXIT_WATCHPOINT after an "
+        "instruction that reads (1) or writes (2) there; virtual addresses, RAM only; between "
+        "runs."),
+    ONE(spoil_invalidation,
+        "spoil_invalidation(how): the guest's next TLB invalidation is late, dropped or "
+        "doubled (1 to 3)."),
     NOARGS(save, "save() -> the whole vCPU as bytes."),
     ONE(restore, "restore(state): inverse of save()."),
     { NULL, NULL, 0, NULL },

@@ -9,7 +9,10 @@ typedef struct {
 } Exit;
 
 static PyMemberDef exit_members[] = {
-#define FIELD(name, type, text) { #name, type, offsetof(Exit, record.name), READONLY, text }
+#define FIELD(name, type, text)                                                                                        \
+    {                                                                                                                  \
+#name, type, offsetof(Exit, record.name), READONLY, text                                                       \
+    }
     FIELD(kind, T_UINT, "one of the EXIT_ constants"),
     FIELD(hsr, T_UINT, "the syndrome"),
     FIELD(hdfar, T_UINT, "virtual address of a data abort"),
@@ -49,8 +52,7 @@ static PyObject *exit_repr(Exit *self)
 }
 
 PyTypeObject exit_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "allstop.vcpu_worker.engine.Exit",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "allstop.vcpu_worker.engine.Exit",
     .tp_doc = "Why the vCPU left the guest, with everything read in one call.",
     .tp_basicsize = sizeof(Exit),
     .tp_flags = Py_TPFLAGS_DEFAULT,

@@ -117,16 +117,19 @@ static PyObject *method_shootdown(Vcpu *self, PyObject *args)
 
 const PyMethodDef memory_methods[] = {
     SOME(translate, "translate(gva, write, privileged) -> IPA by the guest's stage 1, None where it faults."),
-    NOARGS(translation_fault, "translation_fault() -> (lpae_status, short_status) of the last translate() that "
-                              "said None."),
+    NOARGS(translation_fault,
+           "translation_fault() -> (lpae_status, short_status) of the last translate() that "
+           "said None."),
     SOME(read_ram, "read_ram(ipa, bytes) -> bytes, None outside RAM. A page that is swapped out is brought in."),
     SOME(read_frame, "read_frame(ipa, bytes) -> bytes, None outside RAM: what the frames hold, whosever they are."),
     SOME(bring_in, "bring_in(ipa, bytes): have these pages in their frames."),
-    SOME(write_ram, "write_ram(ipa, data) -> False outside RAM; translated code of these pages is dropped "
-                    "everywhere."),
+    SOME(write_ram,
+         "write_ram(ipa, data) -> False outside RAM; translated code of these pages is dropped "
+         "everywhere."),
     ONE(keep_swap, "keep_swap(fd): the file to swap out to."),
-    SOME(swap_out, "swap_out(ipa, fill, ipi=False) -> \"\" when the page is out and its frame filled, else what is "
-                   "in the way."),
+    SOME(swap_out,
+         "swap_out(ipa, fill, ipi=False) -> \"\" when the page is out and its frame filled, else what is "
+         "in the way."),
     ONE(swap_in, "swap_in(ipa) -> \"\" when the page is back, else what is in the way."),
     SOME(reuse_frame, "reuse_frame(ipa, fill): fill the frame, when the world is not stopped; False outside RAM."),
     SOME(shootdown, "shootdown(ipi=False, wait=True, bits=TLB_FLUSH): ask every vCPU, wait, do it here."),

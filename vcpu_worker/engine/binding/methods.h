@@ -6,10 +6,22 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#define NOARGS(name, text) { #name, (PyCFunction)method_##name, METH_NOARGS, text }
-#define ONE(name, text) { #name, (PyCFunction)method_##name, METH_O, text }
-#define SOME(name, text) { #name, (PyCFunction)method_##name, METH_VARARGS, text }
-#define NAMED(name, text) { #name, (PyCFunction)(void (*)(void))method_##name, METH_VARARGS | METH_KEYWORDS, text }
+#define NOARGS(name, text)                                                                                             \
+    {                                                                                                                  \
+#name, (PyCFunction)method_##name, METH_NOARGS, text                                                           \
+    }
+#define ONE(name, text)                                                                                                \
+    {                                                                                                                  \
+#name, (PyCFunction)method_##name, METH_O, text                                                                \
+    }
+#define SOME(name, text)                                                                                               \
+    {                                                                                                                  \
+#name, (PyCFunction)method_##name, METH_VARARGS, text                                                          \
+    }
+#define NAMED(name, text)                                                                                              \
+    {                                                                                                                  \
+#name, (PyCFunction)(void (*)(void))method_##name, METH_VARARGS | METH_KEYWORDS, text                          \
+    }
 
 extern const PyMethodDef run_methods[], registers_methods[], memory_methods[], debug_methods[];
 

@@ -41,11 +41,8 @@ static PyMethodDef engine_methods[] = {
 };
 
 static struct PyModuleDef engine_module = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "_engine",
-    .m_doc = "The engine over libunicorn.",
-    .m_size = -1,
-    .m_methods = engine_methods,
+    PyModuleDef_HEAD_INIT, .m_name = "_engine",         .m_doc = "The engine over libunicorn.",
+    .m_size = -1,          .m_methods = engine_methods,
 };
 
 PyMODINIT_FUNC PyInit__engine(void)

@@ -11,8 +11,9 @@ static PyObject *method_core(Vcpu *self, PyObject *unused)
         return NULL;
     PyObject *result = PyTuple_New(17);
     for (int i = 0; result && i < 17; i++) {
-        uint32_t value = i == 15 ? self->v.pc : i == 16 ? self->v.cpsr
-                                              : vcpu_register(&self->v, vcpu_core_id((unsigned)i));
+        uint32_t value = i == 15 ? self->v.pc
+            : i == 16            ? self->v.cpsr
+                                 : vcpu_register(&self->v, vcpu_core_id((unsigned)i));
         PyTuple_SET_ITEM(result, i, PyLong_FromUnsignedLong(value));
     }
     return result;
@@ -146,8 +147,9 @@ static PyObject *method_set_monitor(Vcpu *self, PyObject *args)
 
 const PyMethodDef registers_methods[] = {
     NOARGS(core, "core() -> (r0, ..., r14, pc, cpsr) of the current mode."),
-    SOME(set_core, "set_core(n, value): r0 to r14, 15 for PC, 16 for CPSR, whose mode stays where a guest cannot "
-                   "have it."),
+    SOME(set_core,
+         "set_core(n, value): r0 to r14, 15 for PC, 16 for CPSR, whose mode stays where a guest cannot "
+         "have it."),
     SOME(banked, "banked(mode, n[, value]) -> value: r0 to r14 as `mode` sees them, 16 for its SPSR."),
     ONE(d, "d(n) -> 64 bits of VFP register d0 to d31."),
     SOME(set_d, "set_d(n, value)."),

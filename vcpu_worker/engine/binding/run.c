@@ -104,20 +104,25 @@ static PyObject *method_abort(Vcpu *self, PyObject *args, PyObject *kwargs)
 }
 
 const PyMethodDef run_methods[] = {
-    SOME(run, "run(budget=0, owner=False) -> Exit: enter the guest until Python is needed, or `budget` "
-              "instructions are done. The owner of a stopped world enters although STOP is requested."),
-    SOME(power_on, "power_on(entry, r0, r1, r2): reset; SVC mode, MMU off, interrupts masked; bit 0 of entry is "
-                   "Thumb."),
+    SOME(run,
+         "run(budget=0, owner=False) -> Exit: enter the guest until Python is needed, or `budget` "
+         "instructions are done. The owner of a stopped world enters although STOP is requested."),
+    SOME(power_on,
+         "power_on(entry, r0, r1, r2): reset; SVC mode, MMU off, interrupts masked; bit 0 of entry is "
+         "Thumb."),
     ONE(answer, "answer(value): complete the latched MMIO access, once; the instruction retires."),
     ONE(retire, "retire(length): PC and ITSTATE go on over an instruction that was served."),
     NOARGS(undefined, "undefined(): the guest takes an undefined-instruction exception."),
     NOARGS(wait_for_interrupt, "wait_for_interrupt(): sleep as WFI does; EVENT and QUIT end the sleep too."),
-    NOARGS(timer_levels, "timer_levels() -> (physical, virtual): the timers' interrupt lines, for the interrupt "
-                         "controller."),
+    NOARGS(timer_levels,
+           "timer_levels() -> (physical, virtual): the timers' interrupt lines, for the interrupt "
+           "controller."),
     ONE(rest, "rest(yes): while it is held outside, no vCPU that invalidates waits for this one."),
-    ONE(keep_journal, "keep_journal(native): write what is served natively into the journal of a Recorder, its "
-                      "native()."),
-    NAMED(abort, "abort(address, prefetch=False, is_write=False, lpae_status=0x10, short_status=0x08): the guest takes "
-                 "an abort."),
+    ONE(keep_journal,
+        "keep_journal(native): write what is served natively into the journal of a Recorder, its "
+        "native()."),
+    NAMED(abort,
+          "abort(address, prefetch=False, is_write=False, lpae_status=0x10, short_status=0x08): the guest takes "
+          "an abort."),
     { NULL, NULL, 0, NULL },
 };

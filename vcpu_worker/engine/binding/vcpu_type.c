@@ -102,8 +102,7 @@ static PyObject *vcpu_new_object(PyTypeObject *type, PyObject *args, PyObject *k
         return NULL;
     }
     Vcpu *self = (Vcpu *)type->tp_alloc(type, 0);
-    if (self != NULL && map_machine(self, control, ram, stage2, number)
-        && open_vcpu(self, number, mpidr, as_shipped))
+    if (self != NULL && map_machine(self, control, ram, stage2, number) && open_vcpu(self, number, mpidr, as_shipped))
         return (PyObject *)self;
     Py_XDECREF(self);
     return NULL;
@@ -130,8 +129,7 @@ static const PyMethodDef own_methods[] = {
 static PyMethodDef methods[64];
 
 PyTypeObject vcpu_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "allstop.vcpu_worker.engine.Vcpu",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "allstop.vcpu_worker.engine.Vcpu",
     .tp_doc = "Vcpu(control_fd, ram_fd, stage2_fd, vcpu, mpidr, as_shipped=False): one ARMv7 vCPU at EL1/EL0, with the "
               "caller as its EL2. With as_shipped the library behaves as it is: exclusives, fences, TLB maintenance "
               "and code writes do not reach other processes; for the test that shows the conformance gate red.",

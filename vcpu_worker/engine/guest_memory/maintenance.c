@@ -79,8 +79,7 @@ void vcpu_invalidate_tlb(struct vcpu *v, const struct invalidated *what)
     } else {
         flush_own(v, what);
     }
-    step_end(&step, JOURNAL_TLBI, v->pc, discipline, stale,
-             atomic_load(&v->host->invalidations_begun));
+    step_end(&step, JOURNAL_TLBI, v->pc, discipline, stale, atomic_load(&v->host->invalidations_begun));
 }
 
 /* A page that was W+X for a while is tried as an ordinary one: many hold code and data only while a guest starts. With

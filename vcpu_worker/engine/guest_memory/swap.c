@@ -169,8 +169,7 @@ void stage2_bring_in(struct vcpu *v, uint32_t ipa, uint64_t bytes)
 {
     bool hosts = has_other_hosts(v);
     for (uint64_t page = ipa & ~(PAGE_BYTES - 1); page < (uint64_t)ipa + bytes; page += PAGE_BYTES)
-        while (is_in_ram(v, (uint32_t)page) && !v->swap_failed
-               && !run_is_over(v)) {
+        while (is_in_ram(v, (uint32_t)page) && !v->swap_failed && !run_is_over(v)) {
             uint64_t old = atomic_load(entry_of(v, (uint32_t)page));
             if (hosts && page_is_away(old, false)) {
                 stage2_want(v, (uint32_t)page, false, false);

@@ -11,22 +11,21 @@
 #define UC_NO_EXIT_REQUEST 0x7f2 /* uc_struct.no_exit_request: check_exit_request_arm */
 
 /* The check after an access is emitted only where the library does not forbid it: it forbids it in IT blocks. */
-#define WITHOUT_CHECK(name, call)                                                                             \
-    void name(TCGContext *tcg, void *value, void *address, uintptr_t index, int operation)                    \
-    {                                                                                                         \
-        uc_engine *engine = interpose_current->uc;                                                            \
-        bool *forbidden = engine ? &AT(engine, UC_NO_EXIT_REQUEST, bool) : &(bool){ false };                  \
-        bool before = *forbidden;                                                                             \
-        *forbidden = true;                                                                                    \
-        call(tcg, value, address, index, operation);                                                          \
-        *forbidden = before;                                                                                  \
+#define WITHOUT_CHECK(name, call)                                                                                      \
+    void name(TCGContext *tcg, void *value, void *address, uintptr_t index, int operation)                             \
+    {                                                                                                                  \
+        uc_engine *engine = interpose_current->uc;                                                                     \
+        bool *forbidden = engine ? &AT(engine, UC_NO_EXIT_REQUEST, bool) : &(bool){ false };                           \
+        bool before = *forbidden;                                                                                      \
+        *forbidden = true;                                                                                             \
+        call(tcg, value, address, index, operation);                                                                   \
+        *forbidden = before;                                                                                           \
     }
-static WITHOUT_CHECK(load_32, real.ld_i32)
-INTERPOSED WITHOUT_CHECK(tcg_gen_qemu_st_i32_arm, real.st_i32)
-INTERPOSED WITHOUT_CHECK(tcg_gen_qemu_ld_i64_arm, real.ld_i64)
-INTERPOSED WITHOUT_CHECK(tcg_gen_qemu_st_i64_arm, real.st_i64)
+static WITHOUT_CHECK(load_32, real.ld_i32) INTERPOSED WITHOUT_CHECK(tcg_gen_qemu_st_i32_arm, real.st_i32) INTERPOSED
+    WITHOUT_CHECK(tcg_gen_qemu_ld_i64_arm, real.ld_i64) INTERPOSED WITHOUT_CHECK(tcg_gen_qemu_st_i64_arm, real.st_i64)
 
-INTERPOSED void tcg_gen_qemu_ld_i32_arm(TCGContext *tcg, void *value, void *address, uintptr_t index, int operation)
+        INTERPOSED
+    void tcg_gen_qemu_ld_i32_arm(TCGContext *tcg, void *value, void *address, uintptr_t index, int operation)
 {
     struct interpose *s = interpose_current;
     uint32_t word;

@@ -10,7 +10,7 @@
 #define CPU_ENV 0xa2f0           /* ARMCPU.env: get_page_addr_code_arm's callers; arm_cpu_do_interrupt_arm */
 #define ENV_EXCLUSIVE_ADDR 0xec0 /* CPUARMState.exclusive_addr, exclusive_val */
 #define ENV_EXCLUSIVE_VAL 0xec8
-#define CONTEXT_BYTES 0          /* uc_context.context_size, of the data at its end: uc_context_alloc */
+#define CONTEXT_BYTES 0 /* uc_context.context_size, of the data at its end: uc_context_alloc */
 
 void *interpose_cpu(const struct interpose *s)
 {

@@ -81,10 +81,14 @@ static const char *load(const char *path)
         if (hash_of(facts[i].name) != facts[i].hash) {
             snprintf(sentence, sizeof sentence,
                      "the library calls itself unicorn 2.1.4 but its function %s is not the one that the engine knows: "
-                     "install the x86-64 Linux wheel of unicorn==2.1.4 from PyPI", facts[i].name);
+                     "install the x86-64 Linux wheel of unicorn==2.1.4 from PyPI",
+                     facts[i].name);
             return sentence;
         }
-    const struct { void *slot; const char *name; } symbols[] = {
+    const struct {
+        void *slot;
+        const char *name;
+    } symbols[] = {
         { &uc.open, "uc_open" },
         { &uc.close, "uc_close" },
         { &uc.ctl, "uc_ctl" },

@@ -64,8 +64,7 @@ static void call_where_asked(const struct interpose *s, TCGContext *tcg, void *f
     real.op3(tcg, OP_LOAD_32, (uintptr_t)asked, (uintptr_t)address, 0);
     real.brcondi_i32(tcg, CONDITION_EQUAL, (void *)((char *)asked - (char *)tcg), 0, over);
     /* A branch ends the life of temporaries, so the library's arguments are gone; our function uses none. */
-    void *again[2] = { temporary(tcg, real.const_i64(tcg, 0)),
-                       temporary(tcg, real.const_i32(tcg, 0)) };
+    void *again[2] = { temporary(tcg, real.const_i64(tcg, 0)), temporary(tcg, real.const_i32(tcg, 0)) };
     real.call(tcg, function, NULL, 2, again);
     *over |= LABEL_PRESENT;
     real.op1(tcg, OP_SET_LABEL, (uintptr_t)over);

@@ -68,14 +68,14 @@ struct reading {
     bool is_reading;
     const void *restored;
     struct {
-        uint32_t word, at;     /* the instruction that is being translated, and where its last halfword is */
+        uint32_t word, at; /* the instruction that is being translated, and where its last halfword is */
         bool thumb, may_grow, fresh;
     } translated;
 };
 
 /* arm/walk.c */
 struct walk {
-    interpose_memory *memory;  /* NULL: the library walks */
+    interpose_memory *memory;                        /* NULL: the library walks */
     intptr_t sctlr, ttbr0, ttbr1, ttbcr, dacr, fcse; /* offsets in CPUARMState */
 };
 
@@ -97,12 +97,12 @@ struct interpose {
     uc_engine *uc;              /* NULL: not attached, and the library behaves as shipped */
     _Atomic uint32_t *requests; /* the word that is polled at each block start */
     struct interpose_events on;
-    void *context;              /* for `on` and `walk.memory` */
+    void *context; /* for `on` and `walk.memory` */
     bool as_shipped;
-    bool at_block_start;        /* the next call that is translated is a block's first: poll.c */
-    uint32_t translating;       /* PC of the block that is being translated */
+    bool at_block_start;  /* the next call that is translated is a block's first: poll.c */
+    uint32_t translating; /* PC of the block that is being translated */
     TCGContext *translator;
-    void *registers_table;      /* the library's descriptions of the registers of CP14 and CP15 */
+    void *registers_table; /* the library's descriptions of the registers of CP14 and CP15 */
     struct stops stops;
     struct watch watch;
     struct reading reading;

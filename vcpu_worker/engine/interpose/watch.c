@@ -79,14 +79,14 @@ INTERPOSED void cpu_check_watchpoint_arm(void *cpu, uint64_t address, uint64_t b
 }
 
 /* A store-exclusive is an exchange of the host's, which does not ask. */
-#define EXCHANGE(name, type, size)                                                                                    \
-    INTERPOSED type helper_atomic_cmpxchg##name##_arm(void *env, uint32_t address, type expected, type wanted,        \
-                                                      uint32_t operation)                                             \
-    {                                                                                                                 \
-        uintptr_t host_pc = (uintptr_t)__builtin_return_address(0);                                                   \
-        if (__builtin_expect(interpose_current->watch.count != 0, false))                                             \
-            check(interpose_cpu_of(env), address, size, WATCH_READ | WATCH_WRITE, host_pc);                           \
-        return real.exchange_##name(env, address, expected, wanted, operation, host_pc);                              \
+#define EXCHANGE(name, type, size)                                                                                     \
+    INTERPOSED type helper_atomic_cmpxchg##name##_arm(void *env, uint32_t address, type expected, type wanted,         \
+                                                      uint32_t operation)                                              \
+    {                                                                                                                  \
+        uintptr_t host_pc = (uintptr_t)__builtin_return_address(0);                                                    \
+        if (__builtin_expect(interpose_current->watch.count != 0, false))                                              \
+            check(interpose_cpu_of(env), address, size, WATCH_READ | WATCH_WRITE, host_pc);                            \
+        return real.exchange_##name(env, address, expected, wanted, operation, host_pc);                               \
     }
 EXCHANGE(b, uint32_t, 1)
 EXCHANGE(w_le, uint32_t, 2)

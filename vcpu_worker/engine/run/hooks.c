@@ -72,8 +72,7 @@ static bool on_invalid_instruction(uc_engine *unused, void *vcpu)
 bool hooks_install(struct vcpu *v)
 {
     uc_hook hook;
-    return !vcpu_failed(v, "hook exceptions",
-                        uc.hook_add(v->uc, &hook, UC_HOOK_INTR, (void *)on_exception, v, 1, 0))
+    return !vcpu_failed(v, "hook exceptions", uc.hook_add(v->uc, &hook, UC_HOOK_INTR, (void *)on_exception, v, 1, 0))
         && !vcpu_failed(v, "hook undefined instructions",
                         uc.hook_add(v->uc, &hook, UC_HOOK_INSN_INVALID, (void *)on_invalid_instruction, v, 1, 0));
 }
@@ -87,6 +86,6 @@ const void *hooks_memory(void *vcpu, uint32_t ipa, int *allowed)
     if (!(entry & VALID))
         return NULL;
     *allowed = (entry & READ_ONLY ? INTERPOSE_READ : 0) | ((entry & READ_WRITE) == READ_WRITE ? INTERPOSE_WRITE : 0)
-             | (entry & XN || !(entry & READ_ONLY) ? 0 : INTERPOSE_EXECUTE);
+        | (entry & XN || !(entry & READ_ONLY) ? 0 : INTERPOSE_EXECUTE);
     return v->ram + (ipa - RAM_BASE);
 }

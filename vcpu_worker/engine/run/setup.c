@@ -30,13 +30,11 @@ static bool open_library_cpu(struct vcpu *v)
         && !vcpu_failed(v, "take pages of 4 KiB", uc.ctl(v->uc, UC_CTL_WRITE(UC_CTL_UC_PAGE_SIZE, 1), PAGE_BYTES))
         && !vcpu_failed(v, "take its translation buffer",
                         uc.ctl(v->uc, UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1), TRANSLATION_BUFFER_BYTES))
-        && !vcpu_failed(v, "map the guest's RAM",
-                        uc.mem_map_ptr(v->uc, RAM_BASE, v->ram_bytes, UC_PROT_ALL, v->ram))
-        && !vcpu_failed(v, "map the stage-2 tables",
-                        uc.mem_map_ptr(v->uc, STAGE2_BASE, v->stage2_bytes, UC_PROT_READ | UC_PROT_WRITE,
-                                       (void *)v->stage2))
-        && hooks_install(v)
-        && !vcpu_failed(v, "use exits", uc.ctl(v->uc, UC_CTL_WRITE(UC_CTL_UC_USE_EXITS, 1), 1));
+        && !vcpu_failed(v, "map the guest's RAM", uc.mem_map_ptr(v->uc, RAM_BASE, v->ram_bytes, UC_PROT_ALL, v->ram))
+        && !vcpu_failed(
+            v, "map the stage-2 tables",
+            uc.mem_map_ptr(v->uc, STAGE2_BASE, v->stage2_bytes, UC_PROT_READ | UC_PROT_WRITE, (void *)v->stage2))
+        && hooks_install(v) && !vcpu_failed(v, "use exits", uc.ctl(v->uc, UC_CTL_WRITE(UC_CTL_UC_USE_EXITS, 1), 1));
 }
 
 static bool open_rest(struct vcpu *v)

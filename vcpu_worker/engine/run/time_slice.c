@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 #define SHORT_NS 500000
-#define LONG_NS 4000000 /* the next look at a vCPU that gives its core away by itself */
+#define LONG_NS 4000000             /* the next look at a vCPU that gives its core away by itself */
 #define SLICE_SIGNAL (SIGRTMIN + 1) /* the first is the generic timers' */
-#define CROWD 4u /* vCPUs for each core, from which on slices are short */
+#define CROWD 4u                    /* vCPUs for each core, from which on slices are short */
 
 static void begin(struct vcpu *v, long ns)
 {
@@ -54,8 +54,7 @@ bool time_slice_open(struct vcpu *v)
     struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SLICE_SIGNAL };
     event.sigev_value.sival_ptr = v;
     event._sigev_un._tid = gettid();
-    if (sigaction(SLICE_SIGNAL, &action, NULL) != 0
-        || timer_create(CLOCK_MONOTONIC, &event, &v->time_slice.timer) != 0)
+    if (sigaction(SLICE_SIGNAL, &action, NULL) != 0 || timer_create(CLOCK_MONOTONIC, &event, &v->time_slice.timer) != 0)
         return false;
     v->time_slice.is_short = true;
     return true;

@@ -15,7 +15,7 @@ static void enter_exception(struct vcpu *v, uint32_t mode, uint32_t vector, uint
 {
     uint32_t sctlr = CP(v, 1, 0, 0, 0), before = v->cpsr;
     uint32_t cpsr = (before & ~(PSR_MODE | PSR_IT | PSR_J | PSR_T | PSR_E)) | mode | PSR_I
-                  | (sctlr & SCTLR_EE ? PSR_E : 0) | (sctlr & SCTLR_TE ? PSR_T : 0) | (mode == MODE_ABT ? PSR_A : 0);
+        | (sctlr & SCTLR_EE ? PSR_E : 0) | (sctlr & SCTLR_TE ? PSR_T : 0) | (mode == MODE_ABT ? PSR_A : 0);
     vcpu_set_register(v, UC_ARM_REG_CPSR, cpsr);
     vcpu_set_register(v, UC_ARM_REG_SPSR, before);
     vcpu_set_register(v, UC_ARM_REG_R14, link);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* clang-format off: tables */
 /* The library's Cortex-A15 differs from QEMU's in little. It shows a guest that it has EL2 and EL3, which are ours; it
  * has no GIC and no second CPU; its PMU is of another CPU; a read of DBGOSDLR leaves the destination as it was, and a
  * kernel that finds bit 0 set there takes debug for powered down; and the barriers of ARMv6 do nothing. The library
@@ -15,12 +16,12 @@
 #include "vcpu_worker/engine/interpose/state.h"
 #include "vm/control/control_page.h"
 
-enum { CONSTANT = 0x02, GOES_ON = 0x08 };                        /* types: GOES_ON, the block does not end */
-enum { PL1_R = 0xa8, PL1_RW = 0xfc, PL0_W = 0x55 };              /* access */
+enum { CONSTANT = 0x02, GOES_ON = 0x08 };           /* types: GOES_ON, the block does not end */
+enum { PL1_R = 0xa8, PL1_RW = 0xfc, PL0_W = 0x55 }; /* access */
 
 #define L2CTLR_HAS_GIC (1u << 23)
-#define PMCR_ID 0x410f3000u     /* Cortex-A15, six counters */
-#define PMCR_ID_MASK 0xfffff840u  /* and LC, which ARMv7 has not */
+#define PMCR_ID 0x410f3000u      /* Cortex-A15, six counters */
+#define PMCR_ID_MASK 0xfffff840u /* and LC, which ARMv7 has not */
 
 static uint64_t read_value(void *env, const struct register_description *d)
 {
@@ -36,8 +37,14 @@ static void fence(void *env, const struct register_description *d, uint64_t valu
     atomic_thread_fence(memory_order_seq_cst);
 }
 
-#define ID_REGISTER(value) { .type = CONSTANT, .access = PL1_R, .reset_value = (value) }
-#define BARRIER { .type = GOES_ON, .access = PL0_W, .write = fence }
+#define ID_REGISTER(value)                                                                                             \
+    {                                                                                                                  \
+        .type = CONSTANT, .access = PL1_R, .reset_value = (value)                                                      \
+    }
+#define BARRIER                                                                                                        \
+    {                                                                                                                  \
+        .type = GOES_ON, .access = PL0_W, .write = fence                                                               \
+    }
 
 struct constant_register {
     uint32_t key;
@@ -46,19 +53,19 @@ struct constant_register {
 
 /* As one engine has them first. */
 static const struct constant_register constant_registers[] = {
-    { REGISTER_KEY(15, 0, 1, 0, 1), ID_REGISTER(0x00010001) },            /* ID_PFR1: generic timer; no EL2, no EL3 */
-    { REGISTER_KEY(15, 0, 1, 0, 2), ID_REGISTER(0x02010505) },            /* ID_DFR0: no secure debug */
-    { REGISTER_KEY(15, 0, 0, 0, 6), ID_REGISTER(0) },                     /* REVIDR: no minor revision */
-    { REGISTER_KEY(15, 15, 0, 4, 0), ID_REGISTER(0x08000000) },           /* CBAR: where the GIC is */
+    { REGISTER_KEY(15, 0, 1, 0, 1), ID_REGISTER(0x00010001) },  /* ID_PFR1: generic timer; no EL2, no EL3 */
+    { REGISTER_KEY(15, 0, 1, 0, 2), ID_REGISTER(0x02010505) },  /* ID_DFR0: no secure debug */
+    { REGISTER_KEY(15, 0, 0, 0, 6), ID_REGISTER(0) },           /* REVIDR: no minor revision */
+    { REGISTER_KEY(15, 15, 0, 4, 0), ID_REGISTER(0x08000000) }, /* CBAR: where the GIC is */
 #define L2CTLR 4
     { REGISTER_KEY(15, 9, 0, 1, 2), { .access = PL1_RW, .read = read_value, .write = ignore } },
-    { REGISTER_KEY(15, 7, 10, 0, 4), BARRIER },                           /* CP15DSB */
-    { REGISTER_KEY(15, 7, 10, 0, 5), BARRIER },                           /* CP15DMB */
+    { REGISTER_KEY(15, 7, 10, 0, 4), BARRIER }, /* CP15DSB */
+    { REGISTER_KEY(15, 7, 10, 0, 5), BARRIER }, /* CP15DMB */
     /* DBGOSDLR: never locked */
     { REGISTER_KEY(14, 1, 3, 0, 4), { .access = PL1_RW, .read = read_value, .write = ignore } },
-    { REGISTER_KEY(14, 7, 2, 0, 7), ID_REGISTER(0x01110f13) },            /* DBGDEVID */
-    { REGISTER_KEY(14, 7, 1, 0, 7), ID_REGISTER(0) },                     /* DBGDEVID1 */
-    { REGISTER_KEY(14, 7, 0, 0, 7), ID_REGISTER(0) },                     /* DBGDEVID2 */
+    { REGISTER_KEY(14, 7, 2, 0, 7), ID_REGISTER(0x01110f13) }, /* DBGDEVID */
+    { REGISTER_KEY(14, 7, 1, 0, 7), ID_REGISTER(0) },          /* DBGDEVID1 */
+    { REGISTER_KEY(14, 7, 0, 0, 7), ID_REGISTER(0) },          /* DBGDEVID2 */
 };
 
 enum { CONSTANT_REGISTERS = sizeof constant_registers / sizeof *constant_registers };
@@ -96,8 +103,8 @@ void interpose_describe_machine(struct interpose *s, uint32_t vcpu, uint32_t vcp
  * empty). So the cycle counter is ours: nanoseconds, as in QEMU, while PMCR.E and its bit in PMCNTENSET are set,
  * whatever PMCCFILTR says. It lies in the library's CPU, to be reset and saved with it: in the place of event counters
  * beyond the six that there are. */
-#define CYCLES 0x900              /* c14_pmevcntr[29]: the count when it was looked at last */
-#define CYCLES_SINCE 0x908        /* c14_pmevcntr[30]: when that was; 0 while it stands still */
+#define CYCLES 0x900       /* c14_pmevcntr[29]: the count when it was looked at last */
+#define CYCLES_SINCE 0x908 /* c14_pmevcntr[30]: when that was; 0 while it stands still */
 #define CYCLE_BIT (1u << 31)
 enum { PMCR_E = 1, PMCR_C = 4, PMCR_D = 8 };
 

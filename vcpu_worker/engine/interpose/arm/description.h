@@ -27,8 +27,7 @@ struct register_description {
 _Static_assert(sizeof(struct register_description) == 136, "ARMCPRegInfo");
 
 /* The library's keys of a 32-bit register and of a 64-bit one. */
-#define REGISTER_KEY(cp, crn, crm, opc1, opc2) \
-    ((uint32_t)(cp) << 16 | (crn) << 11 | (crm) << 7 | (opc1) << 3 | (opc2))
+#define REGISTER_KEY(cp, crn, crm, opc1, opc2) ((uint32_t)(cp) << 16 | (crn) << 11 | (crm) << 7 | (opc1) << 3 | (opc2))
 #define CP15_REGISTER(crn, crm, opc1, opc2) REGISTER_KEY(15, crn, crm, opc1, opc2)
 #define CP15_REGISTER_64(crm, opc1) (1u << 15 | REGISTER_KEY(15, 0, crm, opc1, 0))
 #define KEY_NON_SECURE (1u << 29) /* the bank */

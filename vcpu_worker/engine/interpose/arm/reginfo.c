@@ -12,9 +12,9 @@
 
 static bool is_instruction_cache_maintenance(uint32_t key)
 {
-    return key == CP15_REGISTER(7, 5, 0, 0)     /* ICIALLU */
-        || key == CP15_REGISTER(7, 5, 0, 1)     /* ICIMVAU */
-        || key == CP15_REGISTER(7, 1, 0, 0);    /* ICIALLUIS */
+    return key == CP15_REGISTER(7, 5, 0, 0)  /* ICIALLU */
+        || key == CP15_REGISTER(7, 5, 0, 1)  /* ICIMVAU */
+        || key == CP15_REGISTER(7, 1, 0, 0); /* ICIALLUIS */
 }
 
 INTERPOSED const void *get_arm_cp_reginfo_arm(void *table, uint32_t key)

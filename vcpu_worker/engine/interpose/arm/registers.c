@@ -15,8 +15,9 @@ bool interpose_define_register(struct interpose *s, uint32_t key, register_read 
 {
     if (s->registers.count == OWN_REGISTERS)
         return false;
-    s->registers.all[s->registers.count++] =
-        (struct own_register){ .key = key, .description = { .read = read, .write = write, .opaque = context } };
+    s->registers.all[s->registers.count++] = (struct own_register){
+        .key = key, .description = { .read = read, .write = write, .opaque = context }
+    };
     return true;
 }
 

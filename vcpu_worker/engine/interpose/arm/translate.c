@@ -6,7 +6,7 @@
 #include "vcpu_worker/engine/interpose/cpu.h"
 #include "vcpu_worker/engine/interpose/state.h"
 
-#define STAGE1_USER 0x20         /* ARMMMUIdx_Stage1_E0 and _E1: do_ats_write */
+#define STAGE1_USER 0x20 /* ARMMMUIdx_Stage1_E0 and _E1: do_ats_write */
 #define STAGE1_PRIVILEGED 0x21
 
 /* ARMMMUFaultInfo, filled in by get_phys_addr_arm for arm_cpu_tlb_fill_arm. */
@@ -16,8 +16,14 @@ struct fault {
     int32_t level, domain;
     bool stage2, on_walk, external;
 };
-enum { FAULT_ACCESS_FLAG = 1, FAULT_DOMAIN = 4, FAULT_PERMISSION, FAULT_TRANSLATION, FAULT_ADDRESS_SIZE,
-       FAULT_EXTERNAL_ON_WALK = 9 };
+enum {
+    FAULT_ACCESS_FLAG = 1,
+    FAULT_DOMAIN = 4,
+    FAULT_PERMISSION,
+    FAULT_TRANSLATION,
+    FAULT_ADDRESS_SIZE,
+    FAULT_EXTERNAL_ON_WALK = 9
+};
 
 /* The fault status of B3.13.3 (ARM DDI 0406C): long-descriptor and short-descriptor format. */
 static void describe_fault(const struct fault *f, struct translation *t)

@@ -15,20 +15,23 @@
 #include "vcpu_worker/engine/interpose/arm/registers.h"
 #include "vcpu_worker/engine/interpose/state.h"
 
-#define GUEST_USER 0x10       /* ARMMMUIdx_E10_0 and _E10_1: arm_cpu_tlb_fill_arm */
+#define GUEST_USER 0x10 /* ARMMMUIdx_E10_0 and _E10_1: arm_cpu_tlb_fill_arm */
 #define GUEST_PRIVILEGED 0x12
-#define ATTRIBUTE_USER 4u     /* MemTxAttrs.user */
+#define ATTRIBUTE_USER 4u /* MemTxAttrs.user */
 #define PAGE 4096u
 #define FCSE_BYTES 0x02000000u /* of addresses that FCSEIDR moves */
-#define LARGEST 0x40000000u   /* a block at level 1 of the long-descriptor format */
+#define LARGEST 0x40000000u    /* a block at level 1 of the long-descriptor format */
 
 void interpose_walk_in(struct interpose *s, interpose_memory *memory)
 {
     struct walk *w = &s->walk;
-    const struct { intptr_t *at; uint32_t key; } fields[] = {
+    const struct {
+        intptr_t *at;
+        uint32_t key;
+    } fields[] = {
         { &w->sctlr, CP15_REGISTER(1, 0, 0, 0) }, { &w->ttbr0, CP15_REGISTER(2, 0, 0, 0) },
         { &w->ttbr1, CP15_REGISTER(2, 0, 0, 1) }, { &w->ttbcr, CP15_REGISTER(2, 0, 0, 2) },
-        { &w->dacr, CP15_REGISTER(3, 0, 0, 0) }, { &w->fcse, CP15_REGISTER(13, 0, 0, 0) },
+        { &w->dacr, CP15_REGISTER(3, 0, 0, 0) },  { &w->fcse, CP15_REGISTER(13, 0, 0, 0) },
     };
     w->memory = NULL;
     if (s->registers_table == NULL)

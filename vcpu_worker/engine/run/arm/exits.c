@@ -130,8 +130,7 @@ static void handle_cache_maintenance(struct vcpu *v)
     const struct syndrome *s = &v->exit.syndrome;
     bool by_address = s->coprocessor.opc2 == 1;
     cp_count(v->slot, CP_COUNT_ICACHE);
-    stage2_sync_code(v, !by_address,
-                     by_address ? vcpu_register(v, vcpu_core_id(s->coprocessor.register_number)) : 0);
+    stage2_sync_code(v, !by_address, by_address ? vcpu_register(v, vcpu_core_id(s->coprocessor.register_number)) : 0);
     vcpu_retire(v, MAINTENANCE_BYTES);
 }
 

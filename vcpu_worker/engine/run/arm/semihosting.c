@@ -13,10 +13,17 @@ bool vcpu_calls_host(struct vcpu *v, uint32_t exception)
     uint32_t cpsr = vcpu_register(v, UC_ARM_REG_CPSR), word, wanted;
     bool thumb = cpsr & PSR_T;
     switch (exception) {
-    case SUPERVISOR_CALL: wanted = thumb ? 0xdfab : 0x0f123456; break;
-    case BREAKPOINT: wanted = thumb ? 0xbeab : 0; break;
-    case 0: wanted = thumb ? 0xbabc : 0x010f0070; break; /* HLT */
-    default: wanted = 0;
+    case SUPERVISOR_CALL:
+        wanted = thumb ? 0xdfab : 0x0f123456;
+        break;
+    case BREAKPOINT:
+        wanted = thumb ? 0xbeab : 0;
+        break;
+    case 0:
+        wanted = thumb ? 0xbabc : 0x010f0070;
+        break; /* HLT */
+    default:
+        wanted = 0;
     }
     uint32_t length = thumb ? 2 : 4;
     uint32_t at = exception == SUPERVISOR_CALL ? v->pc - length : v->pc; /* where it returns to */
