@@ -165,10 +165,12 @@ def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _ctrl_c_is_not_ignored() -> None:
-    """A script's background ignores it, and so would every run that a test starts."""
+def _signals_are_not_ignored() -> None:
+    """A script's background ignores Ctrl-C, nohup ignores SIGHUP, and so would every run that a test starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from allstop.cli.main import main
 
 
 def test_the_page_shows_cells_and_sentences(tmp_path: Path, browsed: Any) -> None:
-    defaults = {key: default for key, (default, _) in AXES.items()}
+    defaults = {key: axis.default for key, axis in AXES.items()}
     combinations = [
         Combination("<b>guest</b>", "none", {"image": "00"}, defaults | {"seed": seed, "fetch": fetch}, 1, 9.0)
         for seed in range(3)

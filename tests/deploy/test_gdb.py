@@ -17,8 +17,6 @@ from typing import Any
 
 import pytest
 
-from allstop.vm.control.control import ACTIVITY_GUEST
-
 GDB = shutil.which("gdb-multiarch")
 needs_gdb = pytest.mark.skipif(GDB is None, reason="gdb-multiarch is not installed")
 
@@ -189,8 +187,7 @@ def test_ctrl_c(machine: Callable[..., Any], guests: Path, until: Callable[..., 
             [*words, "-batch"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as debugger:
             try:
-                page = running.page()
-                until(lambda: page.activity(0)[0] == ACTIVITY_GUEST, "the guest to run")
+                until(running.in_guest, "the guest to run")
                 debugger.send_signal(signal.SIGINT)
                 said = debugger.communicate(timeout=30)[0].decode()
             finally:

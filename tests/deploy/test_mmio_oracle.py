@@ -16,7 +16,7 @@ pytestmark = pytest.mark.processes
 HEAD = """
 from allstop.vm.wire.codec import decode, encode
 from allstop.vm.wire.messages import MMIO_OK, MmioReply, MmioRequest
-from allstop.devicesrv.server import server
+from allstop.devicesrv.server import accesses, server
 from allstop.devicesrv.device import Device
 from allstop.devicesrv.server.reply_cache import ReplyCache
 
@@ -28,7 +28,7 @@ class Planted(Device):
     def write(self, offset, size, value, cpu):
         pass
 
-perform, handle = server.DeviceServer._perform, server.DeviceServer._handle
+perform = accesses.Accesses._perform
 count = 0
 
 def due():
@@ -48,14 +48,14 @@ def broken(self, vcpu, request):
     if due():
         perform(self, vcpu, request)
     return perform(self, vcpu, request)
-server.DeviceServer._perform = broken
+accesses.Accesses._perform = broken
 """
 DROPPED = """
 def broken(self, vcpu, request):
     if due():
-        return encode(MmioReply(request.seq, MMIO_OK, 0, self._board.gic.lines[vcpu]))
+        return encode(MmioReply(request.seq, MMIO_OK, 0, self._lines.of_reply(vcpu)))
     return perform(self, vcpu, request)
-server.DeviceServer._perform = broken
+accesses.Accesses._perform = broken
 """
 POSTED = """
 kept = {}
@@ -63,12 +63,12 @@ def broken(self, vcpu, request):
     "A write is answered at once, and performed after the vCPU's next access."
     if request.is_write and vcpu not in kept and due():
         kept[vcpu] = request
-        return encode(MmioReply(request.seq, MMIO_OK, 0, self._board.gic.lines[vcpu]))
+        return encode(MmioReply(request.seq, MMIO_OK, 0, self._lines.of_reply(vcpu)))
     reply = perform(self, vcpu, request)
     if vcpu in kept:
         perform(self, vcpu, kept.pop(vcpu))
     return reply
-server.DeviceServer._perform = broken
+accesses.Accesses._perform = broken
 """
 READ_OTHERWISE = """
 def broken(self, vcpu, request):
@@ -76,35 +76,31 @@ def broken(self, vcpu, request):
     if not request.is_write and due():
         reply = reply._replace(value=reply.value ^ 1)
     return encode(reply)
-server.DeviceServer._perform = broken
+accesses.Accesses._perform = broken
 """
 WRITTEN_OTHERWISE = """
 def broken(self, vcpu, request):
     return perform(self, vcpu, request._replace(value=request.value ^ 1) if request.is_write and due() else request)
-server.DeviceServer._perform = broken
+accesses.Accesses._perform = broken
 """
 ELSEWHERE = """
 def broken(self, vcpu, request):
     return perform(self, vcpu, request._replace(ipa=request.ipa ^ 4) if due() else request)
-server.DeviceServer._perform = broken
+accesses.Accesses._perform = broken
 """
 REPLIES_LOST = """
 lost = 0
-class Socket:
-    def __init__(self, socket):
-        self._socket = socket
-    def __getattr__(self, name):
-        return getattr(self._socket, name)
-    def send(self, data, *flags):
-        "Two answers never leave."
-        global lost
-        if lost < 2 and not flags and due():
-            lost += 1
-            data = b"lost"
-        return self._socket.send(data, *flags)
 serve = server.DeviceServer.serve
 def serve_badly(self):
-    self._socket = Socket(self._socket)
+    send = self._server.send_encoded
+    def lossy(identity, data):
+        "Two answers never leave."
+        global lost
+        if lost < 2 and due():
+            lost += 1
+            data = b"lost"
+        send(identity, data)
+    self._server.send_encoded = lossy
     serve(self)
 server.DeviceServer.serve = serve_badly
 """
@@ -119,10 +115,10 @@ AT_THE_END = """
 def broken(self, vcpu, request):
     self.before = vcpu, request
     return perform(self, vcpu, request)
-server.DeviceServer._perform = broken
+accesses.Accesses._perform = broken
 close = server.DeviceServer.close
 def close_badly(self):
-    perform(self, *self.before)
+    perform(self._accesses, *self._accesses.before)
     close(self)
 server.DeviceServer.close = close_badly
 """
@@ -133,7 +129,7 @@ def broken(self, vcpu, request):
         perform(self, vcpu, self.before)
     self.before = request
     return perform(self, vcpu, request)
-server.DeviceServer._perform = broken
+accesses.Accesses._perform = broken
 """
 
 

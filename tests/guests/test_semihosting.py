@@ -84,7 +84,7 @@ def test_off_a_call_is_the_guests_own_exception(guests: Path) -> None:
 
 
 def test_a_folder_is_a_folder_and_asked_for(guests: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="of no use without --semihosting"):
+    with pytest.raises(UsageError, match="--semihosting-dir requires --semihosting"):
         Machine(guests / "semihosting.elf", semihosting_dir=tmp_path)
     with pytest.raises(UsageError, match="is no folder"):
         Machine(guests / "semihosting.elf", semihosting=True, semihosting_dir=tmp_path / "none")

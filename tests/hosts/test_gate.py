@@ -23,7 +23,7 @@ def test_the_gate_holds_between_hosts(hosts: Any) -> None:
 
 def test_what_is_shipped_is_for_one_host(hosts: Any) -> None:
     done = hosts.finish(hosts.start("conformance", "--as-shipped", "--hosts", hosts.file(2)))
-    assert done.status == 2 and "--as-shipped is for one host" in done.err
+    assert done.status == 2 and "--as-shipped needs one host" in done.err
 
 
 @pytest.mark.parametrize("vcpus", [2, 4])
