@@ -178,6 +178,10 @@ def test_registers_and_memory_can_be_changed(machine: Callable[..., Any], guests
     assert "stopped by the debugger" in err
 
 
+def _runs(control_page: ControlPage | None) -> bool:
+    return control_page is not None and control_page.activity(0)[0] == ACTIVITY_GUEST
+
+
 @needs_gdb
 def test_ctrl_c(machine: Callable[..., Any], guests: Path, until: Callable[..., Any]) -> None:
     image = guests / "spin.elf"
@@ -187,7 +191,7 @@ def test_ctrl_c(machine: Callable[..., Any], guests: Path, until: Callable[..., 
             [*words, "-batch"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as debugger:
             try:
-                until(running.in_guest, "the guest to run")
+                until(lambda: _runs(running.page()), "the guest to run")
                 debugger.send_signal(signal.SIGINT)
                 said = debugger.communicate(timeout=30)[0].decode()
             finally:
