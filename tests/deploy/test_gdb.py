@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from allstop.vm.control.control import ACTIVITY_GUEST, ControlPage
+
 GDB = shutil.which("gdb-multiarch")
 needs_gdb = pytest.mark.skipif(GDB is None, reason="gdb-multiarch is not installed")
 
