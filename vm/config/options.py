@@ -9,11 +9,10 @@ is a row here or in `allstop.deploy.options.options.RunOptions`, and its use.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allstop.vm.config.kinds import (
     WORD_MAX,
@@ -32,10 +31,13 @@ from allstop.vm.config.limits import MAX_TIME_DILATION, MAX_VCPUS
 from allstop.vm.config.policies import DECODERS, FETCH_POLICIES, FETCH_ROWS, TLB_DISCIPLINES
 from allstop.vm.errors import UsageError
 
+if TYPE_CHECKING:
+    import argparse
+
 _KEY = "option"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # which saves each process of a machine a millisecond
 class Option:
     """What a row says besides its name, type and default.
 
@@ -60,7 +62,7 @@ class Option:
     stays: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Row:
     """One option with its names: `field` in the dataclass, `word` in Python, `flag` on the command line."""
 
@@ -92,7 +94,7 @@ def rows(table: type[Any]) -> tuple[Row, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class GuestOptions:
     """The options that the processes of a machine are told."""
 
@@ -225,6 +227,8 @@ def told_elsewhere() -> dict[str, Any]:
 
 def add_arguments(parser: argparse.ArgumentParser, table: type[Any]) -> None:
     """Give the parser a flag for each row. Values stay text: `of_arguments` reads them."""
+    import argparse  # here, for the processes of a machine need not load it
+
     for row in rows(table):
         shown_help = argparse.SUPPRESS if row.option.hidden else help_text(row)
         if not row.kind.has_value:
