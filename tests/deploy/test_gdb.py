@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -216,8 +217,10 @@ def test_a_debugger_that_is_killed_at_a_breakpoint(machine: Callable[..., Any], 
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as debugger:
             try:
-                said = b""
+                said, end_s = b"", time.monotonic() + 50
                 while b"hit Breakpoint 1" not in said:
+                    left_s = max(0.0, end_s - time.monotonic())
+                    assert select.select([debugger.stdout], [], [], left_s)[0], said
                     more = os.read(debugger.stdout.fileno(), 4096)
                     assert more, said
                     said += more
